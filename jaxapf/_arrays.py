@@ -1,0 +1,123 @@
+"""Bringing arguments to arrays, and checking what is known of them before tracing."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+Values = ArrayLike | Sequence[Any]  # numbers, lists of them, NumPy or JAX arrays
+
+
+def all_concrete(*values: Any) -> bool:
+    """Whether every value is known now, that is, none is being traced by `jit`, `grad` or `vmap`."""
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
+def as_arrays(*values: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Bring values to floating arrays of one dtype, in NumPy unless one of them is a JAX array.
+
+    Args:
+        values: numbers, sequences, NumPy or JAX arrays.
+
+    Returns:
+        The namespace, `numpy` or `jax.numpy`, and the arrays. In JAX the dtype is the widest of the JAX
+        arrays; in NumPy float64, or float32 when every floating array is float32.
+
+    Example:
+        >>> as_arrays(np.array([1.0], np.float32), 2)[1][1].dtype
+        dtype('float32')
+    """
+    on_jax = [value for value in values if isinstance(value, jax.Array)]
+    if on_jax:
+        dtype = _widest(on_jax, np.dtype(jnp.result_type(float)))
+        return jnp, tuple(jnp.asarray(value, dtype) for value in values)
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    dtype = _widest(arrays, np.dtype(np.float64))
+    return np, tuple(np.asarray(value, dtype) for value in values)
+
+
+def as_signal(x: Values, *others: Any) -> jax.Array:
+    """Bring a signal to a floating JAX array, complex when it or one of the others is.
+
+    The precision is the signal's own, whatever the others have; whole numbers become the default float.
+    """
+    signal = jnp.asarray(x)
+    if signal.ndim == 0:
+        raise ValueError("x is a single number; expected a signal with time on its last axis.")
+    if not jnp.issubdtype(signal.dtype, jnp.inexact):
+        signal = signal.astype(jnp.result_type(float))
+    if any(jnp.iscomplexobj(other) for other in others):
+        signal = signal.astype(np.result_type(signal.dtype, np.complex64))
+    return signal
+
+
+def as_sos_rows(sos: Any) -> Any:
+    """Check the shape of second-order sections; one row `(6,)` becomes `(1, 6)`."""
+    rows = sos[None] if sos.ndim == 1 else sos
+    if rows.ndim < 2 or rows.shape[-1] != 6:
+        raise ValueError(f"sos has shape {sos.shape}; expected (..., n_sections, 6).")
+    return rows
+
+
+def batch_shape(name: str, batch: tuple[int, ...], x: jax.Array) -> tuple[int, ...]:
+    """Broadcast the batch axes of the argument `name` against those of `x`, whose last axis is time."""
+    try:
+        return np.broadcast_shapes(batch, x.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"{name} has batch axes {batch} and x {x.shape[:-1]}; make them equal or 1, to broadcast."
+        ) from None
+
+
+def initial_state(zi: Values | None, batch: tuple[int, ...], core: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Bring `zi` to `(*batch, *core)`, its batch axes broadcast, in the dtype of the signal; None is rest."""
+    if zi is None:
+        return jnp.zeros((*batch, *core), dtype)
+    shape = np.shape(zi)
+    n_batch = len(shape) - len(core)
+    try:
+        fits = (
+            n_batch >= 0 and shape[n_batch:] == core and np.broadcast_shapes(shape[:n_batch], batch) == batch
+        )
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"zi has shape {shape}; expected {(*batch, *core)}.")
+    return jnp.broadcast_to(jnp.asarray(zi).astype(dtype), (*batch, *core))
+
+
+def lift(function: Callable, signature: str, *arrays: jax.Array) -> Any:
+    """Call a function of one signal on batches of them: `jnp.vectorize`, but ranks are made equal first."""
+    n_core = [part.count(",") + 1 for part in signature.split("->")[0].strip("()").split("),(")]
+    n_batch = max(array.ndim - n for array, n in zip(arrays, n_core, strict=True))
+    padded = [
+        array.reshape(*(1,) * (n_batch + n - array.ndim), *array.shape)
+        for array, n in zip(arrays, n_core, strict=True)
+    ]
+    return jnp.vectorize(function, signature=signature)(*padded)
+
+
+def require(name: str, value: Any, expected: str, valid: Any, *others: Any) -> None:
+    """Raise ValueError when a value outside its range is known; traced values pass."""
+    if not all_concrete(value, *others):
+        return
+    values = np.asarray(value)
+    ok = np.asarray(valid(values))
+    if not ok.all():
+        worst = np.broadcast_to(values, ok.shape)[~ok].flat[0]
+        raise ValueError(f"{name} is {worst:g}; expected {expected}.")
+
+
+def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:
+    """Sine and cosine of half the angular frequency, pi f / fs; the cosine is exactly 0 at fs / 2."""
+    half = freqs_hz / fs
+    return xp.sin(np.pi * half), xp.sin(np.pi * (0.5 - half))
+
+
+def _widest(arrays: list[Any], default: np.dtype) -> np.dtype:
+    floating = [np.dtype(array.dtype) for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
+    return max(floating, key=lambda dtype: dtype.itemsize, default=default)

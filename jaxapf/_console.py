@@ -1,0 +1,106 @@
+"""What the command `jaxapf` shows: progress, results as text or JSON, warnings."""
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+
+class Progress:
+    """One line on the terminal that says what is going on; silent in a pipe."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.active = not arguments.quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    def __call__(self, stage: str, fraction: float | None = None) -> None:
+        """Show a stage, and how much of it is done (0 to 1) where that is known."""
+        if self.active:
+            bar = "" if fraction is None else f" [{'#' * int(30 * fraction):.<30}] {fraction:4.0%}"
+            print(f"\r\x1b[K{stage}{bar}", end="", file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        """Clear the line."""
+        if self.active:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def print_result(
+    arguments: argparse.Namespace, result: dict[str, Any], text: Callable[[dict[str, Any]], Iterable[str]]
+) -> None:
+    """Print a result as the arguments ask: JSON, the lines of `text`, or nothing."""
+    if arguments.json:
+        print(json.dumps(_plain(result), indent=1, allow_nan=False))
+    elif not getattr(arguments, "quiet", False):
+        print("\n".join(text(result)))
+
+
+def _plain(value: Any) -> Any:
+    """Make a value fit for JSON: NumPy scalars and arrays become numbers and lists, NaN and Inf null."""
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def warn(message: str, notes: list[str]) -> None:
+    """Print a warning on stderr, also with --quiet, and note it."""
+    notes.append(message)
+    with contextlib.suppress(OSError):
+        print(f"jaxapf: warning: {message}", file=sys.stderr, flush=True)
+
+
+def described(row: dict[str, Any]) -> Iterator[str]:
+    """Describe an audio file in one line; a model in a line, its figures and a line for each section."""
+    if row["kind"] == "audio":
+        yield described_audio(row)
+        return
+    polarity = "kept" if row["polarity"] > 0 else "inverted"
+    sections = count(row["n_sections"], "all-pass section")
+    delay = f"delay {row['delay_samples']:.3f} samples at {row['fs']} Hz"
+    yield f"{row['path']}: model, {sections}, {delay}, polarity {polarity}, method {row['method']}"
+    names = {"esr_raw": "before", "esr_delay": "delay only", "esr_aligned": "aligned", "esr_bound": "bound"}
+    figures = {label: row["metrics"].get(name) for name, label in names.items()}
+    figures = [f"{label} {value:.5f}" for label, value in figures.items() if value is not None]
+    if figures:
+        yield f"  error-to-signal ratio: {', '.join(figures)}"
+    for number, control in enumerate(row["controls"], 1):
+        values = (f"{name} {value:.6g}" for name, value in control.items() if isinstance(value, (int, float)))
+        yield f"  {number:2}  {control.get('type', '')}  {'  '.join(values)}"
+
+
+def described_audio(row: dict[str, Any]) -> str:
+    """Describe an audio file in one line."""
+    seconds = row["n_samples"] / row["fs"]
+    return (
+        f"{row['path']}: {row['format']} {row['subtype']}, {row['fs']} Hz, "
+        f"{count(row['n_channels'], 'channel')}, {seconds:.3f} s ({count(row['n_samples'], 'sample')})"
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def decibels(ratio: float) -> str:
+    """Return a ratio of powers in decibels."""
+    return f"{10 * math.log10(ratio):+.1f} dB" if ratio > 0 else "-inf dB"
+
+
+def printable(text: str) -> str:
+    """Return a text that UTF-8 can hold; file names may contain bytes that it cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def clock(seconds: float) -> str:
+    """Return a time as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

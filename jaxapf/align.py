@@ -1,0 +1,380 @@
+"""Estimate the delay, the polarity and the all-pass cascade between a dry and a wet recording.
+
+    cross-spectrum -> delay candidates -> log bins, weighted -> global search -> fine polish -> Alignment
+
+The error-to-signal ratio of a unit-gain filter needs nothing of the signals but their cross-spectrum, so
+the search never filters audio; the figures that are reported do.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import scipy.fft
+
+from jaxapf import allpass, metrics, search, spectrum
+from jaxapf.alignment import Alignment, ModelError, as_real_signal, enable_x64, order_of, stream
+from jaxapf.fitting import FIRST, SECOND, Bounds, Cascade
+from jaxapf.search import Found, Problem
+
+__all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
+
+METHODS = ("auto", "spectral")
+PLANNED_METHODS = ("direct", "biasnet-sequential", "biasnet-connected", "tcn")
+MAX_ORDER = 32
+COARSE_PER_OCTAVE, COARSE_BINS = 50, 640
+FINE_PER_OCTAVE, FINE_BINS = 400, 4608
+POLISH_PER_OCTAVE, POLISH_BINS = 1600, 18432
+BEAM = 12
+PAYS = 0.005  # a further section must lower the error by this fraction
+SILENCE = 1e-12
+
+
+class Measured(NamedTuple):
+    """What the two recordings say, before any filter is fitted."""
+
+    spectrum: spectrum.CrossSpectrum
+    weight_share: float  # of the music-like weighting, 0 to 1
+    max_delay: int
+    delays: list[float]  # candidates, samples
+    delay_only: tuple[float, int]  # best delay and polarity
+
+
+def align(
+    dry: Any,
+    wet: Any,
+    fs: float,
+    *,
+    order: int | str = "auto",
+    method: str = "auto",
+    max_delay_ms: float = 20.0,
+    key: Any = None,
+    progress: bool = False,
+) -> Alignment:
+    """Find the delay, polarity and all-pass cascade that lay `dry` on `wet`.
+
+    Args:
+        dry: `(..., n_samples)`, the recording to be shifted.
+        wet: same shape, the recording to lie on. Leading axes (channels, excerpts) share one result.
+        fs: sample rate in Hz.
+        order: total order of the cascade, 1 to 32: order // 2 second-order sections, and a first-order one
+            if it is odd. `"auto"` adds sections while they pay and says in `stop_reason` why it stopped.
+        method: `"spectral"` (many starts on the cross-spectrum, then growth and exchange of sections, see
+            `jaxapf.search`); `"auto"` is the best one within seconds, today `"spectral"`.
+        max_delay_ms: largest static latency looked for, of either sign.
+        key: a JAX random key or a number that seeds the random starts; None is always the same seed.
+        progress: show the stages on stderr.
+
+    Returns:
+        An `Alignment`. Where no cascade beats the best delay and polarity it holds those alone, and where
+        those do not beat doing nothing, nothing; `stop_reason` says so.
+
+    Raises:
+        ValueError: shapes that differ, no samples, NaN or infinite samples, a value out of range,
+            an unknown method.
+        TypeError: an order that is no whole number.
+
+    Source: sections and cascade: Bargum et al. 2023, eq. 1 to 5.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxapf import align
+        >>> dry = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
+        >>> wet = -np.concatenate([np.zeros(7, np.float32), dry[:-7]])
+        >>> found = align(dry, wet, 48000, order=1)
+        >>> round(found.delay_samples, 3), found.polarity, found.metrics["esr_aligned"] < 1e-3
+        (7.0, -1, True)
+    """
+    started = time.perf_counter()
+    x, y = _checked_pair(dry, wet)
+    _check_options(fs, order, method, max_delay_ms)
+    show = _reporter(progress)
+    show("measuring the cross-spectrum")
+    silent = [name for name, v in (("dry", x), ("wet", y)) if float(np.max(np.abs(v))) < SILENCE]
+    if silent or x.shape[-1] < 2:
+        what = f"the {silent[0]} signal is silent" if silent else "a single sample has no phase"
+        return _result(x, y, fs, _nothing(), f"{what}: nothing to align, the dry signal is kept", started)
+    measured = _measure(x, y, float(fs), max_delay_ms)
+    rng = np.random.default_rng(_seed(key))
+    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        cascade, reason = _fit(measured, order, rng, show)
+    show("computing the figures")
+    return _result(x, y, fs, cascade, reason, started, measured)
+
+
+def _checked_pair(dry: Any, wet: Any) -> tuple[np.ndarray, np.ndarray]:
+    x, y = as_real_signal("dry", dry), as_real_signal("wet", wet)
+    if x.shape != y.shape:
+        raise ValueError(
+            f"dry has shape {x.shape} and wet has shape {y.shape}; expected equal shapes (..., n_samples): "
+            "pick matching channels and trim both to one length."
+        )
+    if x.size == 0:
+        raise ValueError(f"dry and wet have shape {x.shape}; expected at least one sample.")
+    for name, v in (("dry", x), ("wet", y)):
+        if not np.all(np.isfinite(v)):
+            raise ValueError(f"{name} holds NaN or infinite samples; expected finite ones: repair the recording.")
+    return x, y
+
+
+def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float) -> None:
+    if not (np.isfinite(fs) and fs > 0):
+        raise ValueError(f"fs is {fs}; expected a sample rate in Hz, above 0.")
+    if method in PLANNED_METHODS:
+        raise ValueError(f"method {method!r} is not in this version of jaxapf; choose one of {', '.join(METHODS)}.")
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
+    if order != "auto":
+        if isinstance(order, (bool, str)) or int(order) != order:
+            raise TypeError(f"order is {order!r}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
+        if not 1 <= order <= MAX_ORDER:
+            raise ValueError(f"order is {order}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
+    if not (np.isfinite(max_delay_ms) and max_delay_ms >= 0):
+        raise ValueError(f"max_delay_ms is {max_delay_ms}; expected 0 or more milliseconds.")
+
+
+def _seed(key: Any) -> Any:
+    if key is None:
+        return 0
+    if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    return [int(v) for v in np.atleast_1d(np.asarray(key, np.uint64))]
+
+
+def _reporter(progress: bool):
+    if not progress:
+        return lambda _: None
+    end = "" if sys.stderr.isatty() else "\n"
+    start = "\r\x1b[K" if end == "" else ""
+    return lambda text: print(f"{start}align: {text}", end=end, file=sys.stderr, flush=True)
+
+
+# Measuring
+
+
+def _measure(x: np.ndarray, y: np.ndarray, fs: float, max_delay_ms: float) -> Measured:
+    max_delay = min(round(1e-3 * max_delay_ms * fs), x.shape[-1] - 1)
+    cross = spectrum.measure(x, y, fs, max_delay)
+    share = 1.0 if spectrum.is_test_signal(x, cross) else MUSIC_SHARE
+    candidates = spectrum.delay_candidates(cross, max_delay)
+    return Measured(cross, share, max_delay, candidates, spectrum.best_delay(cross, max_delay))
+
+
+MUSIC_SHARE = 0.3
+
+
+def _problem(measured: Measured, per_octave: float, size: int, delay: float, narrowest_hz: float) -> Problem:
+    cross = measured.spectrum
+    bins = spectrum.log_bins(cross, per_octave, delay)
+    weight = spectrum.bin_weights(bins, cross.fs, measured.weight_share)
+    log_t = [float(np.log(np.tan(np.pi * f))) for f in (min(0.5 / cross.fs, 1e-3), 0.49)]
+    bandwidth = max(narrowest_hz, 2 * cross.fs / cross.n_samples)
+    bounds = Bounds(
+        delay=(-float(measured.max_delay), float(measured.max_delay)),
+        log_t=(log_t[0], log_t[1]),
+        log_d=(-9.0, float(np.log(20.0))),
+        log_bandwidth=float(np.log(np.tan(np.pi * min(0.4, bandwidth / cross.fs)))),
+    )
+    return Problem(search.make_target(bins, weight, size), bounds)
+
+
+# Fitting
+
+
+def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
+    """The best cascade of the asked order and why it has that order."""
+    show("searching")
+    problem = _problem(measured, COARSE_PER_OCTAVE, COARSE_BINS, measured.delays[0], 3.0)
+    words = search.make_dictionary(problem.target, problem.bounds, measured.spectrum.fs)
+    problem = problem._replace(dictionary=words)
+    if order == "auto":
+        found, reason = _search_auto(problem, measured, rng, show)
+    else:
+        found = _search_order(problem, measured, int(order), rng, show)
+        reason = f"the order {order} was asked for"
+    most = int(np.sum(found[0][1].kind == SECOND))
+    show("refining")
+    fine = _problem(measured, FINE_PER_OCTAVE, FINE_BINS, float(found[0][1].delay), 0.5)
+    found = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], fine, 20)
+    found = search.insert_narrow(found, fine, most if order != "auto" else MAX_ORDER // 2)
+    polish = _problem(measured, POLISH_PER_OCTAVE, POLISH_BINS, float(found[0][1].delay), 0.5)
+    _, best = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], polish, 40)[0]
+    return search.compact(best), reason
+
+
+def _search_order(problem: Problem, measured: Measured, order: int, rng, show) -> list[Found]:
+    """Grow past the asked number of sections and prune back: a beam of exactly that order."""
+    n_second, n_first = divmod(order, 2)
+    levels = search.first_levels(problem, measured.delays, n_second, n_first, rng, BEAM)
+    lowest = min(n_second, 3)
+    most = min(n_second + 2, MAX_ORDER // 2)
+    for n in range(lowest + 1, most + 1):
+        show(f"growing to {n} sections")
+        levels[n] = search.select([*levels.get(n, []), *search.grow(levels[n - 1], problem, BEAM)], BEAM)
+    top = max(most, min(max(levels), n_second + 4))
+    for n in range(top - 1, n_second - 1, -1):
+        if n + 1 in levels:
+            show(f"pruning to {n} sections")
+            levels[n] = search.select([*levels.get(n, []), *search.prune(levels[n + 1], problem, BEAM)], BEAM)
+    return search.exchange(levels[n_second], problem, BEAM, rounds=4)
+
+
+def _search_auto(problem: Problem, measured: Measured, rng, show) -> tuple[list[Found], str]:
+    """Grow while sections pay, prune back, take the fewest sections within reach of the best."""
+    levels = search.first_levels(problem, measured.delays, 3, 0, rng, BEAM)
+    error = _error_estimate(measured, problem)
+    n, idle = min(levels), 0
+    while n < MAX_ORDER // 2 and (idle < 2 or n < max(levels)):
+        show(f"growing to {n + 1} sections")
+        grown = search.grow(levels[n], problem, BEAM)
+        best = min(error(levels[k]) for k in range(min(levels), n + 1) if k in levels)
+        levels[n + 1] = search.select([*levels.get(n + 1, []), *grown], BEAM)
+        idle = 0 if error(levels[n + 1]) < (1 - PAYS) * best else idle + 1
+        n += 1
+    best = min(error(found) for found in levels.values())
+    for k in range(n - 1, 0, -1):
+        show(f"pruning to {k} sections")
+        levels[k] = search.select([*levels.get(k, []), *search.prune(levels[k + 1], problem, BEAM)], BEAM)
+        best = min(best, error(levels[k]))
+        if error(levels[k]) > (1 + PAYS) * best:
+            break
+    best = min(error(found) for found in levels.values())
+    chosen = min(k for k, found in levels.items() if error(found) <= (1 + PAYS) * best)
+    found = search.exchange(levels[chosen], problem, BEAM, rounds=2)
+    found = _halved(found, problem, lambda f: error(f) <= (1 + PAYS) * best)
+    if chosen == MAX_ORDER // 2:
+        return found, f"stopped at the largest order, {MAX_ORDER}"
+    return found, f"stopped at {chosen} sections: a further one lowers the error by less than {100 * PAYS:g} %"
+
+
+def _halved(found: list[Found], problem: Problem, good_enough) -> list[Found]:
+    """Cut overdamped sections down to first order while the error stays within reach."""
+    while moves := search.halvings(found[0][1]):
+        halved = search.select(search.refine_all(moves[: search.BATCH], problem, 25), BEAM)
+        if not good_enough(halved):
+            break
+        found = halved
+    return found
+
+
+def _error_estimate(measured: Measured, problem: Problem):
+    """Error-to-signal ratio of a beam's best, as the weighted score tells it."""
+    cross = measured.spectrum
+    floor = metrics.bound_of(cross)
+    scale = 2 * cross.max_correlation / cross.wet_energy
+    return lambda found: floor + scale * (1 - found[0][0])
+
+
+# The result
+
+
+def _nothing() -> Cascade:
+    empty = np.zeros(0)
+    return Cascade(np.float64(0.0), empty, empty, np.zeros(0, np.int32), np.float64(1.0))
+
+
+def _response(cascade: Cascade, omega: np.ndarray) -> np.ndarray:
+    """Frequency response, delay and polarity included, (k,)."""
+    sections = _sections(cascade)
+    phase = -omega * float(cascade.delay)
+    if len(sections.u):
+        phase = phase + allpass.phase_response(sections, omega, 2 * np.pi)
+    return float(cascade.polarity) * np.exp(1j * phase)
+
+
+def _sections(cascade: Cascade) -> allpass.Sections:
+    """Margins in float64: u : v : m = t0^2 : 1 : t0 d / 2 (second order), t0 : 0 : 1 / 2 (first order)."""
+    t0 = np.exp(np.asarray(cascade.log_t, np.float64))
+    d = np.exp(np.asarray(cascade.log_d, np.float64))
+    first = np.asarray(cascade.kind) == FIRST
+    u, v, m = np.where(first, t0, t0**2), np.where(first, 0.0, 1.0), np.where(first, 0.5, t0 * d / 2)
+    scale = 4 / (u + v + 2 * m)
+    return allpass.Sections(u * scale, v * scale, m * scale)
+
+
+def _controls(cascade: Cascade, fs: float) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for log_t, log_d, kind in zip(cascade.log_t, cascade.log_d, cascade.kind, strict=True):
+        t0, d = float(np.exp(log_t)), float(np.exp(log_d))
+        cutoff = float(np.arctan(t0) * fs / np.pi)
+        if kind == FIRST:
+            rows.append({"type": "first_order", "cutoff_hz": cutoff, "coefficient": (t0 - 1) / (t0 + 1)})
+            continue
+        row: dict[str, Any] = {"type": "second_order", "cutoff_hz": cutoff, "q": 1 / d}
+        if d < 2:  # complex poles: the paper's controls (eq. 4)
+            c = (1 + t0**2 - t0 * d) / (1 + t0**2 + t0 * d)
+            cosine = (1 - t0**2) / (1 + t0**2 + t0 * d) / np.sqrt(c) if c > 0 else np.nan
+            if c > 0 and abs(cosine) <= 1:
+                row |= {"radius": float(np.sqrt(c)), "angle_hz": float(np.arccos(cosine) * fs / (2 * np.pi))}
+        rows.append(row)
+    return rows
+
+
+def _filtered(x: np.ndarray, cascade: Cascade) -> np.ndarray:
+    """The dry signal (n_samples,) through the cascade, zero-padded FFT, float64."""
+    n = x.shape[-1]
+    n_fft = int(scipy.fft.next_fast_len(2 * n, real=True))
+    omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
+    spectrum_x = np.asarray(scipy.fft.rfft(x, n_fft, workers=-1)) * _response(cascade, omega)
+    return np.asarray(scipy.fft.irfft(spectrum_x, n_fft, workers=-1))[:n]
+
+
+def _figures(x: np.ndarray, y: np.ndarray, cascade: Cascade) -> tuple[float, float]:
+    """Error-to-signal ratio and correlation of the filtered dry signal."""
+    n = x.shape[-1]
+    rows = [_filtered(row, cascade) for row in x.reshape(-1, n)]
+    pred = np.stack(rows).reshape(y.shape)
+    return metrics.esr(pred, y), metrics.correlation(pred, y)
+
+
+def _result(
+    x: np.ndarray,
+    y: np.ndarray,
+    fs: float,
+    fitted: Cascade,
+    reason: str,
+    started: float,
+    measured: Measured | None = None,
+) -> Alignment:
+    """Choose the best of cascade, delay alone and nothing, by the error on the signals themselves."""
+    nothing = _nothing()
+    shifted = nothing
+    if measured is not None:
+        delay, polarity = measured.delay_only
+        shifted = nothing._replace(delay=np.float64(delay), polarity=np.float64(polarity))
+    figures = {name: _figures(x, y, c) for name, c in (("raw", nothing), ("delay", shifted), ("aligned", fitted))}
+    if figures["delay"][0] >= figures["raw"][0]:
+        shifted, figures["delay"] = nothing, figures["raw"]
+    chosen = fitted
+    if measured is not None and figures["aligned"][0] >= figures["delay"][0]:
+        chosen, figures["aligned"] = shifted, figures["delay"]
+        done = "doing nothing" if shifted is nothing else "the best delay and polarity alone"
+        reason = f"no cascade of this order beats {done}, so no filter is used"
+    bound = metrics.bound_of(measured.spectrum) if measured is not None else metrics.esr(x, y)
+    found: dict[str, Any] = {}
+    for name in ("raw", "delay", "aligned"):
+        found[f"esr_{name}"], found[f"correlation_{name}"] = figures[name]
+    sections = _sections(chosen)
+    found |= {
+        "esr_bound": bound,
+        "delay_only_samples": float(shifted.delay),
+        "delay_only_polarity": int(shifted.polarity),
+        "n_sections": len(sections.u),
+        "order": order_of(sections),
+        "seconds": time.perf_counter() - started,
+    }
+    found = {k: (v if np.isfinite(v) else None) for k, v in found.items()}
+    return Alignment(
+        sections=sections,
+        delay_samples=float(chosen.delay),
+        polarity=int(chosen.polarity),
+        fs=fs,
+        controls=_controls(chosen, float(fs)),
+        metrics=found,
+        method="spectral",
+        stop_reason=reason,
+    )

@@ -1,0 +1,439 @@
+"""All-pass filters: controls -> sections -> signal, phase and group delay.
+
+A section is held by its margins, the distances to the sides of the stability triangle, and run as a
+normalised lattice (two plane rotations a sample). Both keep their digits where `c, d` lose them: close
+to the unit circle, at low frequencies, in float32.
+
+    A(z) = (c + d z^-1 + z^-2) / (1 + d z^-1 + c z^-2),   u = 1 + c + d,  v = 1 + c - d,  m = 1 - c
+
+A second-order section is stable exactly when all three margins are positive. `v == 0` stands for a
+first-order section, (g + z^-1) / (1 + g z^-1): pole and zero at z = -1 cancel, and c is g.
+
+Designs and responses compute where their arguments live: without any JAX array among them in NumPy, so that
+float64 stays float64 whatever JAX's settings; otherwise in JAX, in the dtype of the JAX arrays.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxapf import frequency, recursion
+from jaxapf._arrays import (
+    Values,
+    all_concrete,
+    as_arrays,
+    as_signal,
+    as_sos_rows,
+    batch_shape,
+    half_angle,
+    initial_state,
+    lift,
+    require,
+)
+from jaxapf.filters import check_method
+
+
+class Sections(NamedTuple):
+    """All-pass sections stacked on the last axis, as margins scaled to `u + v + 2 m = 4`.
+
+    A pytree of three arrays, each `(..., n_sections)`: `u` = 1 + c + d, `v` = 1 + c - d, `m` = 1 - c.
+    Stable means `u > 0`, `m > 0` and `v > 0`, or `v == 0` for a first-order section. Build it with
+    `first_order`, `second_order`, `rbj` or `from_sos`; join with `concatenate`.
+
+    Example:
+        >>> second_order(0.5, 12000.0, 48000.0).sos.round(3).tolist()
+        [[0.25, 0.0, 1.0, 1.0, 0.0, 0.25]]
+    """
+
+    u: Any
+    v: Any
+    m: Any
+
+    @property
+    def sos(self) -> Any:
+        """Second-order sections `(..., n_sections, 6)`; a first-order row is `[g, 1, 0, 1, g, 0]`."""
+        xp, (u, v, m) = as_arrays(*self)
+        total = u + v + 2 * m
+        first = v == 0
+        c = (u + v - 2 * m) / total
+        d = xp.where(first, xp.ones_like(c), 2 * (u - v) / total)
+        one, zero = xp.ones_like(c), xp.zeros_like(c)
+        a1 = xp.where(first, c, d)
+        return xp.stack([c, d, xp.where(first, zero, one), one, a1, xp.where(first, zero, c)], axis=-1)
+
+
+def first_order(coefficient: Values, *, warp: Values = 0.0) -> Sections:
+    """First-order sections (g + z^-1) / (1 + g z^-1).
+
+    Args:
+        coefficient: `(..., n_sections)` or scalar, g in (-1, 1).
+        warp: `(..., n_sections)` or scalar, in (-1, 1). Replaces z^-1 by (warp + z^-1) / (1 + warp z^-1), so
+            that the coefficient becomes (g + warp) / (1 + g warp).
+
+    Returns:
+        Sections `(..., n_sections)`; scalars give one section, `(1,)`.
+
+    Raises:
+        ValueError: a known value out of its range.
+
+    Example:
+        >>> first_order([-0.9, 0.5]).sos[:, 0].round(6).tolist()
+        [-0.9, 0.5]
+    """
+    require("coefficient", coefficient, "in (-1, 1)", lambda g: np.abs(g) < 1)
+    xp, (g, a) = as_arrays(coefficient, warp)
+    g, a = xp.broadcast_arrays(xp.atleast_1d(g), a)
+    return _warped(2 * (1 + g), xp.zeros_like(g), 1 - g, a)
+
+
+def second_order(radius: Values, cutoff_hz: Values, fs: float, *, warp: Values = 0.0) -> Sections:
+    """Second-order sections from pole radius and centre frequency.
+
+    Args:
+        radius: `(..., n_sections)` or scalar, pole radius R in [0, 1).
+        cutoff_hz: `(..., n_sections)` or scalar, pole frequency in Hz, in [0, fs / 2].
+        fs: sample rate in Hz.
+        warp: `(..., n_sections)` or scalar, in (-1, 1). Replaces z^-1 by (warp + z^-1) / (1 + warp z^-1). The
+            result is again one second-order section, with the margins (u, v, m) multiplied by
+            ((1 + warp)^2, (1 - warp)^2, 1 - warp^2).
+
+    Returns:
+        Sections `(..., n_sections)`; scalars give one section, `(1,)`.
+
+    Raises:
+        ValueError: a known value out of its range.
+
+    Source: Bargum et al. 2023, eq. 2-4 (c = R^2, d = -2 R cos(2 pi fc / fs)) and 5. Equation 5 prints
+    `- v2 (a^2 + 1)` where the all-pass has `+ v2 (1 - a^2)`; this is the all-pass.
+
+    Example:
+        >>> sections = second_order([0.9, 0.99], [100.0, 1000.0], 48000.0, warp=0.1)
+        >>> sections.sos.shape
+        (2, 6)
+    """
+    require("radius", radius, "in [0, 1)", lambda r: (r >= 0) & (r < 1))
+    require("cutoff_hz", cutoff_hz, "in [0, fs / 2]", lambda f: (f >= 0) & (2 * f <= np.asarray(fs)), fs)
+    xp, (r, freq, rate, a) = as_arrays(radius, cutoff_hz, fs, warp)
+    r, freq, a = xp.broadcast_arrays(xp.atleast_1d(r), freq, a)
+    sin_half, cos_half = half_angle(xp, freq, rate)
+    gap = (1 - r) ** 2
+    return _warped(gap + 4 * r * sin_half**2, gap + 4 * r * cos_half**2, (1 - r) * (1 + r), a)
+
+
+def rbj(cutoff_hz: Values, q: Values, fs: float) -> Sections:
+    """Second-order sections of the audio-EQ cookbook: the phase is -180 degrees at `cutoff_hz`.
+
+    Args:
+        cutoff_hz: `(..., n_sections)` or scalar, frequency in Hz, in (0, fs / 2).
+        q: `(..., n_sections)` or scalar, quality factor, > 0.
+        fs: sample rate in Hz.
+
+    Returns:
+        Sections `(..., n_sections)`; scalars give one section, `(1,)`.
+
+    Raises:
+        ValueError: a known value out of its range.
+
+    Source: R. Bristow-Johnson, Cookbook formulae for audio EQ biquad filter coefficients, APF.
+
+    Example:
+        >>> float(phase_response(rbj(1000.0, 0.7, 48000.0), [1000.0], 48000.0)[0])  # -pi
+        -3.14159...
+    """
+    require("cutoff_hz", cutoff_hz, "in (0, fs / 2)", lambda f: (f > 0) & (2 * f < np.asarray(fs)), fs)
+    require("q", q, "> 0", lambda q: q > 0)
+    xp, (freq, quality, rate) = as_arrays(cutoff_hz, q, fs)
+    freq, quality = xp.broadcast_arrays(xp.atleast_1d(freq), quality)
+    sin_half, cos_half = half_angle(xp, freq, rate)
+    # a = [1 + alpha, -2 cos w, 1 - alpha], alpha = sin w / (2 q);
+    # u = a0 + a1 + a2, v = a0 - a1 + a2, m = a0 - a2.
+    return _scaled(4 * sin_half**2, 4 * cos_half**2, 2 * sin_half * cos_half / quality)
+
+
+def from_sos(sos: Values) -> Sections:
+    """Sections of all-pass `sos` rows: `[c, d, 1, 1, d, c]`, or `[g, 1, 0, 1, g, 0]` for the first order.
+
+    Args:
+        sos: `(..., n_sections, 6)` or one row `(6,)`.
+
+    Returns:
+        Sections `(..., n_sections)`. Only the denominators are used.
+
+    Raises:
+        ValueError: wrong shape; or, where the values are known, a row that is not a stable all-pass.
+
+    Example:
+        >>> from_sos([[0.25, -0.5, 1.0, 1.0, -0.5, 0.25]]).m.tolist()
+        [0.75]
+    """
+    xp, (rows,) = as_arrays(sos)
+    rows = as_sos_rows(rows)
+    if all_concrete(rows):
+        _check_allpass_rows(np.asarray(rows))
+    b2, d, c = rows[..., 2], rows[..., 4], rows[..., 5]
+    first = (b2 == 0) & (c == 0)
+    c = xp.where(first, d, c)
+    d = xp.where(first, 1 + c, d)
+    # In this order the sums are exact where they are small.
+    return _scaled((1 + d) + c, xp.where(first, xp.zeros_like(c), (1 - d) + c), 1 - c)
+
+
+def concatenate(*sections: Sections) -> Sections:
+    """Join cascades, in order; batch axes broadcast.
+
+    Args:
+        sections: one or more `Sections`, each `(..., n_sections)`.
+
+    Returns:
+        Sections `(..., total n_sections)`.
+
+    Raises:
+        ValueError: nothing to join, or batch axes that do not broadcast.
+
+    Example:
+        >>> concatenate(first_order(0.5), rbj([100.0, 1000.0], 0.7, 48000.0)).u.shape
+        (3,)
+    """
+    if not sections:
+        raise ValueError("sections is empty; give at least one Sections to concatenate.")
+    batch = np.broadcast_shapes(*(np.shape(one.u)[:-1] for one in sections))
+
+    def join(*leaves):
+        xp, leaves = as_arrays(*leaves)
+        return xp.concatenate([xp.broadcast_to(leaf, batch + leaf.shape[-1:]) for leaf in leaves], axis=-1)
+
+    return Sections(*(join(*field) for field in zip(*sections, strict=True)))
+
+
+def cascade(
+    sections: Sections,
+    x: Values,
+    *,
+    stretch: int = 1,
+    zi: Values | None = None,
+    method: str = "auto",
+) -> Any:
+    """Filter `x` through all-pass sections in series.
+
+    Args:
+        sections: `(..., n_sections)`, batch axes broadcast against those of `x`.
+        x: `(..., n_samples)`.
+        stretch: replaces z^-1 by z^-stretch: the same filter on each of the interleaved phases of the signal.
+        zi: initial state `(..., n_sections, 2)`, or `(..., stretch, n_sections, 2)` for `stretch` > 1;
+            zeros are rest. It is the state (s1, s2) of the normalised lattice, whose squares sum to the
+            energy still to come out; along `stretch`, the phase of the next sample comes first. It is not
+            SciPy's `zi`: start from zeros, then pass on what came back as `zf`.
+        method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (zero-padded FFT, approximate by what
+            of the tail lies beyond the padding), or `"auto"` (the fastest exact one).
+
+    Returns:
+        y `(..., n_samples)`, in the dtype of `x`; or `(y, zf)` when `zi` is given. Chunks of any length, each
+        started with the `zf` of the one before, give the same as the whole.
+
+    Raises:
+        ValueError: unknown `method`, `stretch` < 1, `zi` with `"fsm"`, shapes that do not fit.
+
+    Source: Bargum et al. 2023, eq. 1 and 5; normalised lattice: Gray and Markel 1975.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> y = cascade(second_order([0.9, 0.5], [100.0, 900.0], 8000.0), jnp.zeros(4096).at[0].set(1.0))
+        >>> bool(abs(jnp.sum(y**2) - 1) < 1e-5)  # an all-pass keeps the energy
+        True
+    """
+    check_method(method, zi)
+    if stretch < 1:
+        raise ValueError(f"stretch is {stretch}; expected a whole number of samples, 1 or more.")
+    signal = as_signal(x)
+    if method == "fsm":
+        return _cascade_fsm(sections, signal, stretch)
+    sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
+    batch = batch_shape("sections", sections.u.shape[:-1], signal)
+    phases = () if stretch == 1 else (stretch,)
+    state = initial_state(zi, batch, (*phases, sections.u.shape[-1], 2), signal.dtype)
+    if stretch == 1:
+        y, zf = _lattice(sections, signal, state, method)
+    else:
+        y, zf = _lattice_stretched(sections, signal, state, stretch, method)
+    return y if zi is None else (y, zf)
+
+
+def phase_response(sections: Sections, freqs_hz: Values, fs: float) -> Any:
+    """Phase in radians, unwrapped along frequency: 0 at DC, -pi (first order) or -2 pi a section at fs / 2.
+
+    Args:
+        sections: `(..., n_sections)`.
+        freqs_hz: `(n_freqs,)` in Hz, in [0, fs / 2].
+        fs: sample rate in Hz.
+
+    Returns:
+        `(..., n_freqs)` radians. Each section's phase is a closed form, continuous by itself: nothing is
+        unwrapped sample by sample, so any grid will do.
+
+    Example:
+        >>> phase_response(first_order(0.0), [0.0, 250.0, 500.0], 1000.0).round(3).tolist()  # one sample
+        [0.0, -1.571, -3.142]
+    """
+    xp, (u, v, m, sin_half, cos_half) = _margins_on_grid(sections, freqs_hz, fs)
+    # A(e^jw) = conj(D) / D, D = (u cos^2 - v sin^2) + 2 j m sin cos, of half the angle: the phase is
+    # -2 arg D. In a first-order section D has the factor cos; without it, fs / 2 is no 0 / 0.
+    first = v == 0
+    real = u * xp.where(first, cos_half, cos_half**2) - v * sin_half**2
+    imag = 2 * m * sin_half * xp.where(first, xp.ones_like(cos_half), cos_half)
+    return xp.sum(-2 * xp.arctan2(imag, real), axis=-2)
+
+
+def group_delay(sections: Sections, freqs_hz: Values, fs: float) -> Any:
+    """Group delay in samples, never negative.
+
+    Args:
+        sections: `(..., n_sections)`.
+        freqs_hz: `(n_freqs,)` in Hz, in [0, fs / 2].
+        fs: sample rate in Hz.
+
+    Returns:
+        `(..., n_freqs)` samples, the negative derivative of the phase by the angular frequency.
+
+    Example:
+        >>> group_delay(first_order(0.0), [0.0, 250.0, 500.0], 1000.0).round(6).tolist()  # one sample
+        [1.0, 1.0, 1.0]
+    """
+    xp, (u, v, m, sin_half, cos_half) = _margins_on_grid(sections, freqs_hz, fs)
+    # 2 d(arg D)/dw, D as in `phase_response`, is 2 m (u cos^2 + v sin^2) / |D|^2: no term is negative.
+    first = v == 0
+    common = xp.where(first, xp.ones_like(cos_half), cos_half)  # cos^2 cancels in the first order
+    real = u * xp.where(first, cos_half, cos_half**2) - v * sin_half**2
+    imag = 2 * m * sin_half * common
+    weighted = u * common**2 + v * sin_half**2
+    return xp.sum(2 * m * weighted / (real**2 + imag**2), axis=-2)
+
+
+def _warped(u: Any, v: Any, m: Any, warp: Any) -> Sections:
+    require("warp", warp, "in (-1, 1)", lambda a: np.abs(a) < 1)
+    return _scaled(u * (1 + warp) ** 2, v * (1 - warp) ** 2, m * ((1 - warp) * (1 + warp)))
+
+
+def _scaled(u: Any, v: Any, m: Any) -> Sections:
+    scale = 4 / (u + v + 2 * m)
+    return Sections(u * scale, v * scale, m * scale)
+
+
+def _check_allpass_rows(sos: np.ndarray) -> None:
+    tolerance = max(1e-9, 64 * float(np.finfo(sos.dtype).eps))
+    rows = sos.reshape(-1, 6)
+    for index, row in enumerate(rows):
+        a1, a2 = row[4], row[5]
+        first = a2 == 0 and row[2] == 0
+        mirrored = [a1, 1, 0, 1, a1, 0] if first else [a2, a1, 1, 1, a1, a2]
+        row_name = f"sos row {index % sos.shape[-2]} ({', '.join(f'{value:g}' for value in row)})"
+        if not np.max(np.abs(row - mirrored)) <= tolerance * 2:
+            raise ValueError(f"{row_name} is no all-pass; expected [c, d, 1, 1, d, c] or [g, 1, 0, 1, g, 0].")
+        stable = abs(a1) < 1 if first else abs(a2) < 1 and abs(a1) < 1 + a2
+        if not stable:
+            raise ValueError(f"{row_name} is not stable; expected its poles inside the unit circle.")
+
+
+def _margins_on_grid(sections: Sections, freqs_hz: Values, fs: float) -> tuple[Any, tuple]:
+    """Margins as `(..., n_sections, 1)` and half-angle sines and cosines as `(n_freqs,)`."""
+    xp, (u, v, m, freqs, rate) = as_arrays(*sections, freqs_hz, fs)
+    sin_half, cos_half = half_angle(xp, freqs, rate)
+    grid = (*(1,) * u.ndim, -1)
+    return xp, (u[..., None], v[..., None], m[..., None], sin_half.reshape(grid), cos_half.reshape(grid))
+
+
+class _Rotations(NamedTuple):
+    """Coefficients of the two rotations: k = sign - lack, and q = sqrt(1 - k^2)."""
+
+    k2: Any
+    sign2: Any
+    lack2: Any
+    q2: Any
+    sign1: Any
+    lack1: Any
+    q1: Any
+
+
+def _rotations(sections: Sections) -> _Rotations:
+    # k1 = d / (1 + c) = (u - v) / (u + v) and k2 = c = (h - m) / (h + m), h = (u + v) / 2. Close to +-1,
+    # where slow and narrow sections live, a rounded k forgets the damping; sign and 1 - |k| remember it.
+    u, v, m = sections
+    h = (u + v) / 2
+    one = jnp.ones_like(u)
+    sign2, sign1 = jnp.where(h >= m, one, -one), jnp.where(u >= v, one, -one)
+    lack2 = sign2 * 2 * jnp.where(h >= m, m, h) / (h + m)
+    lack1 = sign1 * jnp.where(u >= v, v, u) / h
+    positive = v > 0
+    # sqrt has no finite slope at 0: evaluate it elsewhere there.
+    q1 = jnp.where(positive, jnp.sqrt(u * jnp.where(positive, v, one)) / h, jnp.zeros_like(u))
+    return _Rotations((h - m) / (h + m), sign2, lack2, 2 * jnp.sqrt(h * m) / (h + m), sign1, lack1, q1)
+
+
+def _lattice_step(c: _Rotations, state: tuple, x: Any) -> tuple[tuple, Any]:
+    # [y; e] = [k2 q2; q2 -k2] [x; s2], then [s2'; s1'] = [k1 q1; q1 -k1] [e; s1], with k = sign - lack.
+    s1, s2 = state
+    y = c.k2 * x + c.q2 * s2
+    e = (c.q2 * x + c.lack2 * s2) - c.sign2 * s2
+    return ((c.q1 * e + c.lack1 * s1) - c.sign1 * s1, c.sign1 * e + (c.q1 * s1 - c.lack1 * e)), y
+
+
+def _lattice(sections: Sections, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
+    def one_signal(u, v, m, x, state):
+        rotations = jax.tree.map(lambda field: field[:, None], _rotations(Sections(u, v, m)))
+        return recursion.linear_recurrence(_lattice_step, rotations, state, x, method=method)
+
+    return lift(one_signal, "(n),(n),(n),(t),(n,s)->(t),(n,s)", *sections, x, state)
+
+
+def _lattice_stretched(
+    sections: Sections, x: jax.Array, state: jax.Array, stretch: int, method: str
+) -> tuple[jax.Array, jax.Array]:
+    """Each of the interleaved phases through the same cascade; `x` may end within a period."""
+    n_whole = x.shape[-1] // stretch
+    n_left = x.shape[-1] - n_whole * stretch
+    sections = Sections(*(field[..., None, :] for field in sections))
+    whole = x[..., : n_whole * stretch].reshape(*x.shape[:-1], n_whole, stretch)
+    y, state = _lattice(sections, jnp.swapaxes(whole, -1, -2), state, method)
+    y = jnp.swapaxes(y, -1, -2)
+    y = y.reshape(*y.shape[:-2], n_whole * stretch)
+    if n_left == 0:
+        return y, state
+    left, left_state = _lattice(
+        sections, x[..., n_whole * stretch :, None], state[..., :n_left, :, :], method
+    )
+    # The phase after the last sample comes first.
+    state = jnp.concatenate([state[..., n_left:, :, :], left_state], axis=-3)
+    return jnp.concatenate([y, left[..., 0]], axis=-1), state
+
+
+def _cascade_fsm(sections: Sections, x: jax.Array, stretch: int) -> jax.Array:
+    radius = _slowest_radius(sections)
+    n_sections = np.shape(sections.u)[-1]
+    tail = None if radius is None else stretch * (frequency.tail_samples(radius) + 2 * n_sections)
+    n_fft = frequency.padded_length(x.shape[-1], tail)
+    # Stretched, bin k has the phase of bin k * stretch, folded into [0, fs / 2] where the phase is odd.
+    bins = np.arange(n_fft // 2 + 1) * stretch % n_fft
+    folded = np.minimum(bins, n_fft - bins)
+    xp, (phase, sign) = as_arrays(
+        phase_response(sections, folded / n_fft, 1.0), np.where(bins == folded, 1.0, -1.0)
+    )
+    cosine, sine = xp.cos(phase), xp.sin(phase) * sign
+    response = lax.complex(cosine, sine) if xp is jnp else cosine + 1j * sine
+    return frequency.apply_response(response, x, n_fft)
+
+
+def _slowest_radius(sections: Sections) -> float | None:
+    """Largest pole radius, or None under `jit`, where it is not known."""
+    if not all_concrete(*sections):
+        return None
+    u, v, m = (np.asarray(field, np.float64) for field in sections)
+    total = u + v + 2 * m
+    c, d = (u + v - 2 * m) / total, 2 * (u - v) / total
+    # The cancelled pole of a first-order section is not one.
+    root = np.sqrt(np.maximum(d * d - 4 * c, 0))
+    real = np.maximum(np.abs(-d + root), np.abs(-d - root)) / 2
+    complex_pair = np.sqrt(np.maximum(c, 0))
+    radius = np.where(v == 0, np.abs(c), np.where(d * d < 4 * c, complex_pair, real))
+    return float(radius.max(initial=0.0))

@@ -1,0 +1,338 @@
+"""The command `jaxapf`: arguments, checks, messages and files around `jaxapf.align`.
+
+Arguments and files are checked before JAX is imported, so that mistakes are answered at once. What
+a user can mend is one sentence on stderr and exit code 2; a bug is one sentence and exit code 1, with
+a traceback only if JAXAPF_DEBUG is set. Outputs appear complete, or not at all.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import shlex
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jaxapf import __version__, _commands, audio
+from jaxapf._console import printable
+
+METHODS = ("auto", "spectral", "direct", "biasnet-sequential", "biasnet-connected", "tcn")
+MAX_ORDER = 32
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived."""
+
+
+# The program
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; see `jaxapf.__main__.main`."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _signals_raise(), _quiet_libraries():
+            _print_any_name()
+            arguments = parse(argv)
+            arguments.run(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except (audio.AudioError, _commands.UsageError) as error:
+        return _failed(str(error), 2)
+    except KeyboardInterrupt:
+        return _failed("interrupted; no unfinished file is left behind", 130)
+    except _Terminated as stop:
+        return _failed("terminated; no unfinished file is left behind", 128 + stop.args[0])
+    except BrokenPipeError:
+        # The reader of our output has seen enough, as in `jaxapf info | head -1`.
+        _discard_stdout()
+    except MemoryError:
+        return _failed("not enough memory; close other programs or give a shorter excerpt", 2)
+    except OSError as error:
+        _discard_stdout()
+        return _failed(f"{error.filename or 'output'}: {(error.strerror or str(error)).lower()}", 2)
+    except Exception as error:
+        if os.environ.get("JAXAPF_DEBUG"):
+            traceback.print_exc()
+        detail = " ".join(str(error).split())[:300]
+        return _failed(f"unexpected {type(error).__name__}: {detail} (JAXAPF_DEBUG=1 shows where)", 1)
+    return 0
+
+
+def _print_any_name() -> None:
+    # File names may hold bytes that are no text.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _failed(message: str, code: int) -> int:
+    prefix = "jaxapf: error: " if code in (1, 2) else "jaxapf: "
+    if sys.stderr is not None and sys.stderr.isatty():
+        prefix = "\r\x1b[K" + prefix  # over the progress line
+    with contextlib.suppress(OSError):
+        print(prefix + " ".join(message.split()), file=sys.stderr, flush=True)
+    return code
+
+
+def _discard_stdout() -> None:
+    # Otherwise the interpreter flushes stdout once more at its end, and complains once more.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that temporary files are removed."""
+
+    def terminate(number: int, _frame: Any) -> None:
+        raise _Terminated(number)
+
+    previous = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        # ValueError: not in the main thread. A signal ignored by nohup stays ignored.
+        with contextlib.suppress(ValueError, AttributeError):
+            number = getattr(signal, name)
+            if signal.getsignal(number) == signal.SIG_DFL:
+                previous[number] = signal.signal(number, terminate)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    with warnings.catch_warnings():
+        if not os.environ.get("JAXAPF_DEBUG"):
+            warnings.simplefilter("ignore")
+        yield
+
+
+# Arguments
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments after the program's name; adds `run`, the command, and `command_line`."""
+    arguments = _parser().parse_args(argv)
+    arguments.command_line = printable(shlex.join(["jaxapf", *argv]))
+    return arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        self.exit(_failed(f"{message}; see '{self.prog} --help'", 2))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _command_parser(
+        _Parser,
+        prog="jaxapf",
+        description="Bring two recordings of the same performance into phase with all-pass filters.",
+        epilog="""examples:
+  jaxapf demo
+  jaxapf align dry.wav wet.wav -o aligned.wav --report report.html
+  jaxapf align di.wav amp.wav -o di_aligned.wav --model amp.json
+  jaxapf apply amp.json next_take.wav -o next_take_aligned.wav""",
+    )
+    parser.add_argument("--version", action="version", version=f"jaxapf {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_align(commands)
+    _add_apply(commands)
+    _add_export(commands)
+    _add_demo(commands)
+    _add_info(commands)
+    return parser
+
+
+def _command_parser(add: Callable[..., Any], *names: str, run: Any = None, **options: Any) -> Any:
+    parser = add(*names, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+    if run is not None:
+        parser.set_defaults(run=run)
+    return parser
+
+
+def _add_align(commands: Any) -> None:
+    parser = _command_parser(
+        commands.add_parser,
+        "align",
+        run=_commands.align,
+        help="bring a dry file into phase with its processed copy",
+        description="""Bring DRY into phase with WET, its processed copy: find polarity and
+latency, then a cascade of all-pass filters, and write the dry file through
+them. Levels are not changed. Where no filter does better than delay and
+polarity, only these are applied, and the command says so.""",
+        epilog="""examples:
+  jaxapf align dry.wav wet.wav -o aligned.wav
+  jaxapf align dry.wav wet.wav -o aligned.flac --model tape.json --report tape.html
+  jaxapf align snare_top.wav snare_bottom.wav -o top_aligned.wav --order 8
+  jaxapf align dry_stereo.wav wet_mono.wav -o aligned.wav --channels 1
+  jaxapf align dry_48k.wav wet_44k.wav -o aligned.wav --resample
+
+The output keeps the dry file's sample encoding where its format has it. Without
+--subtype, a result that passes full scale is written as FLOAT where the format
+has it (WAV, AIFF).""",
+    )
+    parser.add_argument("dry", metavar="DRY", help="the unprocessed recording")
+    parser.add_argument("wet", metavar="WET", help="its processed copy: same rate, start and length")
+    parser.add_argument(
+        "-o", "--output", metavar="ALIGNED", required=True, help="where to write the aligned file"
+    )
+    parser.add_argument(
+        "--model", metavar="MODEL.json", help="write the fitted filter, for 'apply' and 'export'"
+    )
+    parser.add_argument(
+        "--report", metavar="REPORT.html", help="write a page that shows and plays the difference"
+    )
+    parser.add_argument(
+        "--order",
+        type=_order,
+        default="auto",
+        metavar="N",
+        help=f"all-pass sections, 1 to {MAX_ORDER}, or 'auto' (default)",
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, default="auto", metavar="M", help=f"{', '.join(METHODS)} (default auto)"
+    )
+    parser.add_argument(
+        "--max-delay-ms",
+        type=_milliseconds,
+        default=20.0,
+        metavar="X",
+        help="largest latency to look for (default 20)",
+    )
+    _add_common(parser)
+    parser.add_argument(
+        "--resample",
+        type=_rate,
+        nargs="?",
+        const=0,
+        metavar="HZ",
+        help="allow different sample rates: bring both to HZ, or the dry file to the wet file's rate",
+    )
+
+
+def _add_apply(commands: Any) -> None:
+    parser = _command_parser(
+        commands.add_parser,
+        "apply",
+        run=_commands.apply,
+        help="send a file through a fitted model",
+        description="Send IN through the delay, polarity and filters of a model that 'align' wrote.",
+        epilog="""examples:
+  jaxapf apply tape.json take2.wav -o take2_aligned.wav
+  jaxapf apply tape.json take2_44k.flac -o take2_aligned.flac --resample""",
+    )
+    parser.add_argument("model", metavar="MODEL.json", help="a model that 'jaxapf align --model' wrote")
+    parser.add_argument("input", metavar="IN", help="the file to process")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="where to write the result")
+    _add_common(parser)
+    parser.add_argument(
+        "--resample",
+        action="store_true",
+        help="bring IN to the model's sample rate; OUT keeps the model's rate",
+    )
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command_parser(
+        commands.add_parser,
+        "export",
+        run=_commands.export,
+        help="write a model in another format",
+        description="""Write a model as JSON, or as a table of second-order sections for SciPy and
+others.""",
+        epilog="""examples:
+  jaxapf export tape.json --format sos -o tape.txt""",
+    )
+    parser.add_argument("model", metavar="MODEL.json", help="a model that 'jaxapf align --model' wrote")
+    parser.add_argument(
+        "--format", choices=("json", "sos", "cpp", "faust"), required=True, help="the format to write"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it")
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command_parser(
+        commands.add_parser,
+        "demo",
+        run=_commands.demo,
+        help="align the example that ships with jaxapf",
+        description="""Align seven seconds of drums and guitar with their copy from a tape machine
+simulation.""",
+        epilog="""examples:
+  jaxapf demo
+  jaxapf demo -o /tmp/demo""",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", default="jaxapf-demo", help="folder to write (default jaxapf-demo)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command_parser(
+        commands.add_parser,
+        "info",
+        run=_commands.info,
+        help="show versions and devices, or what a file holds",
+        description="""Show versions and devices; or the properties of audio files and the figures of
+models.""",
+        epilog="""examples:
+  jaxapf info
+  jaxapf info dry.wav wet.wav tape.json""",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="*", help="audio file or model")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--channels", type=_channels, metavar="1,2", help="channels to use, counted from 1 (default all)"
+    )
+    parser.add_argument(
+        "--subtype", metavar="S", help="sample encoding of the output, such as PCM_24 or FLOAT"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors and warnings")
+
+
+def _order(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.lstrip("+-").isdecimal() or not 1 <= int(text) <= MAX_ORDER:
+        raise argparse.ArgumentTypeError(f"'{text}' is not 'auto' or a whole number from 1 to {MAX_ORDER}")
+    return int(text)
+
+
+def _milliseconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 10000:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of milliseconds above 0, at most 10000")
+
+
+def _rate(text: str) -> int:
+    if not text.isdecimal() or not 1000 <= int(text) <= 1000000:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a rate in Hz (1000 to 1000000); without a rate, put --resample after the files"
+        )
+    return int(text)
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    channels = tuple(int(part) - 1 for part in parts if part.strip().isdecimal())
+    if len(set(channels)) < len(parts) or min(channels) < 0:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a list of different channels counted from 1, such as 1,2"
+        )
+    return channels

@@ -1,0 +1,235 @@
+"""Frequency sampling: responses on a grid, and filtering by zero-padded FFT.
+
+Filtering by FFT is parallel and differentiable but approximate: what of the impulse response lies beyond
+the transform wraps around to the start of the signal. `n_fft` decides how much that is.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.fft
+from jax import lax
+
+from jaxapf._arrays import (
+    Values,
+    all_concrete,
+    as_arrays,
+    as_signal,
+    as_sos_rows,
+    batch_shape,
+    half_angle,
+    lift,
+)
+
+# A tail this far down is left to wrap around: below the rounding of a 24-bit file.
+_TAIL = 1e-8
+
+# Past this length the padding costs more than an exact method: ask the caller.
+_MAX_PADDING = 2**26
+
+
+def freqz_sos(sos: Values, freqs_hz: Values, fs: float) -> Any:
+    """Complex frequency response of second-order sections in series.
+
+    Args:
+        sos: `(..., n_sections, 6)` or one row `(6,)`, rows `b0 b1 b2 a0 a1 a2`.
+        freqs_hz: `(n_freqs,)` in Hz.
+        fs: sample rate in Hz.
+
+    Returns:
+        `(..., n_freqs)` complex; NumPy when no argument is a JAX array, else JAX.
+
+    Raises:
+        ValueError: wrong shape of `sos`.
+
+    Example:
+        >>> abs(freqz_sos([0.5, 0.5, 0.0, 1.0, 0.0, 0.0], [0.0, 500.0], 1000.0)).tolist()  # two-point mean
+        [1.0, 0.0]
+    """
+    xp, (rows, freqs, rate) = as_arrays(sos, freqs_hz, fs)
+    rows = as_sos_rows(rows)
+    sin_half, cos_half = half_angle(xp, freqs, rate)
+    grid = (*(1,) * (rows.ndim - 1), -1)
+    sin_half, cos_half = sin_half.reshape(grid), cos_half.reshape(grid)
+
+    def polynomial(c0, c1, c2):
+        # z (c0 + c1 / z + c2 / z^2) on the unit circle, in half angles: only the coefficients cancel, and
+        # summed in this order they do so without rounding.
+        real = ((c0 + c1) + c2) * cos_half**2 - ((c0 - c1) + c2) * sin_half**2
+        imag = 2 * (c0 - c2) * sin_half * cos_half
+        return lax.complex(real, imag) if xp is jnp else real + 1j * imag
+
+    columns = [rows[..., index, None] for index in range(6)]
+    return xp.prod(polynomial(*columns[:3]) / polynomial(*columns[3:]), axis=-2)
+
+
+def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Array:
+    """Filter by frequency sampling: multiply the spectrum of the zero-padded signal by the response.
+
+    Args:
+        sos: `(..., n_sections, 6)`, batch axes broadcast against those of `x`.
+        x: `(..., n_samples)`, real.
+        n_fft: length of the transform in samples, at least `n_samples`. By default long enough for the
+            slowest pole to decay by 160 dB after the last sample; where the poles are not known (`sos`
+            traced by `jit` or `grad`), twice the signal.
+
+    Returns:
+        `(..., n_samples)` in the dtype of `x`.
+
+    Raises:
+        ValueError: wrong shape; `n_fft` too short; known poles on or outside the unit circle, or so slow
+            that the padding would be longer than 2^26 samples.
+        TypeError: complex `x`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> sos = jnp.array([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0]])
+        >>> sosfilt_fsm(sos, jnp.array([1.0, 0.0, 0.0, 0.0])).round(4).tolist()
+        [1.0, 0.5, 0.25, 0.125]
+    """
+    signal = as_signal(x)
+    rows = as_sos_rows(as_arrays(sos)[1][0])
+    batch_shape("sos", rows.shape[:-2], signal)
+    if n_fft is None:
+        n_fft = padded_length(signal.shape[-1], _sos_tail(rows))
+    return apply_response(freqz_sos(rows, np.arange(n_fft // 2 + 1) / n_fft, 1.0), signal, n_fft)
+
+
+def lfilter_fsm(b: Values, a: Values, x: Values, *, n_fft: int | None = None) -> jax.Array:
+    """Filter a rational transfer function by frequency sampling, as `sosfilt_fsm`.
+
+    Args:
+        b: `(..., n_b)` numerator, powers of z^-1.
+        a: `(..., n_a)` denominator.
+        x: `(..., n_samples)`, real.
+        n_fft: as in `sosfilt_fsm`.
+
+    Returns:
+        `(..., n_samples)` in the dtype of `x`.
+
+    Raises:
+        ValueError, TypeError: as `sosfilt_fsm`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> lfilter_fsm([1.0], [1.0, -0.5], jnp.array([1.0, 0.0, 0.0, 0.0])).round(4).tolist()
+        [1.0, 0.5, 0.25, 0.125]
+    """
+    signal = as_signal(x)
+    xp, (numerator, denominator) = as_arrays(b, a)
+    batch_shape("b", numerator.shape[:-1], signal)
+    batch_shape("a", denominator.shape[:-1], signal)
+    if n_fft is None:
+        n_fft = padded_length(signal.shape[-1], _transfer_tail(numerator, denominator))
+    # A transform shorter than the polynomial would cut its coefficients off.
+    n_fft = max(n_fft, numerator.shape[-1], denominator.shape[-1])
+    return apply_response(xp.fft.rfft(numerator, n_fft) / xp.fft.rfft(denominator, n_fft), signal, n_fft)
+
+
+def apply_response(response: Values, x: jax.Array, n_fft: int) -> jax.Array:
+    """Multiply the spectrum of `x`, zero-padded to `n_fft`, by a response on its `n_fft // 2 + 1` bins.
+
+    Args:
+        response: `(..., n_fft // 2 + 1)` complex.
+        x: `(..., n_samples)`, real.
+        n_fft: length of the transform in samples, at least `n_samples`.
+
+    Returns:
+        `(..., n_samples)` in the dtype of `x`.
+
+    Raises:
+        ValueError: `n_fft` shorter than the signal.
+        TypeError: complex `x`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> apply_response(jnp.full(3, 2.0 + 0.0j), jnp.ones(3), 4).tolist()
+        [2.0, 2.0, 2.0]
+    """
+    n_samples = x.shape[-1]
+    if jnp.iscomplexobj(x):
+        raise TypeError(f"x is {x.dtype}; frequency sampling filters real signals only: use an exact method.")
+    if n_fft < n_samples:
+        raise ValueError(f"n_fft is {n_fft}; expected at least the {n_samples} samples of x.")
+    if n_samples == 0:
+        return x
+
+    def one_signal(response, x):
+        return jnp.fft.irfft(jnp.fft.rfft(x, n_fft) * response, n_fft)[:n_samples]
+
+    spectrum_dtype = np.result_type(x.dtype, np.complex64)
+    return lift(one_signal, "(k),(t)->(t)", jnp.asarray(response).astype(spectrum_dtype), x)
+
+
+def padded_length(n_samples: int, tail: int | None) -> int:
+    """Length of a fast transform that holds the signal and its tail.
+
+    Args:
+        n_samples: length of the signal in samples.
+        tail: length of the tail in samples, or None where it is not known: as long as the signal.
+
+    Returns:
+        Length in samples.
+
+    Raises:
+        ValueError: a tail longer than 2^26 samples.
+
+    Example:
+        >>> padded_length(1000, 500)
+        1500
+    """
+    if tail is None:
+        tail = n_samples
+    elif tail > _MAX_PADDING:
+        raise ValueError(
+            f"the tail of the slowest pole lasts {tail} samples, too long to pad for; use an exact method."
+        )
+    return _fast_length(max(1, n_samples + tail))
+
+
+def tail_samples(radius: float) -> int:
+    """Samples in which a pole at this radius decays by 160 dB.
+
+    Args:
+        radius: distance of the pole from the origin, in [0, 1).
+
+    Returns:
+        Number of samples.
+
+    Raises:
+        ValueError: a pole on or outside the unit circle.
+
+    Example:
+        >>> tail_samples(0.5)
+        27
+    """
+    if not radius < 1:
+        raise ValueError(f"a pole has radius {radius:g}; expected all poles inside the unit circle.")
+    return math.ceil(math.log(_TAIL) / math.log(radius)) if radius > 0 else 0
+
+
+def _fast_length(n_samples: int) -> int:
+    length = scipy.fft.next_fast_len(n_samples, real=True)
+    assert length is not None  # SciPy's type stub allows for it, its documentation does not
+    return length
+
+
+def _sos_tail(rows: Any) -> int | None:
+    if not all_concrete(rows):
+        return None
+    sos = np.asarray(rows, np.float64)
+    a1, a2 = sos[..., 4] / sos[..., 3], sos[..., 5] / sos[..., 3]
+    root = np.sqrt((a1 * a1 - 4 * a2).astype(complex))
+    poles = np.maximum(np.abs(-a1 + root), np.abs(-a1 - root)) / 2
+    return tail_samples(float(poles.max(initial=0.0))) + 2 * sos.shape[-2]
+
+
+def _transfer_tail(b: Any, a: Any) -> int | None:
+    if not all_concrete(b, a):
+        return None
+    denominators = np.asarray(a, np.float64).reshape(-1, np.shape(a)[-1])
+    poles = np.concatenate([np.abs(np.roots(denominator)) for denominator in denominators])
+    return tail_samples(float(poles.max(initial=0.0))) + np.shape(b)[-1]

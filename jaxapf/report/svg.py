@@ -1,0 +1,260 @@
+"""Line plots as SVG text: what the report needs and no more, so that it needs no plotting library.
+
+A figure is a column of panels over one shared x axis. Colours are left to the page: a curve carries a role
+(`dry`, `wet`, `aligned`, ...), which becomes its CSS class.
+"""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+_CHARACTER = 0.56  # mean width of a character of a sans-serif face, in font sizes
+
+
+class Curve(NamedTuple):
+    """A line: `x` and `y` of one length, NaN in `y` where the line is broken."""
+
+    x: np.ndarray
+    y: np.ndarray
+    role: str
+    label: str = ""
+
+
+class Axis(NamedTuple):
+    """An axis from `low` to `high`, with `ticks` as pairs of value and label."""
+
+    title: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    log: bool = False
+
+
+class Panel(NamedTuple):
+    """Curves over one y axis; `empty` is printed where no curve has a point, `share` weighs the height."""
+
+    curves: tuple[Curve, ...]
+    y: Axis
+    empty: str
+    share: float = 1.0
+
+
+class Size(NamedTuple):
+    """Size of the drawing and of its letters, in the units of the view box (CSS pixels at full size)."""
+
+    width: float
+    height: float
+    font: float
+
+
+def ticks(low: float, high: float, count: int, steps: tuple[float, ...] = ()) -> np.ndarray:
+    """Round values from at or below `low` to at or above `high`, about `count` of them.
+
+    `steps` are the distances allowed, ascending; without them 1, 2 or 5 times a power of ten.
+
+    >>> ticks(-0.2, 1.1, 4).tolist()
+    [-0.5, 0.0, 0.5, 1.0, 1.5]
+    >>> ticks(-700.0, 20.0, 5, steps=(45, 90, 180, 360)).tolist()
+    [-720.0, -540.0, -360.0, -180.0, 0.0, 180.0]
+    """
+    least = max(high - low, 1e-12) / max(count, 1)
+    decade = 10.0 ** math.floor(math.log10(least))
+    choices = steps or (decade, 2 * decade, 5 * decade, 10 * decade)
+    step = next((s for s in choices if s >= least), choices[-1])
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return float(step) * np.arange(first, max(last, first + 1) + 1)
+
+
+def linear_axis(title: str, values: np.ndarray, count: int = 5, steps: tuple[float, ...] = ()) -> Axis:
+    """An axis that holds all finite `values`, from round tick to round tick.
+
+    >>> linear_axis("Level (dB)", np.array([-11.0, np.nan, 3.0])).ticks[0]
+    (-15.0, '−15')
+    """
+    at = ticks(*_extent(values), count, steps)
+    return Axis(title, float(at[0]), float(at[-1]), _labelled(at))
+
+
+def snug_axis(title: str, values: np.ndarray, count: int = 5) -> Axis:
+    """An axis from the lowest to the highest finite value, with the round ticks that lie between.
+
+    >>> snug_axis("Time (ms)", np.array([0.0, 12.5])).ticks[-1]
+    (10.0, '10')
+    """
+    low, high = _extent(values)
+    at = ticks(low, high, count)
+    return Axis(title, low, high, _labelled(at[(at >= low) & (at <= high)], at[1] - at[0]))
+
+
+def _extent(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    least = 0.5 * max(abs(low), abs(high), 1e-3)
+    return (low, high) if high - low > 1e-6 * least else (low - least, high + least)
+
+
+def _labelled(at: np.ndarray, step: float = 0.0) -> tuple[tuple[float, str], ...]:
+    step = step or at[1] - at[0]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    # + 0.0 turns a negative zero into a plain one
+    labels = [f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−") for value in at]
+    return tuple(zip(at.tolist(), labels, strict=True))
+
+
+def frequency_axis(low_hz: float, high_hz: float) -> Axis:
+    """A logarithmic axis with ticks at 1, 2 and 5 times each power of ten.
+
+    >>> [label for _, label in frequency_axis(20.0, 3000.0).ticks]
+    ['20', '50', '100', '200', '500', '1k', '2k']
+    """
+    values = [m * 10.0**e for e in range(0, 6) for m in (1, 2, 5)]
+    inside = [v for v in values if low_hz * 0.999 <= v <= high_hz * 1.001]
+    labels = [f"{v:g}" if v < 1000 else f"{v / 1000:g}k" for v in inside]
+    return Axis("Frequency (Hz)", low_hz, high_hz, tuple(zip(inside, labels, strict=True)), log=True)
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Start and stop of every run of true values.
+
+    >>> runs(np.array([True, False, True, True]))
+    [(0, 1), (2, 4)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def figure(name: str, title: str, description: str, panels: tuple[Panel, ...], x: Axis, size: Size) -> str:
+    """An accessible `<svg>` of `panels` stacked over the axis `x`.
+
+    `name` makes the ids unique within the page; `title` and `description` are read out by screen readers.
+
+    >>> line = Curve(np.array([0.0, 1.0]), np.array([0.0, 2.0]), "wet", "Wet")
+    >>> panel = Panel((line,), linear_axis("Level", line.y), "no signal")
+    >>> figure("a", "T", "D", (panel,), linear_axis("Time (s)", line.x), Size(300, 200, 12))[:30]
+    '<svg class="plot" viewBox="0 0'
+    """
+    font = size.font
+    widest = max(len(label) for panel in panels for _, label in panel.y.ticks)
+    left, right = _CHARACTER * font * widest + 0.9 * font, size.width - 1.1 * font
+    heads = [_head_lines(panel, size) * 1.55 * font + 0.8 * font for panel in panels]
+    foot = 3.1 * font
+    room = size.height - foot - sum(heads) - 0.6 * font * (len(panels) - 1)
+    shares = sum(panel.share for panel in panels)
+    out, top = [], 0.0
+    for index, (panel, head) in enumerate(zip(panels, heads, strict=True)):
+        box = (left, top + head, right, top + head + room * panel.share / shares)
+        out.append(_panel(f"{name}-clip{index}", panel, x, box, top, size))
+        top = box[3] + 0.6 * font
+    out.append(_x_labels(x, left, right, size))
+    return (
+        f'<svg class="plot" viewBox="0 0 {size.width:g} {size.height:g}" font-size="{font:g}" role="img"'
+        f' aria-labelledby="{name}-title {name}-desc"><title id="{name}-title">{escape(title)}</title>'
+        f'<desc id="{name}-desc">{escape(description)}</desc>{"".join(out)}</svg>'
+    )
+
+
+def _panel(clip: str, panel: Panel, x: Axis, box: tuple[float, ...], top: float, size: Size) -> str:
+    left, up, right, down = box
+    out = [_head(panel, top, size)]
+    for value, label in panel.y.ticks:
+        at = _place(panel.y, value, down, up)
+        kind = "zero" if value == 0 else "grid"
+        out.append(f'<path class="{kind}" d="M{left:.1f} {at:.1f}H{right:.1f}"/>')
+        out.append(_text(left - 0.5 * size.font, at + 0.35 * size.font, label, "end"))
+    for value, _ in x.ticks:
+        at = _place(x, value, left, right)
+        out.append(f'<path class="grid" d="M{at:.1f} {up:.1f}V{down:.1f}"/>')
+    paths = [(curve.role, _path(curve, x, panel.y, box)) for curve in panel.curves]
+    if not any(d for _, d in paths):
+        out.append(_text((left + right) / 2, (up + down) / 2, panel.empty, "middle"))
+        return "".join(out)
+    out.append(f'<clipPath id="{clip}"><rect x="{left:.1f}" y="{up:.1f}" width="{right - left:.1f}"')
+    out.append(f' height="{down - up:.1f}"/></clipPath><g clip-path="url(#{clip})">')
+    out += [f'<path class="curve {role}" d="{d}"/>' for role, d in paths if d]
+    return "".join(out) + "</g>"
+
+
+def _head_lines(panel: Panel, size: Size) -> int:
+    widths = [_CHARACTER * len(panel.y.title) + 1.0, *_legend_widths(panel)]
+    return 1 if size.font * sum(widths) < size.width else 2
+
+
+def _legend_widths(panel: Panel) -> list[float]:
+    # of each entry with its swatch, in font sizes
+    return [_CHARACTER * len(curve.label) + 3.2 for curve in panel.curves if curve.label]
+
+
+def _head(panel: Panel, top: float, size: Size) -> str:
+    font = size.font
+    line = top + 1.2 * font
+    out = [_text(0.2 * font, line, panel.y.title, "start", "axis")]
+    widths = _legend_widths(panel)
+    if _head_lines(panel, size) == 1:
+        at = size.width - font * (sum(widths) - 0.6)  # the last entry needs no gap after it
+    else:
+        at, line = 0.2 * font, line + 1.55 * font
+    for curve, width in zip((c for c in panel.curves if c.label), widths, strict=True):
+        swatch = f"M{at:.1f} {line - 0.35 * font:.1f}h{1.5 * font:.1f}"
+        out.append(f'<path class="curve {curve.role}" d="{swatch}"/>')
+        out.append(_text(at + 1.9 * font, line, curve.label, "start"))
+        at += font * width
+    return "".join(out)
+
+
+def _x_labels(x: Axis, left: float, right: float, size: Size) -> str:
+    font, free, out = size.font, -math.inf, []
+    for value, label in x.ticks:
+        at, half = _place(x, value, left, right), 0.5 * _CHARACTER * font * len(label)
+        at = min(at, size.width - half)
+        if at - half < free:
+            continue
+        free = at + half + 0.5 * font
+        out.append(_text(at, size.height - 1.9 * font, label, "middle"))
+    out.append(_text(right, size.height - 0.4 * font, x.title, "end", "axis"))
+    return "".join(out)
+
+
+def _text(x: float, y: float, text: str, anchor: str, role: str = "") -> str:
+    kind = f' class="{role}"' if role else ""
+    return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _place(axis: Axis, value, start: float, stop: float):
+    low, high = (math.log(axis.low), math.log(axis.high)) if axis.log else (axis.low, axis.high)
+    scaled = np.log(value) if axis.log else value
+    return start + (scaled - low) / (high - low) * (stop - start)
+
+
+def _path(curve: Curve, x: Axis, y: Axis, box: tuple[float, ...]) -> str:
+    left, up, right, down = box
+    finite = np.isfinite(curve.y)
+    if not finite.any():
+        return ""
+    reach = 50.0 * (down - up)  # far outside is as good as infinity, and keeps the numbers short
+    at_x = _place(x, curve.x, left, right)
+    at_y = np.clip(_place(y, np.where(finite, curve.y, y.low), down, up), up - reach, down + reach)
+    return "".join(_run(*_thin(at_x[a:b], at_y[a:b])) for a, b in runs(finite))
+
+
+def _run(x: np.ndarray, y: np.ndarray) -> str:
+    points = [f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True)]
+    if len(points) == 1:
+        points *= 2  # with round line caps, a dot
+    return "M" + "L".join(points)
+
+
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Of all points within half a unit, the first, lowest, highest and last look the same as all of them.
+    column = np.floor(2.0 * x).astype(np.int64)
+    starts = np.flatnonzero(np.diff(column, prepend=column[0] - 1))
+    if 4 * len(starts) >= len(x):
+        return x, y
+    keep = [starts, np.append(starts[1:], len(x)) - 1]
+    order = np.lexsort((y, column))
+    keep += [order[keep[0]], order[keep[1]]]
+    index = np.unique(np.concatenate(keep))
+    return x[index], y[index]

@@ -1,0 +1,177 @@
+"""What two recordings say about the path between them: the cross-spectrum, on bins a fit can use.
+
+Everything an all-pass can change in the error between dry x and wet y is in the cross-spectrum
+S = conj(X) Y of the whole zero-padded signals; ``measure`` takes it once, the rest only sums it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+import scipy.signal
+
+LOWEST_HZ = 10.0
+HIGHEST_HZ = 22_000.0
+
+
+class CrossSpectrum(NamedTuple):
+    """Cross-spectrum of (dry, wet) on the bins of one real FFT, summed over channels.
+
+    ``cross`` (k,) complex; ``dry_energy``, ``wet_energy`` sums of squares; ``bound_gain`` the largest
+    possible correlation sum |cross|; ``n_fft`` FFT length; ``n_samples`` signal length; ``fs`` in Hz.
+    """
+
+    cross: np.ndarray
+    dry_energy: float
+    wet_energy: float
+    n_fft: int
+    n_samples: int
+    fs: float
+
+    @property
+    def freqs_hz(self) -> np.ndarray:
+        return np.arange(len(self.cross)) * (self.fs / self.n_fft)
+
+    @property
+    def max_correlation(self) -> float:
+        """Largest inner product of the wet signal with any unit-gain filtering of the dry one."""
+        return float(_one_sided_sum(np.abs(self.cross), self.n_fft)) / self.n_fft
+
+
+def _one_sided_sum(values: np.ndarray, n_fft: int) -> float:
+    """Sum over the whole circle of a spectrum given on the real FFT's half."""
+    total = 2.0 * np.sum(values, dtype=np.float64) - float(values[0])
+    return total - float(values[-1]) if n_fft % 2 == 0 else total
+
+
+def _rfft(x: np.ndarray, n_fft: int) -> np.ndarray:
+    return np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
+
+
+def measure(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay: int) -> CrossSpectrum:
+    """Cross-spectrum of dry, wet (..., T), zero-padded to twice the length or more."""
+    n_samples = dry.shape[-1]
+    n_fft = int(scipy.fft.next_fast_len(n_samples + max(max_delay + 1, n_samples), real=True))
+    pairs = zip(dry.reshape(-1, n_samples), wet.reshape(-1, n_samples), strict=True)
+    cross = np.zeros(n_fft // 2 + 1, np.complex128 if dry.dtype == np.float64 else np.complex64)
+    for x, y in pairs:
+        cross += np.conj(_rfft(x, n_fft)) * _rfft(y, n_fft)
+    energy = [float(np.sum(np.square(s, dtype=np.float64))) for s in (dry, wet)]
+    return CrossSpectrum(cross, *energy, n_fft, n_samples, fs)
+
+
+class Bins(NamedTuple):
+    """Cross-spectrum summed within logarithmic bins, after ``delay`` samples were taken out.
+
+    ``omega`` (k,) rad / sample; ``cross`` (k,) complex; ``total`` (k,) sum of |cross| in the bin:
+    |cross| / total is the coherence of the bin.
+    """
+
+    omega: np.ndarray
+    cross: np.ndarray
+    total: np.ndarray
+
+
+def log_bins(spectrum: CrossSpectrum, per_octave: float, delay: float = 0.0) -> Bins:
+    """Sum the cross-spectrum over ``per_octave`` bins an octave, never narrower than an FFT line.
+
+    The bulk delay is removed before and put back after summing, so that wide bins keep their phase.
+    """
+    line_hz = spectrum.fs / spectrum.n_fft
+    first = max(1, int(np.ceil(LOWEST_HZ / line_hz)))
+    last = max(first + 1, int(min(HIGHEST_HZ, 0.49 * spectrum.fs) / line_hz))
+    omega = np.arange(first, last) * (2 * np.pi / spectrum.n_fft)
+    cross = spectrum.cross[first:last] * np.exp(1j * omega * delay)
+    octave_bin = np.floor(np.log2(omega / omega[0]) * per_octave).astype(int)
+    starts = np.unique(octave_bin, return_index=True)[1]
+    total = np.add.reduceat(np.abs(cross).astype(np.float64), starts)
+    weighted = np.add.reduceat(np.abs(cross) * omega, starts)
+    counts = np.diff(np.append(starts, len(omega)))
+    plain = np.add.reduceat(omega, starts) / counts
+    centre = np.where(total > 0, weighted / np.maximum(total, 1e-300), plain)
+    summed = np.add.reduceat(cross.astype(np.complex128), starts)
+    return Bins(centre, summed * np.exp(-1j * centre * delay), total)
+
+
+def cross_correlation(spectrum: CrossSpectrum, max_delay: int, whiten: float = 0.0, band_hz=(0.0, np.inf)):
+    """Cross-correlation at lags -max_delay ... max_delay, optionally whitened and band-limited.
+
+    ``whiten`` 0 is the plain correlation, 1 the phase transform.
+    """
+    cross = spectrum.cross
+    if whiten or band_hz[0] > 0:
+        magnitude = np.abs(cross)
+        floor = 1e-4 * float(np.max(magnitude, initial=0.0)) + 1e-30
+        freqs = spectrum.freqs_hz
+        keep = (freqs >= band_hz[0]) & (freqs <= band_hz[1])
+        cross = np.where(keep, cross / (magnitude + floor) ** whiten, 0)
+    lags = np.asarray(scipy.fft.irfft(cross, spectrum.n_fft, workers=-1))
+    return np.concatenate([lags[-max_delay:], lags[: max_delay + 1]]) if max_delay else lags[:1]
+
+
+def best_delay(spectrum: CrossSpectrum, max_delay: int) -> tuple[float, int]:
+    """The delay in samples (fractional) and polarity of the largest absolute cross-correlation."""
+    lags = cross_correlation(spectrum, max_delay)
+    peak = int(np.argmax(np.abs(lags)))
+    polarity = 1 if lags[peak] >= 0 else -1
+    fraction = 0.0
+    if 0 < peak < len(lags) - 1:
+        left, middle, right = (float(polarity * v) for v in lags[peak - 1 : peak + 2])
+        curvature = left - 2 * middle + right
+        fraction = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+    return float(np.clip(peak - max_delay + fraction, -max_delay, max_delay)), polarity
+
+
+def delay_candidates(spectrum: CrossSpectrum, max_delay: int, count: int = 4) -> list[float]:
+    """Plausible static latencies in samples, most trusted first.
+
+    Low frequencies are where phase shifts live and latency hides; so besides the plain correlation the
+    high bands vote, whitened.
+    """
+    found: list[float] = []
+    top = min(HIGHEST_HZ, 0.45 * spectrum.fs)
+    for band in ((2000.0, top), (500.0, top), (100.0, 2000.0), (0.0, np.inf)):
+        if band[0] >= top:
+            continue
+        whiten = 0.0 if band[0] == 0.0 else 0.8
+        size = np.abs(cross_correlation(spectrum, max_delay, whiten, band))
+        peaks = scipy.signal.find_peaks(size, distance=max(1, int(spectrum.fs * 2e-4)))[0]
+        ranked = peaks[np.argsort(size[peaks])[::-1]][:count]
+        found += [float(p - max_delay) for p in ranked if all(abs(p - max_delay - f) > 2 for f in found)]
+    return [*found, 0.0] if found else [0.0]
+
+
+def is_test_signal(dry: np.ndarray, spectrum: CrossSpectrum) -> bool:
+    """Whether the dry signal is a measurement (a sweep, a maximum-length sequence): constant level, broad band.
+
+    Nobody listens to those: what is measured with them is meant for other material.
+    """
+    peak = float(np.max(np.abs(dry)))
+    rms = float(np.sqrt(np.mean(np.square(dry, dtype=np.float64))))
+    if peak > 1.7 * rms:
+        return False
+    bins = log_bins(spectrum, 1)
+    return bool(np.sum(bins.total > 1e-3 * np.max(bins.total, initial=0.0)) >= 5)
+
+
+def bin_weights(bins: Bins, fs: float, share: float) -> np.ndarray:
+    """Weights that give ``share`` of the total to a music-like spectrum, the rest to the pair's own.
+
+    Music, averaged over many recordings, peaks near 60 to 100 Hz and falls by about 3 dB an octave above
+    (power an octave; Pestana et al. 2013).  Bands count as far as they are coherent and not near silence.
+    """
+    freqs_hz = bins.omega * (fs / (2 * np.pi))
+    band = np.floor(3 * np.log2(freqs_hz / freqs_hz[0])).astype(int)
+    size = np.abs(bins.cross)
+    energy = np.bincount(band, size)
+    coherence = (energy / np.maximum(np.bincount(band, bins.total), 1e-300)) ** 2
+    level_db = 10 * np.log10(energy / max(float(energy.max()), 1e-300) + 1e-30)
+    trust = coherence * np.clip((level_db + 60) / 20, 0, 1)
+    music = 1 / np.sqrt(1 + (freqs_hz / 100) ** 2) / (1 + (40 / freqs_hz) ** 4) / (1 + (freqs_hz / 6000) ** 2)
+    wanted = (trust / np.maximum(energy, 1e-300))[band] * music
+    own, other = float(np.sum(size)), float(np.sum(wanted * size))
+    if own <= 0 or other <= 0:
+        return np.ones_like(size)
+    return (1 - share) / own + share * wanted / other

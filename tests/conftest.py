@@ -1,0 +1,26 @@
+"""Settings for all tests: no silent promotion of dtypes or ranks."""
+
+import pathlib
+import sys
+
+import jax
+import pytest
+from hypothesis import settings
+
+# Tests import their neighbours `helpers` and `reference`.
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiling makes first examples slow; the same examples in every run make failures reproducible.
+settings.register_profile("jaxapf", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("jaxapf")
+
+
+@pytest.fixture
+def x64():
+    """Run one test with float64 enabled."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)

@@ -1,0 +1,362 @@
+"""All-pass sections: designs, responses and cascades against the algebra and float64 loops."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from helpers import EXACT_METHODS, noise, relative_rms
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import signal
+
+from jaxapf import allpass, frequency
+
+FS = 48000.0
+GRID = np.linspace(0.0, FS / 2, 401)
+MIXED = allpass.concatenate(
+    allpass.second_order([0.9, 0.3, 0.97], [100.0, 9000.0, 23500.0], FS, warp=[0.2, -0.5, 0.0]),
+    allpass.first_order([-0.95, 0.6], warp=[0.3, 0.0]),
+    allpass.rbj(1000.0, 0.7, FS),
+)
+
+radii = st.floats(0.0, 0.9999)
+freqs = st.floats(0.0, FS / 2)
+warps = st.floats(-0.95, 0.95)
+coefficients = st.floats(-0.999, 0.999)
+
+
+def sections_strategy():
+    second = st.builds(lambda r, f, a: allpass.second_order(r, f, FS, warp=a), radii, freqs, warps)
+    first = st.builds(lambda g, a: allpass.first_order(g, warp=a), coefficients, warps)
+    rbj = st.builds(lambda f, q: allpass.rbj(f, q, FS), st.floats(1.0, FS / 2 - 1), st.floats(0.1, 50.0))
+    return st.lists(st.one_of(second, first, rbj), min_size=1, max_size=4).map(
+        lambda parts: allpass.concatenate(*parts)
+    )
+
+
+# Designs
+
+
+@given(radii, freqs)
+def test_second_order_is_the_papers(radius, cutoff_hz):
+    c, d = radius**2, -2 * radius * np.cos(2 * np.pi * cutoff_hz / FS)
+    np.testing.assert_allclose(
+        allpass.second_order(radius, cutoff_hz, FS).sos[0], [c, d, 1, 1, d, c], rtol=0, atol=1e-14
+    )
+
+
+@given(radii, freqs, warps)
+def test_warp_maps_coefficients(radius, cutoff_hz, a):
+    c, d = allpass.second_order(radius, cutoff_hz, FS).sos[0, :2]
+    scale = 1 + a * d + a**2 * c
+    c_warped, d_warped = (c + a * d + a**2) / scale, (2 * a * (1 + c) + d * (1 + a**2)) / scale
+    row = allpass.second_order(radius, cutoff_hz, FS, warp=a).sos[0]
+    np.testing.assert_allclose(row[:2], [c_warped, d_warped], rtol=0, atol=1e-10)
+
+
+@given(coefficients, warps)
+def test_first_order_warp(g, a):
+    expected = (g + a) / (1 + g * a)
+    np.testing.assert_allclose(
+        allpass.first_order(g, warp=a).sos[0], [expected, 1, 0, 1, expected, 0], rtol=0, atol=1e-12
+    )
+
+
+@given(sections_strategy())
+def test_margins_keep_their_scale(sections):
+    np.testing.assert_allclose(sections.u + sections.v + 2 * sections.m, 4, rtol=1e-12)
+    assert np.all(sections.u > 0)
+    assert np.all(sections.v >= 0)
+    assert np.all(sections.m > 0)
+
+
+def test_rbj_is_the_cookbooks():
+    w, q = 2 * np.pi * 1234.0 / FS, 0.8
+    alpha = np.sin(w) / (2 * q)
+    row = np.array([1 - alpha, -2 * np.cos(w), 1 + alpha, 1 + alpha, -2 * np.cos(w), 1 - alpha])
+    np.testing.assert_allclose(allpass.rbj(1234.0, q, FS).sos[0], row / (1 + alpha), rtol=1e-12)
+
+
+@given(sections_strategy())
+def test_from_sos_is_the_inverse(sections):
+    again = allpass.from_sos(sections.sos)
+    for field, got in zip(sections, again, strict=True):
+        np.testing.assert_allclose(got, field, rtol=0, atol=1e-14)
+
+
+def test_surveyor_sections():
+    # The cascade released with Bargum et al. 2023, three warped second-order sections.
+    c = np.array([0.9980386166384465, 0.002789362428126286, 0.9984650242883831])
+    d = np.array([-1.6534246988804708, 0.10138022220093301, -1.6954015215440774])
+    a = np.array([-0.8644981322332936, -0.30740110972783036, -0.8657947815319681])
+    radius = np.sqrt(c)
+    cutoff_hz = np.arccos(-d / (2 * radius)) / (2 * np.pi) * 192000.0
+    row = allpass.second_order(radius, cutoff_hz, 192000.0, warp=a).sos
+    x = noise(3000)
+    for i in range(3):
+        y = signal.sosfilt(row[i : i + 1], x)
+        assert relative_rms(y, reference.warped_allpass(c[i], d[i], a[i], x)) < 1e-10
+
+
+def test_designs_live_where_their_arguments_live():
+    on_numpy = allpass.second_order(np.array([0.9]), 100.0, FS)
+    on_jax = allpass.second_order(jnp.array([0.9]), 100.0, FS)
+    assert all(isinstance(field, np.ndarray) and field.dtype == np.float64 for field in on_numpy)
+    assert all(isinstance(field, jax.Array) and field.dtype == jnp.float32 for field in on_jax)
+    assert isinstance(on_jax.sos, jax.Array)
+    assert on_numpy.sos.dtype == np.float64
+    assert isinstance(allpass.phase_response(on_jax, GRID, FS), jax.Array)
+    assert allpass.phase_response(on_numpy, GRID, FS).dtype == np.float64
+
+
+def test_sections_are_a_pytree():
+    doubled = jax.tree.map(lambda field: 2 * field, MIXED)
+    assert isinstance(doubled, allpass.Sections)
+    np.testing.assert_allclose(doubled.sos, MIXED.sos)
+
+
+def test_designs_under_jit():
+    designed = jax.jit(lambda r, f: allpass.second_order(r, f, FS, warp=0.1))(0.9, 1000.0)
+    np.testing.assert_allclose(designed.sos, allpass.second_order(0.9, 1000.0, FS, warp=0.1).sos, atol=1e-6)
+    rows = jax.jit(lambda sos: allpass.from_sos(sos).sos)(MIXED.sos)
+    np.testing.assert_allclose(rows, MIXED.sos, atol=1e-6)
+
+
+# Responses
+
+
+@given(sections_strategy())
+def test_unit_gain(sections):
+    np.testing.assert_allclose(np.abs(frequency.freqz_sos(sections.sos, GRID, FS)), 1, atol=1e-6)
+
+
+@given(sections_strategy())
+def test_phase_matches_the_response(sections):
+    phase = allpass.phase_response(sections, GRID, FS)
+    response = frequency.freqz_sos(sections.sos, GRID, FS)
+    np.testing.assert_allclose(np.exp(1j * phase), response, atol=1e-6)
+
+
+@given(sections_strategy())
+def test_phase_is_unwrapped_and_falls(sections):
+    phase = allpass.phase_response(sections, GRID, FS)
+    order = np.sum(np.where(sections.v == 0, 1, 2))
+    assert phase[0] == 0
+    assert phase[-1] == pytest.approx(-np.pi * order)
+    assert np.all(np.diff(phase) <= 1e-12)
+
+
+def test_group_delay_is_the_slope_of_the_phase():
+    h = 1e-3
+    inner = GRID[1:-1]
+    left, right = (allpass.phase_response(MIXED, inner + step, FS) for step in (-h, h))
+    slope = -(right - left) / (2 * h) * FS / (2 * np.pi)
+    np.testing.assert_allclose(allpass.group_delay(MIXED, inner, FS), slope, rtol=1e-6)
+
+
+@given(sections_strategy())
+def test_group_delay_is_positive_and_finite(sections):
+    delay = allpass.group_delay(sections, GRID, FS)
+    assert np.all(np.isfinite(delay))
+    assert np.all(delay >= 0)
+
+
+def test_group_delay_of_delays():
+    np.testing.assert_allclose(allpass.group_delay(allpass.first_order(0.0), GRID, FS), 1, rtol=1e-12)
+    two = allpass.second_order(0.0, 0.0, FS)
+    np.testing.assert_allclose(allpass.group_delay(two, GRID, FS), 2, rtol=1e-12)
+
+
+def test_responses_batch():
+    batch = allpass.second_order(np.full((3, 2), 0.8), np.array([100.0, 5000.0]), FS)
+    assert allpass.phase_response(batch, GRID, FS).shape == (3, 401)
+    assert allpass.group_delay(batch, GRID, FS).shape == (3, 401)
+
+
+def test_response_gradients_are_finite_at_the_ends():
+    sections = jax.tree.map(lambda field: jnp.asarray(field, jnp.float32), MIXED)
+    ends = jnp.array([0.0, FS / 2])
+    for response in (allpass.phase_response, allpass.group_delay):
+        gradient = jax.grad(lambda s, response=response: jnp.sum(response(s, ends, FS)))(sections)
+        assert all(np.all(np.isfinite(field)) for field in gradient)
+    gradient = jax.grad(lambda s: jnp.sum(allpass.phase_response(s, jnp.array([3000.0]), FS)))(sections)
+    assert all(np.all(np.isfinite(field)) for field in gradient)
+    assert np.any(gradient.u)
+
+
+# Cascades
+
+
+@pytest.mark.parametrize("method", [*EXACT_METHODS, "auto"])
+def test_cascade_is_its_sos(x64, method):
+    x = noise(2, 500)
+    expected = signal.sosfilt(MIXED.sos, x)
+    assert relative_rms(allpass.cascade(MIXED, x, method=method), expected) < 1e-10
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 5])
+@pytest.mark.parametrize("n_samples", [1, 3, 203])
+def test_stretch(x64, stretch, n_samples):
+    x = noise(n_samples)
+    expected = x
+    for b, a in reference.stretched(MIXED.sos, stretch):
+        expected = signal.lfilter(b, a, expected)
+    assert relative_rms(allpass.cascade(MIXED, x, stretch=stretch), expected) < 1e-10
+    assert relative_rms(allpass.cascade(MIXED, x, stretch=stretch, method="fsm"), expected) < 1e-6
+
+
+def test_warped_cascade_is_the_papers_recursion(x64):
+    x = noise(400)
+    radius, cutoff_hz, warp = 0.95, 3000.0, -0.6
+    c, d = radius**2, -2 * radius * np.cos(2 * np.pi * cutoff_hz / FS)
+    y = allpass.cascade(allpass.second_order(radius, cutoff_hz, FS, warp=warp), x)
+    assert relative_rms(y, reference.warped_allpass(c, d, warp, x)) < 1e-10
+
+
+def _energies(method, margins):
+    # float32, impulse long enough for every pole below to die out
+    sections = allpass.Sections(*margins)
+    impulse = jnp.zeros(4096).at[3].set(1.0)
+    return jnp.sum(allpass.cascade(sections, impulse, method=method) ** 2)
+
+
+@pytest.mark.parametrize("method", EXACT_METHODS)
+def test_energy_is_kept(method):
+    energy = jax.jit(functools.partial(_energies, method))
+
+    @given(st.lists(st.tuples(st.floats(0, 0.98), freqs), min_size=3, max_size=3))
+    def property_holds(controls):
+        radius, cutoff_hz = np.array(controls).T
+        sections = allpass.second_order(radius, cutoff_hz, FS)
+        assert energy(tuple(np.float32(field) for field in sections)) == pytest.approx(1, abs=1e-5)
+
+    property_holds()
+
+
+@pytest.mark.parametrize("stretch", [1, 3])
+def test_chunks_of_every_length(stretch):
+    x = noise(2, 13).astype(np.float32)
+    zi = np.zeros((2, 6, 2) if stretch == 1 else (2, stretch, 6, 2), np.float32)
+    filtered = jax.jit(lambda x, zi: allpass.cascade(MIXED, x, stretch=stretch, zi=zi))
+    whole, zf = filtered(x, zi)
+    for split in range(14):
+        first, middle = filtered(x[:, :split], zi)
+        second, last = filtered(x[:, split:], middle)
+        np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=3e-6)
+        np.testing.assert_allclose(last, zf, atol=3e-6)
+
+
+def test_state_holds_the_energy_to_come(x64):
+    sections = allpass.second_order([0.9, 0.8], [500.0, 5000.0], FS)
+    x = noise(50)
+    y, zf = allpass.cascade(sections, x, zi=np.zeros((2, 2)))
+    np.testing.assert_allclose(np.sum(zf**2), np.sum(x**2) - np.sum(y**2), rtol=1e-10)
+    tail, _ = allpass.cascade(sections, np.zeros(2000), zi=zf)
+    np.testing.assert_allclose(np.sum(tail**2), np.sum(zf**2), rtol=1e-10)
+
+
+def test_batches_broadcast(x64):
+    batch = allpass.second_order(np.array([[0.9], [0.5]]), np.array([100.0, 5000.0, 900.0]), FS)
+    x = noise(4, 1, 60)
+    y, zf = allpass.cascade(batch, x, zi=np.zeros((4, 2, 3, 2)))
+    assert y.shape == (4, 2, 60)
+    assert zf.shape == (4, 2, 3, 2)
+    for i in range(4):
+        for j in range(2):
+            assert relative_rms(y[i, j], signal.sosfilt(batch.sos[j], x[i, 0])) < 1e-12
+
+
+@pytest.mark.parametrize("radius", [0.99, 0.999, 0.9999, 0.99999])
+def test_float32_contract(radius):
+    # From float32 controls, against float64 sections of the same controls: 2e-5 by scan, 1e-4 by blocks.
+    fs, n_samples = 192000.0, 131072
+    x = noise(n_samples).astype(np.float32)
+    radius = np.float32(radius)
+    cutoffs = np.array([30.0, 1000.0, 15000.0], np.float32)
+    sections = allpass.second_order(jnp.asarray(radius), jnp.asarray(cutoffs)[:, None], fs)
+    rows = allpass.second_order(float(radius), cutoffs.astype(float)[:, None], fs).sos
+    expected = np.stack([signal.sosfilt(row, x.astype(float)) for row in rows])
+    for method, bound in (("scan", 2e-5), ("blocked", 1e-4), ("associative", 1e-4), ("fsm", 2e-5)):
+        y = np.asarray(allpass.cascade(sections, x, method=method))
+        for i in range(3):
+            assert relative_rms(y[i], expected[i]) < bound
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def _mix_and_gradients(controls, g, x, *, method):
+    def mix(controls, g, x):
+        radius, cutoff_hz, warp = controls
+        second = allpass.second_order(radius, cutoff_hz, 192000.0, warp=warp)
+        y = allpass.cascade(allpass.concatenate(second, allpass.first_order(g)), x, method=method)
+        return jnp.sum((x + y) ** 2)
+
+    return jax.value_and_grad(mix, argnums=(0, 1, 2))(controls, g, x)
+
+
+@pytest.mark.parametrize("method", ["scan", "blocked", "fsm"])
+def test_finite_values_and_gradients(method):
+    controls = jnp.array([[0.99999, 0.0, 0.99999], [30.0, 0.0, 96000.0], [0.5, 0.0, -0.9]])
+    alternating = (-1.0) ** np.arange(64)
+    for x in (np.zeros(64), np.ones(64), alternating, np.eye(64)[0], np.ones(1)):
+        value, gradients = _mix_and_gradients(
+            controls, jnp.array([-0.9999]), jnp.asarray(x, jnp.float32), method=method
+        )
+        assert np.isfinite(value)
+        assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+        assert bool(np.any(gradients[2])) == bool(np.any(x))
+        assert bool(np.any(gradients[0])) == (np.any(x) and len(x) > 1)
+
+
+@pytest.mark.parametrize("method", ["scan", "blocked"])
+def test_gradients_by_controls_match_differences(x64, method):
+    x, target = noise(2, 40)
+    point = np.array([[0.95, 0.7], [700.0, 9000.0], [0.3, -0.2]])
+
+    @jax.jit
+    def loss(controls):
+        radius, cutoff_hz, warp = controls
+        sections = allpass.second_order(radius, cutoff_hz, FS, warp=warp)
+        return jnp.sum((allpass.cascade(sections, x, method=method) - target) ** 2)
+
+    gradient = jax.jit(jax.grad(loss))(point)
+    for index in np.ndindex(point.shape):
+        step = np.zeros_like(point)
+        step[index] = 1e-6 * abs(point[index])
+        slope = (loss(point + step) - loss(point - step)) / (2 * step[index])
+        assert gradient[index] == pytest.approx(float(slope), rel=1e-5)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: allpass.second_order(1.0, 100.0, FS), r"radius is 1; expected in \[0, 1\)"),
+        (lambda: allpass.second_order([0.5, -0.1], 100.0, FS), "radius is -0.1"),
+        (lambda: allpass.second_order(0.5, 24001.0, FS), "cutoff_hz is 24001"),
+        (lambda: allpass.second_order(0.5, 100.0, FS, warp=1.0), "warp is 1"),
+        (lambda: allpass.second_order(np.nan, 100.0, FS), "radius is nan"),
+        (lambda: allpass.first_order(-1.0), "coefficient is -1"),
+        (lambda: allpass.rbj(0.0, 1.0, FS), "cutoff_hz is 0"),
+        (lambda: allpass.rbj(10.0, 0.0, FS), "q is 0"),
+        (lambda: allpass.from_sos([[1, 0, 0, 1, 0, 0.0]]), "sos row 0 .* is no all-pass"),
+        (lambda: allpass.from_sos([[0, 0, 1, 1, 0, 0], [2, 0, 1, 1, 0, 2.0]]), "sos row 1 .* is not stable"),
+        (lambda: allpass.from_sos([[1, 2, 3]]), "sos has shape"),
+        (lambda: allpass.concatenate(), "sections is empty"),
+        (lambda: allpass.cascade(MIXED, np.ones(4), method="fast"), "scan, blocked, associative, fsm, auto"),
+        (lambda: allpass.cascade(MIXED, np.ones(4), stretch=0), "stretch is 0"),
+        (lambda: allpass.cascade(MIXED, np.ones(4), zi=np.zeros((6, 2)), method="fsm"), "zi is given"),
+        (lambda: allpass.cascade(MIXED, np.ones(4), zi=np.zeros((5, 2))), r"zi has shape \(5, 2\)"),
+        (
+            lambda: allpass.cascade(allpass.first_order(np.zeros((2, 1))), np.ones((3, 4))),
+            "sections has batch axes",
+        ),
+    ],
+)
+def test_errors(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

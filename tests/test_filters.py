@@ -1,0 +1,180 @@
+"""`lfilter` and `sosfilt` against SciPy, and what float32 keeps."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import EXACT_METHODS, noise, relative_rms
+from scipy import signal
+
+from jaxapf import allpass, biquad, filters
+
+ALL_METHODS = (*EXACT_METHODS, "fsm", "auto")
+B, A = np.array([0.2, 0.3, 0.1]), np.array([2.0, -1.1, 0.5, 0.1])
+SOS = np.array([[0.1, 0.2, 0.1, 1.0, -0.9, 0.4], [1.0, 0.5, 0.0, 1.0, 0.3, 0.0]])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_lfilter_is_scipys(x64, axis):
+    x = noise(5, 7, 6)
+    zi_shape = list(x.shape)
+    zi_shape[axis] = 3
+    zi = noise(*zi_shape, seed=1)
+    y, zf = filters.lfilter(B, A, x, axis, zi)
+    expected, expected_zf = signal.lfilter(B, A, x, axis, zi)
+    assert relative_rms(y, expected) < 1e-12
+    assert relative_rms(zf, expected_zf) < 1e-12
+    assert relative_rms(filters.lfilter(B, A, x, axis), signal.lfilter(B, A, x, axis)) < 1e-12
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_sosfilt_is_scipys(x64, axis):
+    x = noise(5, 7, 6)
+    zi_shape = [2, *x.shape]
+    zi_shape[axis if axis < 0 else axis + 1] = 2
+    zi = noise(*zi_shape, seed=1)
+    y, zf = filters.sosfilt(SOS, x, axis, zi)
+    expected, expected_zf = signal.sosfilt(SOS, x, axis, zi)
+    assert relative_rms(y, expected) < 1e-12
+    assert relative_rms(zf, expected_zf) < 1e-12
+    assert relative_rms(filters.sosfilt(SOS, x, axis), signal.sosfilt(SOS, x, axis)) < 1e-12
+
+
+def test_steady_state_from_scipy(x64):
+    zi = signal.sosfilt_zi(SOS)
+    y, zf = filters.sosfilt(SOS, np.ones(20), zi=zi)
+    np.testing.assert_allclose(y, np.full(20, y[0]), rtol=1e-12)
+    np.testing.assert_allclose(zf, zi, rtol=1e-12, atol=1e-14)
+
+
+def test_batched_sections(x64):
+    rows = np.stack([SOS, SOS[::-1], SOS])[:, None]  # (3, 1, n_sections, 6)
+    x = noise(4, 30)
+    y, zf = filters.sosfilt(rows, x, zi=np.zeros((2, 3, 4, 2)))
+    assert y.shape == (3, 4, 30)
+    assert zf.shape == (2, 3, 4, 2)
+    for i in range(3):
+        expected, expected_zf = signal.sosfilt(rows[i, 0], x, zi=np.zeros((2, 4, 2)))
+        assert relative_rms(y[i], expected) < 1e-12
+        assert relative_rms(zf[:, i], expected_zf) < 1e-12
+
+
+def test_batched_lfilter(x64):
+    b, a = noise(3, 2), np.array([1.0, -0.5])
+    x = noise(1, 20)
+    y = filters.lfilter(b, a, x)
+    for i in range(3):
+        assert relative_rms(y[i], signal.lfilter(b[i], a, x[0])) < 1e-12
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+def test_every_method(method):
+    x = noise(300).astype(np.float32)
+    for got, expected in (
+        (filters.sosfilt(SOS, x, method=method), signal.sosfilt(SOS, x)),
+        (filters.lfilter(B, A, x, method=method), signal.lfilter(B, A, x)),
+    ):
+        assert got.dtype == jnp.float32
+        assert relative_rms(got, expected) < 1e-6
+
+
+def test_marginal_and_unstable_filters(x64):
+    # The inner coordinates must not assume stability: an integrator, a resonator without damping, a double
+    # pole, a double integrator, and a growing filter.
+    x = noise(60)
+    denominators = [[1.0, -1.0, 0.0], [1.0, 0.3, 1.0], [1.0, -1.0, 0.25], [1.0, -2.0, 1.0], [1.0, 2.5, 1.2]]
+    sos = np.array([[[1.0, 0.4, -0.3, *a]] for a in denominators])
+    for method in EXACT_METHODS:
+        y = filters.sosfilt(sos, x, method=method)
+        for i in range(len(sos)):
+            assert relative_rms(y[i], signal.sosfilt(sos[i], x)) < 1e-9
+
+
+def test_complex_signal_and_coefficients(x64):
+    x = noise(40) + 1j * noise(40, seed=1)
+    assert relative_rms(filters.sosfilt(SOS, x), signal.sosfilt(SOS, x)) < 1e-12
+    b, a = np.array([1.0, 0.5j]), np.array([1.0, 0.3 - 0.4j])
+    assert relative_rms(filters.lfilter(b, a, x.real), signal.lfilter(b, a, x.real)) < 1e-12
+
+
+FLOAT32_ROWS = {
+    "lowpass": biquad.lowpass(30.0, 0.7, 192000.0),
+    "highpass": biquad.highpass(300.0, 0.7, 192000.0),
+    "bandpass": biquad.bandpass(30.0, 30.0, 192000.0),
+    "allpass": allpass.second_order(0.9999, 30.0, 192000.0).sos[0],
+    "allpass-high": allpass.second_order(0.99999, 15000.0, 192000.0).sos[0],
+    "near-nyquist": biquad.bandpass(95900.0, 30.0, 192000.0),
+}
+
+
+@pytest.mark.parametrize("name", FLOAT32_ROWS)
+@pytest.mark.parametrize("method", EXACT_METHODS)
+def test_float32_is_no_worse_than_scipys(name, method):
+    sos = FLOAT32_ROWS[name][None].astype(np.float32)
+    x = noise(65536).astype(np.float32)
+    expected = signal.sosfilt(sos.astype(np.float64), x.astype(np.float64))
+    assert relative_rms(filters.sosfilt(sos, x, method=method), expected) <= relative_rms(
+        signal.sosfilt(sos, x), expected
+    )
+
+
+def test_chunks_of_every_length():
+    x = noise(12).astype(np.float32)
+    zero = np.zeros((2, 2), np.float32)
+    filtered = jax.jit(lambda x, zi: filters.sosfilt(SOS, x, zi=zi))
+    whole, zf = filtered(x, zero)
+    for split in range(13):
+        first, middle = filtered(x[:split], zero)
+        second, last = filtered(x[split:], middle)
+        np.testing.assert_allclose(np.concatenate([first, second]), whole, atol=2e-6)
+        np.testing.assert_allclose(last, zf, atol=2e-6)
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def energy_and_gradients(rows, x, *, method):
+    return jax.value_and_grad(
+        lambda rows, x: jnp.sum(filters.sosfilt(rows, x, method=method) ** 2), argnums=(0, 1)
+    )(rows, x)
+
+
+@pytest.mark.parametrize("method", ["scan", "blocked", "fsm"])
+def test_finite_values_and_gradients(method):
+    rows = jnp.asarray(np.concatenate([SOS, FLOAT32_ROWS["lowpass"][None]]), jnp.float32)
+    alternating = (-1.0) ** np.arange(64)
+    for x in (np.zeros(64), np.ones(64), alternating, np.eye(64)[0], np.ones(1)):
+        value, gradients = energy_and_gradients(rows, jnp.asarray(x, jnp.float32), method=method)
+        assert np.isfinite(value)
+        assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+        assert bool(np.any(gradients[0])) == bool(np.any(x))
+
+
+def test_dtype_follows_the_signal(x64):
+    for dtype in (jnp.float32, jnp.float64, jnp.complex64):
+        assert filters.sosfilt(SOS, jnp.ones(8, dtype)).dtype == dtype
+        assert filters.lfilter(B, A, jnp.ones(8, dtype)).dtype == dtype
+    assert filters.sosfilt(SOS, np.arange(8)).dtype == jnp.float64
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: filters.lfilter(B, A, np.ones(8), method="fast"), "scan, blocked, associative, fsm, auto"),
+        (lambda: filters.sosfilt(SOS, np.ones(8), method="fast"), "scan, blocked, associative, fsm, auto"),
+        (lambda: filters.lfilter(B, A, np.ones(8), zi=np.zeros(3), method="fsm"), "zi is given"),
+        (lambda: filters.sosfilt(SOS, np.ones(8), zi=np.zeros((2, 2)), method="fsm"), "zi is given"),
+        (lambda: filters.lfilter(B, A, np.ones(8), zi=np.zeros(2)), r"zi has shape \(2,\); expected \(3,\)"),
+        (lambda: filters.lfilter(B, [0.0, 1.0], np.ones(8)), r"a\[0\] is 0"),
+        (lambda: filters.lfilter([], A, np.ones(8)), "b has shape"),
+        (lambda: filters.lfilter(B, A, 1.0), "x is a single number"),
+        (lambda: filters.lfilter(B, A, np.ones((2, 8)), axis=2), "axis is 2"),
+        (lambda: filters.sosfilt(SOS[:, :5], np.ones(8)), r"sos has shape \(2, 5\)"),
+        (lambda: filters.sosfilt(2 * SOS, np.ones(8)), "a0"),
+        (lambda: filters.sosfilt(SOS, np.ones(8), zi=np.zeros((2, 3))), r"expected \(2, 2\)"),
+        (lambda: filters.sosfilt(np.stack([SOS] * 2), np.ones((3, 8))), "sos has batch axes"),
+    ],
+)
+def test_errors(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -1,0 +1,101 @@
+"""Responses against SciPy, and frequency sampling against the exact filters."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import noise, relative_rms
+from scipy import signal
+
+from jaxapf import biquad, filters, frequency
+
+SOS = np.array([[0.1, 0.2, 0.1, 1.0, -0.9, 0.4], [1.0, 0.5, 0.0, 1.0, 0.3, 0.0]])
+GRID = np.linspace(0, 24000, 50)
+
+
+def test_freqz_sos_is_scipys():
+    expected = signal.sosfreqz(SOS, GRID, fs=48000)[1]
+    np.testing.assert_allclose(frequency.freqz_sos(SOS, GRID, 48000), expected, atol=1e-14)
+
+
+def test_freqz_sos_lives_where_its_arguments_live():
+    on_numpy = frequency.freqz_sos(SOS, GRID, 48000)
+    on_jax = frequency.freqz_sos(jnp.asarray(SOS), GRID, 48000)
+    assert isinstance(on_numpy, np.ndarray)
+    assert on_numpy.dtype == np.complex128
+    assert on_jax.dtype == jnp.complex64
+    np.testing.assert_allclose(on_jax, on_numpy, atol=1e-6)
+
+
+def test_freqz_sos_batches():
+    rows = np.stack([SOS, SOS[::-1], 2 * SOS])
+    response = frequency.freqz_sos(rows, GRID, 48000)
+    assert response.shape == (3, 50)
+    np.testing.assert_allclose(response[2], frequency.freqz_sos(SOS, GRID, 48000), rtol=1e-12)
+
+
+def test_response_is_the_transform_of_the_impulse_response(x64):
+    impulse = np.eye(1, 2048)[0]
+    spectrum = jnp.fft.rfft(filters.sosfilt(SOS, impulse))
+    np.testing.assert_allclose(spectrum, frequency.freqz_sos(SOS, np.arange(1025), 2048.0), atol=1e-12)
+
+
+def test_float32_response_of_a_slow_filter():
+    row = biquad.lowpass(30.0, 0.7, 192000.0).astype(np.float32)
+    grid = np.geomspace(1, 90000, 100)
+    expected = frequency.freqz_sos(row.astype(np.float64), grid, 192000.0)
+    got = frequency.freqz_sos(jnp.asarray(row), grid, 192000.0)
+    np.testing.assert_allclose(np.abs(got), np.abs(expected), rtol=1e-3)
+
+
+def test_sosfilt_fsm_pads_past_the_tail(x64):
+    x = noise(3, 200)
+    assert relative_rms(frequency.sosfilt_fsm(SOS, x), signal.sosfilt(SOS, x)) < 1e-9
+    slow = np.array([[1.0, 0.0, 0.0, 1.0, -1.99, 0.9902]])
+    assert relative_rms(frequency.sosfilt_fsm(slow, x), signal.sosfilt(slow, x)) < 1e-7
+
+
+def test_sosfilt_fsm_wraps_when_told_to(x64):
+    # Half the padding: the tail comes back at the start, as circular filtering would have it.
+    slow = np.array([[1.0, 0.0, 0.0, 1.0, -0.99, 0.0]])
+    x = np.ones(100)
+    wrapped = frequency.sosfilt_fsm(slow, x, n_fft=100)
+    np.testing.assert_allclose(wrapped, np.full(100, 100.0), rtol=1e-9)
+
+
+def test_lfilter_fsm(x64):
+    b, a = np.array([1.0, -0.5, 0.25, 0.1]), np.array([2.0, -1.0])
+    x = noise(2, 50)
+    assert relative_rms(frequency.lfilter_fsm(b, a, x), signal.lfilter(b, a, x)) < 1e-7
+    assert relative_rms(frequency.lfilter_fsm(b, a, x[:, :2]), signal.lfilter(b, a, x[:, :2])) < 1e-7
+
+
+def test_batched_sections_broadcast(x64):
+    rows = np.stack([SOS, SOS[::-1] * np.array([1, 1, 1, 1, -1, 1])])
+    x = noise(50)
+    y = frequency.sosfilt_fsm(rows, x)
+    for i in range(2):
+        assert relative_rms(y[i], signal.sosfilt(rows[i], x)) < 1e-8
+
+
+def test_a_lonely_sample():
+    assert frequency.sosfilt_fsm(SOS, np.ones(1, np.float32))[0] == pytest.approx(0.1)
+    assert frequency.sosfilt_fsm(SOS, np.ones(0, np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: frequency.freqz_sos(SOS[:, :4], GRID, 48000), ValueError, "sos has shape"),
+        (lambda: frequency.sosfilt_fsm(SOS, np.ones(9), n_fft=8), ValueError, "n_fft is 8"),
+        (lambda: frequency.sosfilt_fsm([1, 0, 0, 1, -1, 0], np.ones(9)), ValueError, "pole has radius 1"),
+        (
+            lambda: frequency.sosfilt_fsm([1, 0, 0, 1, -1 + 1e-9, 0], np.ones(9)),
+            ValueError,
+            "too long to pad",
+        ),
+        (lambda: frequency.sosfilt_fsm(SOS, np.ones(9, complex)), TypeError, "x is complex"),
+    ],
+)
+def test_errors(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

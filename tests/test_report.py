@@ -1,0 +1,497 @@
+"""The report: its measurements against known answers, its page in a parser and in a browser."""
+
+import base64
+import contextlib
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import types
+import urllib.request
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy import signal
+
+from jaxapf import audio, report
+from jaxapf.report import page, players, plots, svg
+
+VOID = {"meta", "link", "input", "br", "hr", "img"}
+
+
+def second_order(radius, cutoff_hz, fs):
+    c, d = radius**2, -2.0 * radius * np.cos(2.0 * np.pi * cutoff_hz / fs)
+    return [c, d, 1.0, 1.0, d, c]
+
+
+def two_sections(fs):
+    return np.array([second_order(0.95, fs / 60, fs), [-0.9, 1.0, 0.0, 1.0, -0.9, 0.0]])
+
+
+def alignment_of(fs, sos, *, delay_samples=0.0, polarity=1, **metrics):
+    known = {"esr_raw": 1.518, "esr_delay": 0.5, "esr_aligned": 0.0235, "esr_bound": 0.0218, "order": 3}
+    known |= {"correlation_raw": 0.1, "correlation_delay": 0.7, "correlation_aligned": 0.99, "seconds": 3.0}
+    return types.SimpleNamespace(
+        fs=fs,
+        sos=sos,
+        delay_samples=delay_samples,
+        polarity=polarity,
+        method="spectral",
+        stop_reason="the asked order is reached",
+        controls=[{"kind": "second order", "radius": 0.5, "cutoff_hz": 100.0} for _ in sos],
+        metrics=known | metrics,
+    )
+
+
+def noise(shape, seed=0):
+    return 0.1 * np.random.default_rng(seed).standard_normal(shape)
+
+
+def written(folder, dry, wet, aligned, alignment, **options):
+    path = folder / "report.html"
+    report.write(path, dry, wet, aligned, alignment, **options)
+    return path.read_text(encoding="utf-8")
+
+
+def decoded(player):
+    return soundfile.read(io.BytesIO(base64.b64decode(player.data)), always_2d=True)
+
+
+# Measurements
+
+
+@pytest.mark.parametrize("fs", [8000, 192000])
+def test_cascade_phase_and_delay_agree_with_scipy(fs):
+    sos = two_sections(fs)
+    freqs_hz = np.linspace(1.0, 0.499 * fs, 4001)
+    b, a = signal.sos2tf(sos)
+    _, response = signal.freqz(b, a, worN=freqs_hz, fs=fs)
+    _, delay = signal.group_delay((b, a), w=freqs_hz, fs=fs)
+    np.testing.assert_allclose(
+        plots.cascade_phase(sos, freqs_hz, fs), np.unwrap(np.angle(response)), atol=1e-9
+    )
+    np.testing.assert_allclose(plots.cascade_delay(sos, freqs_hz, fs), delay, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_the_residual_is_the_phase_that_the_aligned_signal_lacks(n_channels):
+    fs, dry = 48000, noise((n_channels, 96000))
+    sos = two_sections(fs)
+    wet = -np.asarray(signal.sosfilt(sos, dry))
+    compared = plots.compare(dry, wet, dry, fs)
+    expected = np.angle(-np.exp(1j * plots.cascade_phase(sos, compared.freqs_hz, fs)))
+    error = np.angle(np.exp(1j * (compared.residual_rad - expected)))
+    assert np.isfinite(error).mean() > 0.95
+    assert np.nanmax(np.abs(error)) < np.radians(4.0)
+    assert np.nanmax(np.abs(plots.compare(dry, wet, wet, fs).residual_rad)) < 1e-9
+
+
+def test_phase_of_unrelated_signals_is_left_out():
+    compared = plots.compare(noise((1, 96000), 1), noise((1, 96000), 2), noise((1, 96000), 3), 48000)
+    assert np.isfinite(compared.residual_rad).mean() < 0.1
+
+
+def test_the_mix_of_a_delayed_copy_is_a_comb():
+    fs, delay = 48000, 8
+    dry = noise((1, 192000))
+    wet = np.roll(dry, delay, axis=-1)
+    compared = plots.compare(dry, wet, wet, fs)
+    comb_db = 20 * np.log10(np.abs(np.cos(np.pi * compared.freqs_hz * delay / fs)))
+    below = (compared.freqs_hz > 40) & (compared.freqs_hz < 1800)
+    np.testing.assert_allclose(compared.mix_before_db[below], comb_db[below], atol=0.35)
+    assert np.nanmin(compared.mix_before_db) < -15.0
+    np.testing.assert_allclose(compared.mix_after_db[below], 0.0, atol=1e-9)
+
+
+def test_closeups_are_where_their_titles_say():
+    fs = 48000
+    x = 0.01 * noise((2, 4 * fs))
+    t = np.arange(fs // 2) / fs
+    x[1, fs : fs + fs // 2] += 0.5 * np.sin(2 * np.pi * 60 * t) * np.hanning(fs // 2)
+    x[1, 2 * fs : 2 * fs + fs // 2] += 0.3 * np.sin(2 * np.pi * 6000 * t) * np.hanning(fs // 2)
+    x[1, 3 * fs : 3 * fs + 900] += 0.8 * np.sin(2 * np.pi * 500 * t[:900])
+    aligned = x.copy()
+    aligned[1, 3 * fs + fs // 2] += 0.2
+    onset, low, high, worst = plots.places(x, aligned, fs)
+    assert {place.channel for place in (onset, low, high, worst)} == {1}
+    assert onset.start < 3 * fs + 240 < onset.stop
+    assert fs <= low.start < low.stop <= 1.5 * fs
+    assert 2 * fs <= high.start < high.stop <= 2.5 * fs
+    assert worst.start <= 3.5 * fs < worst.stop
+
+
+# Players
+
+
+def test_players_are_equally_loud_and_leave_a_decibel():
+    fs = 96000
+    dry, wet = noise((2, fs), 1), noise((2, fs), 2)
+    found = players.excerpt(dry, wet, 0.9 * wet, fs).players
+    assert sorted(found) == sorted(
+        ["dry", "wet", "aligned", *(f"{s}-{w}" for s in (25, 50, 75) for w in ("before", "after"))]
+    )
+    signals = {key: decoded(player) for key, player in found.items()}
+    assert {rate for _, rate in signals.values()} == {48000}
+    levels = [20 * np.log10(np.sqrt(np.mean(x**2))) for x, _ in signals.values()]
+    peaks = [20 * np.log10(np.max(np.abs(x))) for x, _ in signals.values()]
+    assert np.ptp(levels) < 0.01
+    assert -1.01 < max(peaks) <= -0.999
+
+
+def test_a_mix_is_what_its_name_says():
+    fs = 44100
+    dry, wet, aligned = (noise((1, fs), seed) for seed in range(3))
+    found = players.excerpt(dry, wet, aligned, fs).players
+    inner = slice(1000, -1000)  # the edges are faded
+    for key, mix in (("25-before", 0.25 * dry + 0.75 * wet), ("75-after", 0.75 * aligned + 0.25 * wet)):
+        x, _ = decoded(found[key])
+        gain = 10 ** (found[key].gain_db / 20)
+        np.testing.assert_allclose(x[inner, 0], gain * mix[0, inner], atol=5e-5)
+
+
+def test_the_excerpt_is_where_the_signals_differ_and_fits_the_page():
+    fs = 8000
+    dry = noise((1, 40 * fs))
+    wet = dry.copy()
+    wet[:, 20 * fs : 25 * fs] *= -1.0
+    found = players.excerpt(dry, wet, dry, fs)
+    assert found.duration_s == pytest.approx(10.0)
+    assert found.start_s <= 20.0
+    assert found.start_s + 10.0 >= 25.0
+    small = players.excerpt(dry, wet, dry, fs, page_bytes=300_000)
+    assert sum(len(player.data) for player in small.players.values()) <= 300_000
+    assert 20.0 <= small.start_s < small.start_s + small.duration_s <= 25.0
+
+
+def test_what_cancels_is_not_lifted_without_limit():
+    dry = noise((1, 8000))
+    found = players.excerpt(dry, -0.9999 * dry, -dry, 8000).players
+    assert found["50-before"].limited
+    assert found["50-before"].gain_db == pytest.approx(found["wet"].gain_db + 24.0, abs=0.1)
+    assert not found["50-after"].limited
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """Checks the nesting while it collects ids, references and outside addresses."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.stack, self.ids, self.references, self.outside, self.counts = [], [], [], [], {}
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        for name, value in ((name, value or "") for name, value in attrs):
+            if name == "id":
+                self.ids.append(value)
+            if name in ("aria-labelledby", "data-copies"):
+                self.references += value.split()
+            if name in ("src", "href") and not value.startswith("data:"):
+                self.outside.append(value)
+            if name == "clip-path":
+                self.references.append(value.removeprefix("url(#").removesuffix(")"))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag, f"</{tag}> closes something else at {self.getpos()}"
+
+
+def check_page(text):
+    parsed = Page(text)
+    assert len(set(parsed.ids)) == len(parsed.ids)
+    assert set(parsed.references) <= set(parsed.ids)
+    assert parsed.outside == []
+    assert parsed.counts["audio"] == 9
+    assert len(text.encode()) < 8e6
+    words = re.sub(r'src="data:[^"]*"|<script>.*?</script>|<style>.*?</style>', "", text, flags=re.DOTALL)
+    assert not re.search(r"https?:|\b(nan|NaN|inf|None)\b|\{\{", words)
+    return parsed
+
+
+@pytest.mark.parametrize("fs", [8000, 44100, 192000])
+@pytest.mark.parametrize("shape", [(1,), (7,), (2, 2400), (1, 20000), (3, 5000)])
+@pytest.mark.parametrize("n_sections", [0, 2])
+def test_page_for_every_rate_and_length(tmp_path, fs, shape, n_sections):
+    dry = noise(shape).astype(np.float32)
+    sos = two_sections(fs)[:n_sections]
+    aligned = signal.sosfilt(sos, dry) if n_sections else dry
+    wet = aligned + 0.01 * noise(shape, 1)
+    check_page(written(tmp_path, dry, wet, aligned, alignment_of(fs, sos, delay_samples=-1.25)))
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0])
+@pytest.mark.parametrize("silent", ["dry", "wet", "both"])
+def test_page_of_silence(tmp_path, level, silent):
+    x = level * noise((1, 4800))
+    dry, wet = (0 * x if silent in (name, "both") else x for name in ("dry", "wet"))
+    alignment = alignment_of(48000, np.zeros((0, 6)), esr_raw=np.nan, esr_aligned=np.inf, esr_bound=None)
+    text = written(tmp_path, dry, wet, dry, alignment)
+    check_page(text)
+    assert "at least one of the files is silent" in text
+
+
+def test_page_without_figures(tmp_path):
+    x = noise((1, 4800))
+    alignment = alignment_of(48000, np.zeros((0, 6)))
+    alignment.metrics = {}
+    check_page(written(tmp_path, x, x, x, alignment))
+
+
+def test_names_and_notes_are_text(tmp_path):
+    x, evil = noise((1, 4800)), "<script>alert('{{footer}}')</script>&amp;"
+    options = dict.fromkeys(("title", "dry_name", "wet_name", "command"), evil)
+    alignment = alignment_of(48000, two_sections(48000))
+    alignment.controls = [{evil: evil}, {evil: 1}]
+    text = written(tmp_path, x, x, x, alignment, notes=[evil], **options)
+    parsed = Page(text)
+    assert parsed.counts["script"] == 2
+    assert (
+        text.count(html.escape(evil)) == 8
+    )  # twice title, note, dry, wet, command, and twice in the controls
+
+
+def test_sections_are_there_in_full(tmp_path):
+    x, sos = noise((1, 4800)), two_sections(48000) / 3.0
+    text = written(tmp_path, x, x, x, alignment_of(48000, sos))
+    block = re.search(r'<pre id="sos"[^>]*>(.*?)</pre>', text, flags=re.DOTALL)
+    assert block is not None
+    np.testing.assert_array_equal(json.loads(block[1]), sos)
+    assert "cutoff (Hz)" in text
+
+
+def test_notes_tell_about_negative_latency_and_the_stop(tmp_path):
+    x = noise((1, 4800))
+    alignment = alignment_of(48000, two_sections(48000), delay_samples=-12.0)
+    text = written(tmp_path, x, x, x, alignment, notes=["trimmed 12 samples"])
+    for words in ("trimmed 12 samples", "the asked order is reached", "12 samples (0.2500 ms)", "advanced"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("n_sections", "delay", "polarity", "raw", "aligned", "words"),
+    [
+        (3, 1.0, 1, 1.518, 0.0235, "now lies on the wet one: error 1.52 → 0.0235 (best any phase filter"),
+        (3, 1.0, 1, 1.518, 0.3, "close to the wet one, though not on it"),
+        (3, 1.0, 1, 1.518, 0.9, "still differ much"),
+        (3, 1.0, 1, 0.5, 0.5, "did not bring the dry file closer"),
+        (0, 1.0, 1, 4.0, 0.01, "by delay and polarity alone: error 4 → 0.0100"),
+        (0, 0.0, -1, 4.0, 1e-7, "by delay and polarity alone: error 4 → 1.00 × 10⁻⁷"),
+        (0, 0.0, 1, 0.9, 0.9, "Nothing was changed"),
+        (0, 0.0, 1, 0.001, 0.001, "already lie on each other"),
+        (0, 0.0, 1, None, None, "not known"),
+    ],
+)
+def test_the_summary_is_honest(tmp_path, n_sections, delay, polarity, raw, aligned, words):
+    x, sos = noise((1, 4800)), np.tile([0.0, 1.0, 0.0, 1.0, 0.0, 0.0], (n_sections, 1))
+    metrics = {"esr_raw": raw, "esr_aligned": aligned}
+    alignment = alignment_of(48000, sos, delay_samples=delay, polarity=polarity, **metrics)
+    assert words in written(tmp_path, x, x, x, alignment).replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize(
+    ("dry", "wet", "words"),
+    [
+        (np.zeros(8), np.zeros(9), r"wet has shape \(9,\) and dry \(8,\)"),
+        (np.zeros((2, 0)), np.zeros((2, 0)), "at least one sample"),
+        (np.zeros((1, 2, 3)), np.zeros((1, 2, 3)), r"\(channels, T\)"),
+        (np.array([0.0, np.nan]), np.zeros(2), "dry holds NaN"),
+    ],
+)
+def test_bad_signals_are_refused(tmp_path, dry, wet, words):
+    with pytest.raises(ValueError, match=words):
+        report.write(tmp_path / "report.html", dry, wet, wet, alignment_of(48000, np.zeros((0, 6))))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    x = noise(4800)
+    with pytest.raises(audio.AudioError, match="nowhere"):
+        report.write(tmp_path / "nowhere" / "report.html", x, x, x, alignment_of(48000, np.zeros((0, 6))))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0, "0"),
+        (1.518, "1.52"),
+        (-0.5, "−0.500"),
+        (12345.6, "1.23 × 10⁴"),
+        (None, "–"),
+        (np.inf, "–"),
+    ],
+)
+def test_numbers_are_for_people(value, text):
+    assert page._number(value) == text
+
+
+def test_thinning_keeps_the_outline():
+    x = np.linspace(0.0, 100.0, 50001)
+    y = 10.0 * np.sin(x) + noise(len(x))
+    y[31234] = 40.0
+    thin_x, thin_y = svg._thin(x, y)
+    assert len(thin_x) < 1000
+    assert thin_y.max() == 40.0
+    assert np.all(np.diff(thin_x) >= 0)
+    columns = np.floor(2 * x) == 77
+    assert thin_y[np.floor(2 * thin_x) == 77].min() == y[columns].min()
+
+
+# The page in a browser
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+
+
+class Browser:
+    """A headless Chromium driven by WebDriver over HTTP, with nothing but the standard library."""
+
+    def __init__(self, port, options):
+        self.base = f"http://127.0.0.1:{port}/session"
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        self.base += "/" + self.post("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+
+    def post(self, command, body, method="POST"):
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.base + command, data, headers, method=method)
+        with self.opener.open(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+    def run(self, script, *arguments):
+        return self.post("/execute/sync", {"script": script, "args": arguments})
+
+    def wait(self, condition, seconds=20.0):
+        end = time.monotonic() + seconds
+        while not self.run("return " + condition):
+            assert time.monotonic() < end, f"never came true: {condition}"
+            time.sleep(0.05)
+
+    def click(self, selector):
+        element = self.post("/element", {"using": "css selector", "value": selector})
+        self.post(f"/element/{next(iter(element.values()))}/click", {})
+
+    def resize(self, width, height, dark):
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        for name, parameters in (
+            ("Emulation.setDeviceMetricsOverride", metrics),
+            ("Emulation.setEmulatedMedia", {"features": scheme}),
+        ):
+            self.post("/goog/cdp/execute", {"cmd": name, "params": parameters})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not (BROWSER and DRIVER):
+        pytest.skip("no Chromium with chromedriver on this machine")
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --mute-audio"
+        " --disable-background-networking --disable-component-update --disable-sync"
+    )
+    with contextlib.ExitStack() as stack:
+        profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        driver = stack.enter_context(
+            subprocess.Popen(
+                [DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+        )
+        stack.callback(driver.terminate)
+        assert driver.stdout is not None
+        lines = iter(driver.stdout.readline, "")
+        port = next(found[1] for line in lines if (found := re.search(r"successfully on port (\d+)", line)))
+        arguments = [*flags.split(), f"--user-data-dir={profile}"]
+        session = Browser(port, {"binary": BROWSER, "args": arguments})
+        stack.callback(session.post, "", {}, "DELETE")
+        yield session
+
+
+@pytest.fixture(scope="module")
+def page_path(tmp_path_factory):
+    fs = 48000
+    sos = two_sections(fs)
+    dry = noise((2, 3 * fs)) * np.exp(-(np.arange(3 * fs) % 24000) / 4000.0)
+    aligned = signal.sosfilt(sos, dry)
+    wet = aligned + 0.02 * noise((2, 3 * fs), 1)
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    report.write(path, dry, wet, aligned, alignment_of(fs, sos), notes=["trimmed"], command="jaxapf align")
+    return path
+
+
+VISIBLE_PLOTS = (
+    "[...document.querySelectorAll('svg.plot')].filter((plot) => plot.getBoundingClientRect().width > 0)"
+)
+AUDIOS = "[...document.querySelectorAll('audio')]"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_browser_shows_every_plot_at_every_size(browser, page_path: Path, width, dark):
+    browser.resize(width, 900, dark)
+    browser.post("/url", {"url": page_path.as_uri()})
+    lengths = browser.run(
+        f"return {VISIBLE_PLOTS}.map((plot) => [...plot.querySelectorAll('g .curve')]"
+        ".map((curve) => curve.getTotalLength()))"
+    )
+    assert len(lengths) == 7  # mix, four close-ups, phase with its error, group delay
+    assert all(plot and min(plot) > 100.0 for plot in lengths)
+    font = "plot.getScreenCTM().a * parseFloat(getComputedStyle(plot).fontSize)"
+    sizes = browser.run(f"return {VISIBLE_PLOTS}.map((plot) => {font})")
+    assert min(sizes) > 9.0  # px
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    background = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 384) == dark
+    assert browser.post("/se/log", {"type": "browser"}) == []
+
+
+@pytest.mark.browser
+def test_browser_plays_one_at_a_time_and_keeps_the_position(browser, page_path: Path):
+    browser.resize(1200, 900, False)
+    browser.post("/url", {"url": page_path.as_uri()})
+    browser.wait(f"{AUDIOS}.every((audio) => audio.readyState > 0)")
+    durations = browser.run(f"return {AUDIOS}.map((audio) => audio.duration)")
+    np.testing.assert_allclose(durations, 9 * [3.0], atol=0.05)
+
+    heard = f"{AUDIOS}.filter((audio) => !audio.paused).map((audio) => audio.parentElement.dataset.key)"
+    browser.click("[data-key='50-before'] button")
+    browser.wait("document.querySelector('[data-key=\"50-before\"] audio').currentTime > 0.6")
+    browser.click("#ab")
+    browser.wait(f"{heard}.join() === '50-after'")
+    at = browser.run("return document.querySelector('[data-key=\"50-after\"] audio').currentTime")
+    assert at > 0.5
+    assert (
+        browser.run("return document.querySelector('[data-key=\"50-after\"] button').ariaPressed") == "true"
+    )
+    browser.click("#play")
+    browser.wait(f"{heard}.length === 0")
+
+    before = browser.run("return getComputedStyle(document.body).backgroundColor")
+    browser.click("#theme")
+    assert browser.run("return getComputedStyle(document.body).backgroundColor") != before
+    browser.click("[data-copies='sos']")
+    browser.wait("document.querySelector(\"[data-copies='sos']\").textContent === 'Copied'")
+    loaded = browser.run(
+        "return performance.getEntriesByType('resource').map((entry) => entry.name.slice(0, 5))"
+    )
+    assert set(loaded) <= {"data:"}
+    assert browser.post("/se/log", {"type": "browser"}) == []
