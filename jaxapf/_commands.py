@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf import __version__, audio
+from jaxapf import audio
 from jaxapf import export as formats
 from jaxapf._console import (
     Progress,
@@ -36,6 +36,7 @@ from jaxapf._console import (
     printable,
     warn,
 )
+from jaxapf.version import __version__
 
 # Longer pairs are fitted on their most informative stretches and never held in memory as a whole.
 WHOLE_MAX_S = 90
@@ -337,7 +338,7 @@ def _write_blocks(
 
 
 def _stream(alignment: Any, source: Source) -> Iterator[Any]:
-    return importlib.import_module("jaxapf.align").stream(alignment, source.read, source.n_samples)
+    return importlib.import_module("jaxapf.estimate").stream(alignment, source.read, source.n_samples)
 
 
 def _write_report(
@@ -408,12 +409,11 @@ def _align_text(result: dict[str, Any]) -> Iterator[str]:
         ratio = "" if ratio is None else f"{ratio:13.5f} {decibels(ratio):>10}"
         yield f"{label:20}{ratio:24}" + ("" if correlation is None else f"{correlation:14.4f}")
     yield ""
+    delay = result["delay_samples"]
     later = (
-        "the wet file is later"
-        if result["delay_samples"] >= 0
-        else "the wet file is earlier: the dry one was advanced"
+        "wet is later than dry" if delay > 0 else "wet is earlier: dry was advanced" if delay < 0 else "none"
     )
-    yield f"delay     {result['delay_samples']:.3f} samples ({result['delay_ms']:.3f} ms), {later}"
+    yield f"delay     {delay:.3f} samples ({result['delay_ms']:.3f} ms), {later}"
     yield f"polarity  {'kept' if result['polarity'] > 0 else 'inverted'}"
     sections = count(result["n_sections"], "all-pass section")
     yield f"filter    {sections}, method {result['method']}; {result['stop_reason']}"
@@ -587,12 +587,11 @@ def _load_model(path: str) -> Any:
 
 
 def _start_jax() -> Any:
-    """Import JAX and return the module `jaxapf.align`."""
+    """Import JAX and return the module `jaxapf.estimate`."""
     # XLA reports harmless details of the machine on stderr when it reads its cache.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _use_compilation_cache()
-    # Not `from jaxapf import align`: that is the function, which has its module's name.
-    return importlib.import_module("jaxapf.align")
+    return importlib.import_module("jaxapf.estimate")
 
 
 def _use_compilation_cache() -> str | None:

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 import scipy.signal
 
-from jaxapf import __version__, allpass
+from jaxapf import allpass
 from jaxapf.files import write_text
+from jaxapf.version import __version__
 
 FORMAT = "jaxapf-alignment"
 VERSION = 1

@@ -13,6 +13,7 @@ Designs and responses compute where their arguments live: without any JAX array 
 float64 stays float64 whatever JAX's settings; otherwise in JAX, in the dtype of the JAX arrays.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -379,6 +380,7 @@ def _lattice_step(c: _Rotations, state: tuple, x: Any) -> tuple[tuple, Any]:
     return ((c.q1 * e + c.lack1 * s1) - c.sign1 * s1, c.sign1 * e + (c.q1 * s1 - c.lack1 * e)), y
 
 
+@functools.partial(jax.jit, static_argnums=3)
 def _lattice(sections: Sections, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
     def one_signal(u, v, m, x, state):
         rotations = jax.tree.map(lambda field: field[:, None], _rotations(Sections(u, v, m)))
@@ -419,7 +421,7 @@ def _cascade_fsm(sections: Sections, x: jax.Array, stretch: int) -> jax.Array:
     xp, (phase, sign) = as_arrays(
         phase_response(sections, folded / n_fft, 1.0), np.where(bins == folded, 1.0, -1.0)
     )
-    cosine, sine = xp.cos(phase), xp.sin(phase) * sign
+    cosine, sine = xp.cos(phase), xp.sin(phase) * xp.broadcast_to(sign, phase.shape)
     response = lax.complex(cosine, sine) if xp is jnp else cosine + 1j * sine
     return frequency.apply_response(response, x, n_fft)
 

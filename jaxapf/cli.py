@@ -17,8 +17,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxapf import __version__, _commands, audio
+from jaxapf import _commands, audio
 from jaxapf._console import printable
+from jaxapf.version import __version__
 
 METHODS = ("auto", "spectral", "direct", "biasnet-sequential", "biasnet-connected", "tcn")
 MAX_ORDER = 32

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxapf import __version__
+from jaxapf.version import __version__
 
 
 def to_json(alignment: Any) -> str:

@@ -9,6 +9,7 @@ How to choose `method` (measured on two CPU cores, 8 sections in float32, second
     fsm           approximate: one long FFT, so that gradients of many sections are cheap; no `zi`
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -71,24 +72,7 @@ def lfilter(
     order = max(numerator.shape[-1], denominator.shape[-1]) - 1
     state = _state_last(zi, batch, (order,), signal.dtype, axis)
 
-    def one_signal(b, a, x, state):
-        b, a = b / a[0], a / a[0]
-        if a.size == 1:
-            return _fir(b, x, state)
-        b, a = (jnp.pad(c, (0, order + 1 - c.size)) for c in (b, a))
-        if order <= 2:
-            b, a, state = (jnp.pad(c, (0, n - c.size)) for c, n in ((b, 3), (a, 3), (state, 2)))
-            y, state = _sections(tuple(jnp.concatenate([b, a])[:, None]), x, state[None], method)
-            state = state[:, :order]
-        else:
-            coefficients = tuple(b[:, None, None]), tuple(a[1:, None, None])
-            direct = recursion.direct_form_method(method)
-            y, state = recursion.linear_recurrence(
-                _direct_form_step, coefficients, state[None], x, method=direct
-            )
-        return y, state[0]
-
-    y, zf = lift(one_signal, "(p),(q),(t),(n)->(t),(n)", numerator, denominator, signal, state)
+    y, zf = _lfilter(numerator, denominator, signal, state, method)
     y = jnp.moveaxis(y, -1, axis)
     return y if zi is None else (y, jnp.moveaxis(zf, -1, axis))
 
@@ -128,13 +112,7 @@ def sosfilt(sos: Values, x: Values, axis: int = -1, zi: Values | None = None, *,
     batch = batch_shape("sos", rows.shape[:-2], signal)
     state = _state_last(zi, batch, (rows.shape[-2], 2), signal.dtype, axis)
 
-    def one_signal(sos, x, state):
-        columns = tuple(jnp.moveaxis(sos, -1, 0))
-        leading = columns[3]  # 1, unless traced
-        return _sections(tuple(c / leading for c in columns), x, state, method)
-
-    rows = jnp.asarray(rows).astype(signal.dtype)
-    y, zf = lift(one_signal, "(n,k),(t),(n,s)->(t),(n,s)", rows, signal, state)
+    y, zf = _sosfilt(jnp.asarray(rows).astype(signal.dtype), signal, state, method)
     y = jnp.moveaxis(y, -1, axis)
     return y if zi is None else (y, jnp.moveaxis(jnp.moveaxis(zf, -2, 0), -1, axis))
 
@@ -147,6 +125,39 @@ def check_method(method: str, zi: Values | None) -> None:
         raise ValueError(
             "zi is given with method='fsm', which has no state; choose an exact method or drop zi."
         )
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _lfilter(b: jax.Array, a: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tuple:
+    def one_signal(b, a, x, state):
+        order = state.size
+        b, a = b / a[0], a / a[0]
+        if a.size == 1:
+            return _fir(b, x, state)
+        b, a = (jnp.pad(c, (0, order + 1 - c.size)) for c in (b, a))
+        if order <= 2:
+            b, a, state = (jnp.pad(c, (0, n - c.size)) for c, n in ((b, 3), (a, 3), (state, 2)))
+            y, state = _sections(tuple(jnp.concatenate([b, a])[:, None]), x, state[None], method)
+            state = state[:, :order]
+        else:
+            coefficients = tuple(b[:, None, None]), tuple(a[1:, None, None])
+            direct = recursion.direct_form_method(method)
+            y, state = recursion.linear_recurrence(
+                _direct_form_step, coefficients, state[None], x, method=direct
+            )
+        return y, state[0]
+
+    return lift(one_signal, "(p),(q),(t),(n)->(t),(n)", b, a, x, state)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _sosfilt(sos: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tuple:
+    def one_signal(sos, x, state):
+        columns = tuple(jnp.moveaxis(sos, -1, 0))
+        leading = columns[3]  # 1, unless traced
+        return _sections(tuple(c / leading for c in columns), x, state, method)
+
+    return lift(one_signal, "(n,k),(t),(n,s)->(t),(n,s)", sos, x, state)
 
 
 class _Coupled(NamedTuple):

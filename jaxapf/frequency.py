@@ -4,6 +4,7 @@ Filtering by FFT is parallel and differentiable but approximate: what of the imp
 the transform wraps around to the start of the signal. `n_fft` decides how much that is.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -156,12 +157,16 @@ def apply_response(response: Values, x: jax.Array, n_fft: int) -> jax.Array:
         raise ValueError(f"n_fft is {n_fft}; expected at least the {n_samples} samples of x.")
     if n_samples == 0:
         return x
-
-    def one_signal(response, x):
-        return jnp.fft.irfft(jnp.fft.rfft(x, n_fft) * response, n_fft)[:n_samples]
-
     spectrum_dtype = np.result_type(x.dtype, np.complex64)
-    return lift(one_signal, "(k),(t)->(t)", jnp.asarray(response).astype(spectrum_dtype), x)
+    return _multiply(jnp.asarray(response).astype(spectrum_dtype), x, n_fft)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _multiply(response: jax.Array, x: jax.Array, n_fft: int) -> jax.Array:
+    def one_signal(response, x):
+        return jnp.fft.irfft(jnp.fft.rfft(x, n_fft) * response, n_fft)[: x.size]
+
+    return lift(one_signal, "(k),(t)->(t)", response, x)
 
 
 def padded_length(n_samples: int, tail: int | None) -> int:

@@ -11,6 +11,7 @@ its state and one sample. The methods below differ only in how they order the wo
 All are exact (no truncation, no wrap-around) and are differentiable in both modes, to any order.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ def linear_recurrence(
     """Filter one signal through a cascade of linear recurrences that share one step.
 
     This is the seam for faster engines: a backend needs this signature and nothing else. Lift it over
-    batches with `jax.vmap`.
+    batches with `jax.vmap`, and call it under `jax.jit`: outside, every call compiles its loops anew.
 
     Args:
         step: `step(c, s, x_t) -> (s, y_t)`, elementwise arithmetic on scalars and linear in `(s, x_t)`;
@@ -108,13 +109,17 @@ def allpole(
         raise ValueError(f"a has {coefficients.shape[-2]} sets of coefficients for {n_samples} samples of x.")
     batch = batch_shape("a", coefficients.shape[:-2], signal)
     state = initial_state(zi, batch, (coefficients.shape[-1],), signal.dtype)
+    return _allpole(coefficients, signal, state, method)
 
+
+@functools.partial(jax.jit, static_argnums=3)
+def _allpole(a: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
     def one_signal(a, x, state):
         columns = tuple(jnp.moveaxis(a, -1, 0)[:, None])  # n_poles times (1, n_samples) or (1, 1)
         y, state = linear_recurrence(_allpole_step, columns, state[None], x, method=method)
         return y, state[0]
 
-    return lift(one_signal, "(k,n),(t),(n)->(t),(n)", coefficients, signal, state)
+    return lift(one_signal, "(k,n),(t),(n)->(t),(n)", a, x, state)
 
 
 def _allpole_step(a: State, past: State, x: jax.Array) -> tuple[State, jax.Array]:

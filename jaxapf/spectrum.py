@@ -19,11 +19,12 @@ HIGHEST_HZ = 22_000.0
 class CrossSpectrum(NamedTuple):
     """Cross-spectrum of (dry, wet) on the bins of one real FFT, summed over channels.
 
-    ``cross`` (k,) complex; ``dry_energy``, ``wet_energy`` sums of squares; ``bound_gain`` the largest
+    ``cross`` (k,) complex; ``dry_power`` (k,) the dry signal's own spectrum |X|^2; ``dry_energy``, ``wet_energy`` sums of squares; ``bound_gain`` the largest
     possible correlation sum |cross|; ``n_fft`` FFT length; ``n_samples`` signal length; ``fs`` in Hz.
     """
 
     cross: np.ndarray
+    dry_power: np.ndarray
     dry_energy: float
     wet_energy: float
     n_fft: int
@@ -56,22 +57,26 @@ def measure(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay: int) -> Cros
     n_fft = int(scipy.fft.next_fast_len(n_samples + max(max_delay + 1, n_samples), real=True))
     pairs = zip(dry.reshape(-1, n_samples), wet.reshape(-1, n_samples), strict=True)
     cross = np.zeros(n_fft // 2 + 1, np.complex128 if dry.dtype == np.float64 else np.complex64)
+    power = np.zeros(len(cross), cross.real.dtype)
     for x, y in pairs:
-        cross += np.conj(_rfft(x, n_fft)) * _rfft(y, n_fft)
+        spectrum_x = _rfft(x, n_fft)
+        power += np.square(spectrum_x.real) + np.square(spectrum_x.imag)
+        cross += np.conj(spectrum_x) * _rfft(y, n_fft)
     energy = [float(np.sum(np.square(s, dtype=np.float64))) for s in (dry, wet)]
-    return CrossSpectrum(cross, *energy, n_fft, n_samples, fs)
+    return CrossSpectrum(cross, power, *energy, n_fft, n_samples, fs)
 
 
 class Bins(NamedTuple):
     """Cross-spectrum summed within logarithmic bins, after ``delay`` samples were taken out.
 
     ``omega`` (k,) rad / sample; ``cross`` (k,) complex; ``total`` (k,) sum of |cross| in the bin:
-    |cross| / total is the coherence of the bin.
+    |cross| / total is the coherence of the bin; ``dry`` (k,) sum of the dry signal's |X|^2.
     """
 
     omega: np.ndarray
     cross: np.ndarray
     total: np.ndarray
+    dry: np.ndarray
 
 
 def log_bins(spectrum: CrossSpectrum, per_octave: float, delay: float = 0.0) -> Bins:
@@ -92,7 +97,8 @@ def log_bins(spectrum: CrossSpectrum, per_octave: float, delay: float = 0.0) -> 
     plain = np.add.reduceat(omega, starts) / counts
     centre = np.where(total > 0, weighted / np.maximum(total, 1e-300), plain)
     summed = np.add.reduceat(cross.astype(np.complex128), starts)
-    return Bins(centre, summed * np.exp(-1j * centre * delay), total)
+    dry = np.add.reduceat(spectrum.dry_power[first:last].astype(np.float64), starts)
+    return Bins(centre, summed * np.exp(-1j * centre * delay), total, dry)
 
 
 def cross_correlation(spectrum: CrossSpectrum, max_delay: int, whiten: float = 0.0, band_hz=(0.0, np.inf)):
@@ -170,7 +176,8 @@ def bin_weights(bins: Bins, fs: float, share: float) -> np.ndarray:
     level_db = 10 * np.log10(energy / max(float(energy.max()), 1e-300) + 1e-30)
     trust = coherence * np.clip((level_db + 60) / 20, 0, 1)
     music = 1 / np.sqrt(1 + (freqs_hz / 100) ** 2) / (1 + (40 / freqs_hz) ** 4) / (1 + (freqs_hz / 6000) ** 2)
-    wanted = (trust / np.maximum(energy, 1e-300))[band] * music
+    # Energy of the cross-spectrum is the dry signal's times the gain: put the music's in place of the former.
+    wanted = (trust / np.maximum(np.bincount(band, bins.dry), 1e-300))[band] * music
     own, other = float(np.sum(size)), float(np.sum(wanted * size))
     if own <= 0 or other <= 0:
         return np.ones_like(size)

@@ -1,6 +1,6 @@
 """The command: every mistake is one sentence and exit code 2, and nothing half-written stays behind.
 
-Most tests run in this process with a stand-in for `jaxapf.align` that delays by whole samples: they are
+Most tests run in this process with a stand-in for `jaxapf.estimate` that delays by whole samples: they are
 about files and messages. The tests at the end run the real command.
 """
 
@@ -55,7 +55,7 @@ class Alignment:
 
     def apply(self, x):
         delayed = np.roll(x, self.delay_samples, axis=-1)
-        delayed[..., : self.delay_samples] = 0
+        delayed[..., : max(0, self.delay_samples)] = 0
         return self.gain * self.polarity * delayed
 
     def save(self, path):
@@ -78,7 +78,7 @@ class ModelError(ValueError):
 def stream(alignment, read, n_samples, *, block_samples=1000):
     for start in range(0, n_samples, block_samples):
         stop = min(start + block_samples, n_samples)
-        before = max(0, start - alignment.delay_samples)
+        before = min(start, max(0, start - alignment.delay_samples))
         yield alignment.apply(read(before, stop))[..., start - before :]
 
 
@@ -86,7 +86,7 @@ class StandIn(types.ModuleType):
     Alignment, ModelError, stream = Alignment, ModelError, staticmethod(stream)
 
     def __init__(self):
-        super().__init__("jaxapf.align")
+        super().__init__("jaxapf.estimate")
         self.calls, self.reports, self.gain, self.delay, self.error = [], [], 1.0, 3, None
 
     def align(self, dry, wet, fs, **options):
@@ -111,10 +111,10 @@ class Report(types.ModuleType):
 
 @pytest.fixture
 def align(monkeypatch):
-    """A stand-in for jaxapf.align, and a report that is one line."""
+    """A stand-in for jaxapf.estimate, and a report that is one line."""
     stand_in = StandIn()
     report = Report(stand_in.reports)
-    monkeypatch.setitem(sys.modules, "jaxapf.align", stand_in)
+    monkeypatch.setitem(sys.modules, "jaxapf.estimate", stand_in)
     monkeypatch.setitem(sys.modules, "jaxapf.report", report)
     monkeypatch.setattr(_commands, "_use_compilation_cache", lambda: None)
     return stand_in
@@ -193,6 +193,14 @@ def test_align_writes_all_outputs(pair, align, capsys):
     assert [np.shape(x) for x in signals[:3]] == [(2, 4000)] * 3
     assert texts["dry_name"] == "dry.wav"
     assert texts["command"].startswith("jaxapf align dry.wav wet.wav -o a.wav")
+
+
+@pytest.mark.parametrize(("delay", "words"), [(7, "wet is later"), (0, "none"), (-4, "wet is earlier")])
+def test_the_sign_of_the_delay_is_explained(pair, align, capsys, delay, words):
+    align.delay = delay
+    line = next(line for line in run(capsys, *ALIGN)[1].splitlines() if line.startswith("delay  "))
+    assert f"{delay:.3f} samples" in line
+    assert words in line
 
 
 def test_json_is_one_object(pair, align, capsys):
@@ -571,7 +579,7 @@ def test_help_is_help(capsys):
 
 
 def test_methods_and_orders_are_those_of_align():
-    module = importlib.import_module("jaxapf.align")
+    module = importlib.import_module("jaxapf.estimate")
     assert set(cli.METHODS) == {*module.METHODS, *module.PLANNED_METHODS}
     assert cli.MAX_ORDER == module.MAX_ORDER
 
@@ -705,7 +713,7 @@ STANDING_IN = """
 import resource, signal, sys
 import test_cli
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-sys.modules["jaxapf.align"] = test_cli.StandIn()
+sys.modules["jaxapf.estimate"] = test_cli.StandIn()
 sys.modules["jaxapf.report"] = test_cli.Report([])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 from jaxapf.__main__ import main
@@ -745,7 +753,7 @@ def slow(alignment, read, n_samples):
     print("halfway", flush=True)
     time.sleep(60)
 stand_in.stream = slow
-sys.modules["jaxapf.align"] = stand_in
+sys.modules["jaxapf.estimate"] = stand_in
 from jaxapf.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """

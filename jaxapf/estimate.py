@@ -31,6 +31,7 @@ FINE_PER_OCTAVE, FINE_BINS = 400, 4608
 POLISH_PER_OCTAVE, POLISH_BINS = 1600, 18432
 BEAM = 12
 PAYS = 0.005  # a further section must lower the error by this fraction
+MUSIC_SHARE, TEST_SIGNAL_SHARE = 0.3, 0.9  # of the music-like weighting, see spectrum.bin_weights
 SILENCE = 1e-12
 
 
@@ -159,12 +160,9 @@ def _reporter(progress: bool):
 def _measure(x: np.ndarray, y: np.ndarray, fs: float, max_delay_ms: float) -> Measured:
     max_delay = min(round(1e-3 * max_delay_ms * fs), x.shape[-1] - 1)
     cross = spectrum.measure(x, y, fs, max_delay)
-    share = 1.0 if spectrum.is_test_signal(x, cross) else MUSIC_SHARE
+    share = TEST_SIGNAL_SHARE if spectrum.is_test_signal(x, cross) else MUSIC_SHARE
     candidates = spectrum.delay_candidates(cross, max_delay)
     return Measured(cross, share, max_delay, candidates, spectrum.best_delay(cross, max_delay))
-
-
-MUSIC_SHARE = 0.3
 
 
 def _problem(measured: Measured, per_octave: float, size: int, delay: float, narrowest_hz: float) -> Problem:
