@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.signal
+import scipy.fft
 
 from jaxapf import allpass
 from jaxapf.files import write_text
@@ -243,7 +243,9 @@ def _delayed(read: Reader, start: int, stop: int, n_samples: int, delay: float) 
         return _padded(read, start - whole - 1, stop - whole - 1, n_samples)
     x = _padded(read, start - whole - HALF_WIDTH, stop - whole + HALF_WIDTH, n_samples)
     taps = interpolator(fraction).astype(x.dtype)
-    return scipy.signal.oaconvolve(x, taps[None], mode="valid", axes=-1)
+    n_fft = int(scipy.fft.next_fast_len(x.shape[-1], real=True))
+    spectrum = np.asarray(scipy.fft.rfft(x, n_fft)) * np.asarray(scipy.fft.rfft(taps, n_fft))
+    return np.asarray(scipy.fft.irfft(spectrum, n_fft))[:, 2 * HALF_WIDTH : x.shape[-1]]
 
 
 def _padded(read: Reader, start: int, stop: int, n_samples: int) -> np.ndarray:

@@ -26,7 +26,7 @@ __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 METHODS = ("auto", "spectral")
 PLANNED_METHODS = ("direct", "biasnet-sequential", "biasnet-connected", "tcn")
 MAX_ORDER = 32
-COARSE_PER_OCTAVE, COARSE_BINS = 50, 640
+COARSE_PER_OCTAVE, COARSE_BINS = 32, 384
 FINE_PER_OCTAVE, FINE_BINS = 400, 4608
 POLISH_PER_OCTAVE, POLISH_BINS = 1600, 18432
 BEAM = 12
@@ -313,11 +313,14 @@ def _controls(cascade: Cascade, fs: float) -> list[dict[str, Any]]:
 
 
 def _filtered(x: np.ndarray, cascade: Cascade) -> np.ndarray:
-    """The dry signal (n_samples,) through the cascade, zero-padded FFT, float64."""
+    """The dry signal (n_samples,) through the cascade by one zero-padded FFT."""
     n = x.shape[-1]
+    if cascade.delay == 0 and cascade.polarity == 1 and not len(cascade.kind):
+        return x
     n_fft = int(scipy.fft.next_fast_len(2 * n, real=True))
     omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
-    spectrum_x = np.asarray(scipy.fft.rfft(x, n_fft, workers=-1)) * _response(cascade, omega)
+    spectrum_x = np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
+    spectrum_x *= _response(cascade, omega)
     return np.asarray(scipy.fft.irfft(spectrum_x, n_fft, workers=-1))[:n]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.signal
 
 from jaxapf import spectrum
 
@@ -105,6 +104,8 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
         return bound_of(measured)
     if nperseg < 2:
         raise ValueError(f"nperseg is {nperseg}; expected at least 2 samples.")
+    import scipy.signal  # half a second, which the command line need not wait for
+
     x, y = (v.astype(np.float64) for v in (x, y))
     options = {"fs": fs, "nperseg": min(nperseg, x.shape[-1]), "detrend": False, "scaling": "spectrum"}
     leading = tuple(range(x.ndim - 1))

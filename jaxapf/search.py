@@ -21,7 +21,8 @@ import numpy as np
 from jaxapf.fitting import FIRST, SECOND, Bounds, Cascade, Target, refine
 from jaxapf.spectrum import Bins
 
-BATCH, SMALL_BATCH = 64, 4
+BATCH, SMALL_BATCH = 64, 4  # few shapes: each is compiled once
+PADDED_SIZES = (5, 9, 18)
 DECIMATION = 2  # the dictionary proposes on every second bin; refinement sees all
 DICTIONARY_Q = 1 / np.array([0.3, 0.55, 1.0, 1.8, 3.2, 6.0, 12.0, 25.0])
 Found = tuple[float, Cascade]
@@ -106,7 +107,7 @@ def compact(cascade: Cascade, size: int | None = None) -> Cascade:
 
 
 def _padded_size(n: int) -> int:
-    return next((size for size in (2, 4, 8, 12, 18) if size >= n), n)
+    return next((size for size in PADDED_SIZES if size >= n), n)
 
 
 def refine_all(cascades: Sequence[Cascade], problem: Problem, iterations: int) -> list[Found]:
@@ -300,7 +301,8 @@ def first_levels(problem: Problem, delays: Sequence[float], n_second: int, n_fir
     """Refined starts, by number of second-order sections."""
     spread = problem.words.shifts[[0, 1, 2, 3, 4, 9, 10, 11, 12]]
     near = [d + shift for d in delays[:3] for shift in spread]
-    traced = traced_starts(problem, near, n_first, 16)
+    most = PADDED_SIZES[1] if n_second <= PADDED_SIZES[0] else PADDED_SIZES[2]
+    traced = traced_starts(problem, near, n_first, most - 2 * n_first)
     random = random_starts(problem, delays, (min(n_second, 3), n_first), 3 * BATCH, rng)
     rough = refine_all(traced, problem, 15) + refine_all(random, problem, 15)[:BATCH]
     levels: dict[int, list[Found]] = {}

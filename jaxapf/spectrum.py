@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 
 LOWEST_HZ = 10.0
 HIGHEST_HZ = 22_000.0
@@ -143,10 +142,22 @@ def delay_candidates(spectrum: CrossSpectrum, max_delay: int, count: int = 4) ->
             continue
         whiten = 0.0 if band[0] == 0.0 else 0.8
         size = np.abs(cross_correlation(spectrum, max_delay, whiten, band))
-        peaks = scipy.signal.find_peaks(size, distance=max(1, int(spectrum.fs * 2e-4)))[0]
-        ranked = peaks[np.argsort(size[peaks])[::-1]][:count]
+        apart = max(1, int(spectrum.fs * 2e-4))
+        ranked = _highest_peaks(size, count, apart)
         found += [float(p - max_delay) for p in ranked if all(abs(p - max_delay - f) > 2 for f in found)]
     return [*found, 0.0] if found else [0.0]
+
+
+def _highest_peaks(values: np.ndarray, count: int, apart: int) -> list[int]:
+    """Indices of the ``count`` highest local maxima that lie ``apart`` from each other."""
+    inner = np.flatnonzero((values[1:-1] >= values[:-2]) & (values[1:-1] > values[2:])) + 1
+    kept: list[int] = []
+    for peak in inner[np.argsort(values[inner])[::-1]]:
+        if all(abs(peak - k) >= apart for k in kept):
+            kept.append(int(peak))
+        if len(kept) == count:
+            break
+    return kept
 
 
 def is_test_signal(dry: np.ndarray, spectrum: CrossSpectrum) -> bool:

@@ -197,8 +197,7 @@ def test_cascade_is_its_sos(x64, method):
     assert relative_rms(allpass.cascade(MIXED, x, method=method), expected) < 1e-10
 
 
-@pytest.mark.parametrize("stretch", [1, 2, 5])
-@pytest.mark.parametrize("n_samples", [1, 3, 203])
+@pytest.mark.parametrize(("stretch", "n_samples"), [(1, 1), (2, 203), (5, 3), (5, 203)])
 def test_stretch(x64, stretch, n_samples):
     x = noise(n_samples)
     expected = x
@@ -238,11 +237,11 @@ def test_energy_is_kept(method):
 
 @pytest.mark.parametrize("stretch", [1, 3])
 def test_chunks_of_every_length(stretch):
-    x = noise(2, 13).astype(np.float32)
+    x = noise(2, 8).astype(np.float32)
     zi = np.zeros((2, 6, 2) if stretch == 1 else (2, stretch, 6, 2), np.float32)
     filtered = jax.jit(lambda x, zi: allpass.cascade(MIXED, x, stretch=stretch, zi=zi))
     whole, zf = filtered(x, zi)
-    for split in range(14):
+    for split in range(9):
         first, middle = filtered(x[:, :split], zi)
         second, last = filtered(x[:, split:], middle)
         np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=3e-6)

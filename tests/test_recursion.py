@@ -28,16 +28,14 @@ def test_matches_float64_loop(x64, name, method):
 
 
 @each_filter
-@pytest.mark.parametrize("method", ["scan", "blocked"])
-def test_chunks_equal_whole(x64, name, method):
+def test_chunks_equal_whole(x64, name):
     case = FILTERS[name]
     x, zi = jnp.asarray(noise(N_SAMPLES)), jnp.asarray(noise(*case.zi_shape, seed=1))
     whole, zf = case.run(case.params, x, zi, method="scan")
-    for split in (0, 23):
-        first, middle = case.run(case.take(case.params, 0, split), x[:split], zi, method=method)
-        second, last = case.run(case.take(case.params, split, None), x[split:], middle, method=method)
-        np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-10, atol=1e-10)
-        np.testing.assert_allclose(last, zf, rtol=1e-10, atol=1e-10)
+    first, middle = case.run(case.take(case.params, 0, 23), x[:23], zi, method="blocked")
+    second, last = case.run(case.take(case.params, 23, None), x[23:], middle, method="associative")
+    np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(last, zf, rtol=1e-10, atol=1e-10)
 
 
 # The engine's derivatives do not depend on the step, so two steps, constant and varying, try every method.
@@ -64,17 +62,19 @@ def test_derivatives_match_differences(x64, name, method):
         y, zf = case.run(jax.tree.map(jnp.multiply, params, factors), x, zi, method=method)
         return jnp.sum(weights * y) + jnp.sum(jnp.sin(zf)) + jnp.sum(y**2)
 
-    reverse = jax.grad(objective)
-    forward = jax.jacfwd(objective)
-    value, slope, forward_slope, curvature = (
-        jax.jit(f) for f in (objective, reverse, forward, jax.jacfwd(reverse))
-    )
+    @jax.jit
+    def derivatives(step):
+        # One program for all: the tangents of (value, reverse slope) are the forward slope and the curvature.
+        return jax.jvp(jax.value_and_grad(objective), (step,), (1.0,))
+
     h = 1e-5
-    expected = (value(h) - value(-h)) / (2 * h)
+    (_, slope), (forward_slope, curvature) = derivatives(0.0)
+    ((above, slope_above), _), ((below, slope_below), _) = derivatives(h), derivatives(-h)
+    expected = (above - below) / (2 * h)
     assert expected != 0
-    np.testing.assert_allclose(slope(0.0), expected, rtol=1e-6)
-    np.testing.assert_allclose(forward_slope(0.0), expected, rtol=1e-6)
-    np.testing.assert_allclose(curvature(0.0), (slope(h) - slope(-h)) / (2 * h), rtol=1e-6)
+    np.testing.assert_allclose(slope, expected, rtol=1e-6)
+    np.testing.assert_allclose(forward_slope, expected, rtol=1e-6)
+    np.testing.assert_allclose(curvature, (slope_above - slope_below) / (2 * h), rtol=1e-6)
 
 
 @each_filter
@@ -104,7 +104,7 @@ def test_linear(x64, name):
 
 
 @each_filter
-@pytest.mark.parametrize("n_samples", [0, 1, 3])
+@pytest.mark.parametrize("n_samples", [0, 1])
 def test_short_signals(name, n_samples):
     case = FILTERS[name]
     params = case.take(case.params, 0, n_samples)
@@ -142,7 +142,7 @@ def test_constant_equals_time_varying(x64):
     case = FILTERS["allpole"]
     x = jnp.asarray(noise(N_SAMPLES))
     repeated = np.broadcast_to(case.params, (N_SAMPLES, 3))
-    for method in EXACT_METHODS:
+    for method in ("scan", "blocked"):
         y, zf = recursion.allpole(case.params, x, method=method)
         y_varying, zf_varying = recursion.allpole(repeated, x, method=method)
         np.testing.assert_allclose(y_varying, y, rtol=1e-12)

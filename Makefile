@@ -1,0 +1,51 @@
+# Needs only Python >= 3.11 and make; everything else goes into .venv.
+PYTHON ?= $(firstword $(shell command -v python3.13 python3.12 python3.11 python3 python))
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := env -u PYTHONPATH $(BIN)/python
+
+.PHONY: help demo test test-slow lint types check figures clean
+
+help:
+	@echo "make demo       set up and align the example recordings; the result is in demo/"
+	@echo "make test       set up and run the tests"
+	@echo "make test-slow  the tests that take longer, as well"
+	@echo "make check      tests, lint, format and types: what continuous integration runs"
+	@echo "make figures DATA=folder   measure the figures of the README"
+
+$(VENV)/.base: pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "jaxapf needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.base
+	$(RUN) -m jaxapf demo -o demo
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest -n auto --dist worksteal -m "not slow" -q
+
+test-slow: $(VENV)/.dev
+	$(RUN) -m pytest -n auto --dist worksteal -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: lint types test
+
+DATA ?=
+figures: $(VENV)/.dev
+	@test -n "$(DATA)" || { echo "name the folder of recordings: make figures DATA=folder" >&2; exit 2; }
+	$(RUN) experiments/alignment/run.py --data "$(DATA)" --update README.md
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis

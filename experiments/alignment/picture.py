@@ -1,0 +1,58 @@
+"""Draw the README's picture from the recordings that ship with the package.
+
+Command: `python experiments/alignment/picture.py` (needs the extra `plot`; about 15 s); writes picture.png
+beside itself. Left: a close-up of dry, wet and aligned; right: level of the 50/50 mix relative to wet.
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+import jaxapf
+from jaxapf import audio
+
+DRY, WET, ALIGNED = "#c0762b", "#8a8f98", "#1f5fd0"
+
+
+def smoothed_power(x: np.ndarray, fs: int, centres_hz: np.ndarray) -> np.ndarray:
+    """Power in a sixth of an octave around each centre."""
+    power = np.abs(np.fft.rfft(x)) ** 2
+    total = np.concatenate([[0.0], np.cumsum(power)])
+    edges = [centres_hz * 2.0 ** (sign / 12) * len(x) / fs for sign in (-1, 1)]
+    low, high = (np.clip(edge.astype(int), 0, len(power)) for edge in edges)
+    return total[np.maximum(high, low + 1)] - total[low]
+
+
+def main() -> None:
+    """Align the example pair and draw it."""
+    (dry, fs), (wet, _) = (audio.read(path) for path in audio.example_pair())
+    aligned = jaxapf.align(dry, wet, fs).apply(dry)
+    d, w, a = (v[0].astype(np.float64) for v in (dry, wet, aligned))
+    plt.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 160}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.1), layout="constrained")
+    start = int(1.4005 * fs)
+    part = slice(start, start + int(0.012 * fs))
+    time_ms = np.arange(part.stop - part.start) / fs * 1e3
+    for x, colour, name, width in ((w, WET, "wet", 3.2), (d, DRY, "dry", 1.1), (a, ALIGNED, "aligned", 1.1)):
+        left.plot(time_ms, x[part], color=colour, lw=width, label=name)
+    left.set(xlabel="time (ms)", ylabel="amplitude", title="A drum hit: the dry file, moved onto the wet one")
+    left.legend(frameon=False, ncols=3)
+    centres = np.geomspace(30, 16_000, 400)
+    level = smoothed_power(w, fs, centres)
+    for x, colour, name in ((d, DRY, "before"), (a, ALIGNED, "after")):
+        ratio = smoothed_power((x + w) / 2, fs, centres) / level
+        right.semilogx(centres, 10 * np.log10(ratio), color=colour, lw=1.4, label=name)
+    right.set(xlabel="frequency (Hz)", ylabel="level (dB)", title="The 50/50 mix of dry and wet, relative to wet")
+    right.set(ylim=(-24, 6))
+    right.set_xticks([50, 100, 200, 500, 1000, 2000, 5000, 10_000], "50 100 200 500 1k 2k 5k 10k".split())
+    right.minorticks_off()
+    right.legend(frameon=False, ncols=2, loc="lower left")
+    figure.savefig(Path(__file__).with_name("picture.png"))
+
+
+if __name__ == "__main__":
+    main()
