@@ -16,6 +16,7 @@ import scipy.fft
 
 from jaxapf import allpass
 from jaxapf.files import write_text
+from jaxapf.spectrum import fast_length
 from jaxapf.version import __version__
 
 FORMAT = "jaxapf-alignment"
@@ -139,7 +140,7 @@ def _from_document(path: str, document: Any) -> Alignment:
     version = document.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
         raise ModelError(
-            f"'{path}' is a model of version {version!r} and this jaxapf reads version {VERSION}; update jaxapf"
+            f"'{path}' is a model of version {version!r}, this jaxapf reads {VERSION}; update jaxapf"
         )
     try:
         margins = {name: np.asarray(document["sections"][name], np.float64) for name in ("u", "v", "m")}
@@ -157,7 +158,9 @@ def _from_document(path: str, document: Any) -> Alignment:
             version=str(document["jaxapf"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(f"'{path}' is a damaged model ({error!r}); make it again with 'jaxapf align'") from error
+        raise ModelError(
+            f"'{path}' is a damaged model ({error!r}); make it again with 'jaxapf align'"
+        ) from error
     _check_values(path, alignment)
     return alignment
 
@@ -176,8 +179,8 @@ def _check_values(path: str, alignment: Alignment) -> None:
     )
     if not sane:
         raise ModelError(
-            f"'{path}' is a damaged model (its sections are not stable all-pass filters, or delay, polarity or "
-            "sample rate are impossible); make it again with 'jaxapf align'"
+            f"'{path}' is a damaged model (its sections, delay, polarity or sample rate are impossible); "
+            "make it again with 'jaxapf align'"
         )
 
 
@@ -189,7 +192,9 @@ def as_real_signal(name: str, x: Any) -> np.ndarray:
     if signal.dtype.kind != "f":
         raise ValueError(f"{name} has dtype {signal.dtype}; expected real samples, float32 or float64.")
     if signal.ndim == 0:
-        raise ValueError(f"{name} is a single number; expected samples along the last axis, (..., n_samples).")
+        raise ValueError(
+            f"{name} is a single number; expected samples along the last axis, (..., n_samples)."
+        )
     return signal if signal.dtype == np.float64 else signal.astype(np.float32, copy=False)
 
 
@@ -243,7 +248,7 @@ def _delayed(read: Reader, start: int, stop: int, n_samples: int, delay: float) 
         return _padded(read, start - whole - 1, stop - whole - 1, n_samples)
     x = _padded(read, start - whole - HALF_WIDTH, stop - whole + HALF_WIDTH, n_samples)
     taps = interpolator(fraction).astype(x.dtype)
-    n_fft = int(scipy.fft.next_fast_len(x.shape[-1], real=True))
+    n_fft = fast_length(x.shape[-1])
     spectrum = np.asarray(scipy.fft.rfft(x, n_fft)) * np.asarray(scipy.fft.rfft(taps, n_fft))
     return np.asarray(scipy.fft.irfft(spectrum, n_fft))[:, 2 * HALF_WIDTH : x.shape[-1]]
 

@@ -13,6 +13,7 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
@@ -118,7 +119,9 @@ def _checked_pair(dry: Any, wet: Any) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"dry and wet have shape {x.shape}; expected at least one sample.")
     for name, v in (("dry", x), ("wet", y)):
         if not np.all(np.isfinite(v)):
-            raise ValueError(f"{name} holds NaN or infinite samples; expected finite ones: repair the recording.")
+            raise ValueError(
+                f"{name} holds NaN or infinite samples; expected finite ones: repair the recording."
+            )
     return x, y
 
 
@@ -126,7 +129,9 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
     if not (np.isfinite(fs) and fs > 0):
         raise ValueError(f"fs is {fs}; expected a sample rate in Hz, above 0.")
     if method in PLANNED_METHODS:
-        raise ValueError(f"method {method!r} is not in this version of jaxapf; choose one of {', '.join(METHODS)}.")
+        raise ValueError(
+            f"method {method!r} is not in this version of jaxapf; choose one of {', '.join(METHODS)}."
+        )
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
     if order != "auto":
@@ -141,7 +146,7 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
 def _seed(key: Any) -> Any:
     if key is None:
         return 0
-    if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
     return [int(v) for v in np.atleast_1d(np.asarray(key, np.uint64))]
 
@@ -246,7 +251,10 @@ def _search_auto(problem: Problem, measured: Measured, rng, show) -> tuple[list[
     found = _halved(found, problem, lambda f: error(f) <= (1 + PAYS) * best)
     if chosen == MAX_ORDER // 2:
         return found, f"stopped at the largest order, {MAX_ORDER}"
-    return found, f"stopped at {chosen} sections: a further one lowers the error by less than {100 * PAYS:g} %"
+    return (
+        found,
+        f"stopped at {chosen} sections: a further one lowers the error by less than {100 * PAYS:g} %",
+    )
 
 
 def _halved(found: list[Found], problem: Problem, good_enough) -> list[Found]:
@@ -317,7 +325,7 @@ def _filtered(x: np.ndarray, cascade: Cascade) -> np.ndarray:
     n = x.shape[-1]
     if cascade.delay == 0 and cascade.polarity == 1 and not len(cascade.kind):
         return x
-    n_fft = int(scipy.fft.next_fast_len(2 * n, real=True))
+    n_fft = spectrum.fast_length(2 * n)
     omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
     spectrum_x = np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
     spectrum_x *= _response(cascade, omega)
@@ -347,7 +355,9 @@ def _result(
     if measured is not None:
         delay, polarity = measured.delay_only
         shifted = nothing._replace(delay=np.float64(delay), polarity=np.float64(polarity))
-    figures = {name: _figures(x, y, c) for name, c in (("raw", nothing), ("delay", shifted), ("aligned", fitted))}
+    figures = {
+        name: _figures(x, y, c) for name, c in (("raw", nothing), ("delay", shifted), ("aligned", fitted))
+    }
     if figures["delay"][0] >= figures["raw"][0]:
         shifted, figures["delay"] = nothing, figures["raw"]
     chosen = fitted

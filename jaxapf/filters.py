@@ -4,7 +4,7 @@ How to choose `method` (measured on two CPU cores, 8 sections in float32, second
 
     auto          the fastest exact one for this backend and length
     scan          exact; short signals, and many signals at once on a CPU (0.15 s)
-    blocked       exact; long signals on a CPU (0.03 s)
+    blocked       exact; long signals on a CPU (0.04 s)
     associative   exact; long signals on a GPU or TPU, where every step in time costs a launch
     fsm           approximate: one long FFT, so that gradients of many sections are cheap; no `zi`
 """

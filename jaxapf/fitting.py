@@ -16,11 +16,10 @@ derivatives with respect to log t0, log d and tau are rational in s: nothing is 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 FIRST, SECOND = 1, 2
 
@@ -29,21 +28,21 @@ class Cascade(NamedTuple):
     """A delay and a padded cascade; arrays may carry a leading axis of candidates.
 
     ``delay`` in samples; ``log_t`` (n,) log of tan(pi f0 / fs); ``log_d`` (n,) log of 1 / Q; ``kind``
-    (n,) 0 unused, 1 first order, 2 second order; ``polarity`` +1 or -1.
+    (n,) 0 unused, 1 first order, 2 second order; ``polarity`` +1 or -1.  NumPy or JAX arrays.
     """
 
-    delay: jax.Array
-    log_t: jax.Array
-    log_d: jax.Array
-    kind: jax.Array
-    polarity: jax.Array
+    delay: Any
+    log_t: Any
+    log_d: Any
+    kind: Any
+    polarity: Any
 
 
 class Target(NamedTuple):
     """Cross-spectrum to match: ``omega`` (k,) in rad / sample, ``cross`` (k,) with sum |cross| = 1."""
 
-    omega: jax.Array
-    cross: jax.Array
+    omega: Any
+    cross: Any
 
 
 class Bounds(NamedTuple):

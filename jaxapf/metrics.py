@@ -9,7 +9,9 @@ import numpy as np
 from jaxapf import spectrum
 
 
-def _pair(pred: Any, target: Any, names: tuple[str, str] = ("pred", "target")) -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    pred: Any, target: Any, names: tuple[str, str] = ("pred", "target")
+) -> tuple[np.ndarray, np.ndarray]:
     p, t = np.asarray(pred), np.asarray(target)
     if p.shape != t.shape or p.ndim == 0 or p.size == 0:
         raise ValueError(
@@ -23,7 +25,8 @@ def esr(pred: Any, target: Any) -> float:
     """Error-to-signal ratio sum (pred - target)^2 / sum target^2, no gain, no filter.
 
     Args:
-        pred, target: `(..., n_samples)`.
+        pred: `(..., n_samples)`, the prediction.
+        target: same shape, what it should be.
 
     Returns:
         The ratio over all samples; 0 for two silent signals, inf for a silent target alone.
@@ -80,7 +83,8 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
     1 + sum (Sxx - 2 |Sxy|) / sum Syy: an all-pass leaves Sxx and can at best turn Sxy real.
 
     Args:
-        dry, wet: `(..., n_samples)`; one filter serves all leading axes.
+        dry: `(..., n_samples)`, the signal to be filtered; one filter serves all leading axes.
+        wet: same shape, what it should become.
         fs: sample rate in Hz.
         nperseg: None takes the spectra of the whole zero-padded signals, a strict bound for every
             unit-gain filter. A number takes Welch spectra of that segment length: what a filter whose

@@ -12,8 +12,8 @@ Candidates of a move are refined together by Levenberg-Marquardt; a small beam s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -51,7 +51,7 @@ class Problem(NamedTuple):
         return self.dictionary
 
 
-def _response(sections: np.ndarray, kind: int, omega: np.ndarray) -> np.ndarray:
+def _response(sections: Any, kind: int, omega: Any) -> Any:
     """All-pass responses (candidates, k) of sections (candidates, 2)."""
     s = np.tan(omega / 2) / np.exp(sections[:, :1])
     numerator = 1 - 1j * s if kind == FIRST else 1 - s * s - 1j * np.exp(sections[:, 1:]) * s
@@ -77,19 +77,19 @@ def make_dictionary(target: Target, bounds: Bounds, fs: float) -> Dictionary:
     seconds = np.stack([a.ravel() for a in np.meshgrid(grid, damping, indexing="ij")], axis=1)
     firsts = np.stack([grid, np.zeros_like(grid)], axis=1)
     centres = omega[: len(omega) // DECIMATION * DECIMATION].reshape(-1, DECIMATION).mean(axis=1)
-    responses = [
-        np.concatenate([r.real, r.imag], axis=1).T.astype(np.float32)
-        for r in (_response(s, kind, centres) for s, kind in ((seconds, SECOND), (firsts, FIRST)))
-    ]
+    second, first = (
+        np.concatenate([np.real(r), np.imag(r)], axis=1).T.astype(np.float32)
+        for r in (_response(seconds, SECOND, centres), _response(firsts, FIRST, centres))
+    )
     steps = 5e-6 * fs * 2.0 ** np.arange(8)
-    return Dictionary(seconds, firsts, *responses, np.concatenate([[0.0], steps, -steps]))
+    return Dictionary(seconds, firsts, second, first, np.concatenate([[0.0], steps, -steps]))
 
 
 def n_sections(cascade: Cascade) -> int:
     return int(np.count_nonzero(cascade.kind))
 
 
-def residual(cascade: Cascade, target: Target) -> np.ndarray:
+def residual(cascade: Cascade, target: Target) -> Any:
     """What the cascade leaves per bin: S conj(A); its real part sums to the score."""
     z = cascade.polarity * target.cross * np.exp(1j * target.omega * cascade.delay)
     for log_t, log_d, kind in zip(cascade.log_t, cascade.log_d, cascade.kind, strict=True):
@@ -102,8 +102,10 @@ def compact(cascade: Cascade, size: int | None = None) -> Cascade:
     """Used sections first, padded with unused ones to ``size``."""
     used = np.asarray(cascade.kind) > 0
     pad = (0, (size or int(used.sum())) - int(used.sum()))
-    parts = (np.pad(np.asarray(a)[used], pad) for a in (cascade.log_t, cascade.log_d, cascade.kind))
-    return Cascade(cascade.delay, *parts, cascade.polarity)
+    log_t, log_d, kind = (
+        np.pad(np.asarray(a)[used], pad) for a in (cascade.log_t, cascade.log_d, cascade.kind)
+    )
+    return Cascade(cascade.delay, log_t, log_d, kind, cascade.polarity)
 
 
 def _padded_size(n: int) -> int:
@@ -120,7 +122,9 @@ def refine_all(cascades: Sequence[Cascade], problem: Problem, iterations: int) -
         full = part + [part[0]] * (batch - len(part))
         stacked = Cascade(*(np.stack([np.asarray(a) for a in field]) for field in zip(*full, strict=True)))
         stacked = stacked._replace(kind=stacked.kind.astype(np.int32))
-        refined, scores = jax.tree.map(np.asarray, refine(stacked, problem.target, problem.bounds, iterations))
+        refined, scores = jax.tree.map(
+            np.asarray, refine(stacked, problem.target, problem.bounds, iterations)
+        )
         rows = [Cascade(*(field[i] for field in refined)) for i in range(len(part))]
         found += [(float(s), c) for s, c in zip(scores, rows, strict=False)]
     return sorted(found, key=lambda f: -f[0])
@@ -140,13 +144,13 @@ def select(found: Iterable[Found], beam: int) -> list[Found]:
     return kept
 
 
-def _best_of_dictionary(gains: np.ndarray, count: int, near: Callable[[int], bool]) -> list[int]:
+def _best_of_dictionary(gains: np.ndarray, count: int, allowed: np.ndarray | None = None) -> list[int]:
     """Indices of the ``count`` best dictionary entries that lie apart in frequency."""
     table = gains.reshape(-1, len(DICTIONARY_Q))
     best = table.max(axis=1)
     rows: list[int] = []
     for row in np.argsort(best)[::-1]:
-        if not near(row) and all(abs(row - r) > 3 for r in rows):
+        if (allowed is None or allowed[row]) and all(abs(row - r) > 3 for r in rows):
             rows.append(int(row))
         if len(rows) == count:
             break
@@ -183,9 +187,11 @@ def additions(cascade: Cascade, problem: Problem, count: int = 8) -> list[Cascad
     """The cascade with one more second-order section and a shifted delay, the ``count`` most promising."""
     gains = _gains(_shifted(residual(cascade, problem.target), problem), problem.words.second_response)
     shift = np.argmax(gains, axis=0)
-    picks = _best_of_dictionary(gains.max(axis=0), count, near=lambda _: False)
+    picks = _best_of_dictionary(gains.max(axis=0), count)
     grown = [_with_section(cascade, problem.words.seconds[i], SECOND) for i in picks]
-    return [c._replace(delay=c.delay + problem.words.shifts[shift[i]]) for c, i in zip(grown, picks, strict=True)]
+    return [
+        c._replace(delay=c.delay + problem.words.shifts[shift[i]]) for c, i in zip(grown, picks, strict=True)
+    ]
 
 
 def exchanges(cascade: Cascade, problem: Problem, count: int = 2) -> list[Cascade]:
@@ -206,16 +212,19 @@ def exchanges(cascade: Cascade, problem: Problem, count: int = 2) -> list[Cascad
         rows = problem.words.seconds[:: len(DICTIONARY_Q), 0]
         gains = _gains(_shifted(z, problem), problem.words.second_response)
         shift = np.argmax(gains, axis=0)
-        picks = _best_of_dictionary(gains.max(axis=0), count, near=lambda row, h=here: abs(rows[row] - h) < 0.35)
+        picks = _best_of_dictionary(gains.max(axis=0), count, np.abs(rows - here) >= 0.35)
         moved = [_with_section(rest, problem.words.seconds[i], SECOND) for i in picks]
-        candidates += [c._replace(delay=c.delay + problem.words.shifts[shift[i]]) for c, i in zip(moved, picks, strict=True)]
+        candidates += [
+            c._replace(delay=c.delay + problem.words.shifts[shift[i]])
+            for c, i in zip(moved, picks, strict=True)
+        ]
     return candidates
 
 
 def prunings(cascade: Cascade) -> list[Cascade]:
     """The cascade without each of its second-order sections in turn."""
     cascade = compact(cascade)
-    return [_without_section(cascade, i) for i in np.flatnonzero(cascade.kind == SECOND)]
+    return [_without_section(cascade, int(i)) for i in np.flatnonzero(cascade.kind == SECOND)]
 
 
 def halvings(cascade: Cascade) -> list[Cascade]:
@@ -261,7 +270,9 @@ def random_starts(problem: Problem, delays: Sequence[float], orders: tuple[int, 
         delay = rng.choice(delays, p=trust / trust.sum()) + rng.normal() * 3.0
         log_t = rng.uniform(low, max(high, low + 0.1), n)
         polarity = 1.0 if index % 2 else -1.0
-        starts.append(Cascade(np.float64(delay), log_t, rng.uniform(-1.0, 1.5, n), kind, np.float64(polarity)))
+        starts.append(
+            Cascade(np.float64(delay), log_t, rng.uniform(-1.0, 1.5, n), kind, np.float64(polarity))
+        )
     return starts
 
 

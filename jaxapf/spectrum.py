@@ -18,8 +18,8 @@ HIGHEST_HZ = 22_000.0
 class CrossSpectrum(NamedTuple):
     """Cross-spectrum of (dry, wet) on the bins of one real FFT, summed over channels.
 
-    ``cross`` (k,) complex; ``dry_power`` (k,) the dry signal's own spectrum |X|^2; ``dry_energy``, ``wet_energy`` sums of squares; ``bound_gain`` the largest
-    possible correlation sum |cross|; ``n_fft`` FFT length; ``n_samples`` signal length; ``fs`` in Hz.
+    ``cross`` (k,) complex; ``dry_power`` (k,) the dry signal's own spectrum |X|^2; ``dry_energy`` and
+    ``wet_energy`` sums of squares; ``n_fft`` FFT length and ``n_samples`` signal length; ``fs`` in Hz.
     """
 
     cross: np.ndarray
@@ -50,19 +50,24 @@ def _rfft(x: np.ndarray, n_fft: int) -> np.ndarray:
     return np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
 
 
+def fast_length(n: int) -> int:
+    """The shortest FFT length of at least n with small prime factors."""
+    return int(scipy.fft.next_fast_len(n, real=True) or n)
+
+
 def measure(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay: int) -> CrossSpectrum:
     """Cross-spectrum of dry, wet (..., T), zero-padded to twice the length or more."""
     n_samples = dry.shape[-1]
-    n_fft = int(scipy.fft.next_fast_len(n_samples + max(max_delay + 1, n_samples), real=True))
+    n_fft = fast_length(n_samples + max(max_delay + 1, n_samples))
     pairs = zip(dry.reshape(-1, n_samples), wet.reshape(-1, n_samples), strict=True)
     cross = np.zeros(n_fft // 2 + 1, np.complex128 if dry.dtype == np.float64 else np.complex64)
-    power = np.zeros(len(cross), cross.real.dtype)
+    power = np.zeros(len(cross), dry.dtype)
     for x, y in pairs:
         spectrum_x = _rfft(x, n_fft)
-        power += np.square(spectrum_x.real) + np.square(spectrum_x.imag)
+        power += np.square(np.real(spectrum_x)) + np.square(np.imag(spectrum_x))
         cross += np.conj(spectrum_x) * _rfft(y, n_fft)
-    energy = [float(np.sum(np.square(s, dtype=np.float64))) for s in (dry, wet)]
-    return CrossSpectrum(cross, power, *energy, n_fft, n_samples, fs)
+    dry_energy, wet_energy = (float(np.sum(np.square(s, dtype=np.float64))) for s in (dry, wet))
+    return CrossSpectrum(cross, power, dry_energy, wet_energy, n_fft, n_samples, fs)
 
 
 class Bins(NamedTuple):
@@ -161,7 +166,7 @@ def _highest_peaks(values: np.ndarray, count: int, apart: int) -> list[int]:
 
 
 def is_test_signal(dry: np.ndarray, spectrum: CrossSpectrum) -> bool:
-    """Whether the dry signal is a measurement (a sweep, a maximum-length sequence): constant level, broad band.
+    """Whether the dry signal is a measurement, such as a sweep: constant level, broad band.
 
     Nobody listens to those: what is measured with them is meant for other material.
     """
@@ -187,7 +192,7 @@ def bin_weights(bins: Bins, fs: float, share: float) -> np.ndarray:
     level_db = 10 * np.log10(energy / max(float(energy.max()), 1e-300) + 1e-30)
     trust = coherence * np.clip((level_db + 60) / 20, 0, 1)
     music = 1 / np.sqrt(1 + (freqs_hz / 100) ** 2) / (1 + (40 / freqs_hz) ** 4) / (1 + (freqs_hz / 6000) ** 2)
-    # Energy of the cross-spectrum is the dry signal's times the gain: put the music's in place of the former.
+    # The cross-spectrum is the dry signal's power times the gain: put the music's in place of the former.
     wanted = (trust / np.maximum(np.bincount(band, bins.dry), 1e-300))[band] * music
     own, other = float(np.sum(size)), float(np.sum(wanted * size))
     if own <= 0 or other <= 0:

@@ -72,7 +72,9 @@ def test_energies_and_sizes(n, max_delay, seed):
     assert twice @ measured.dry_power / measured.n_fft == pytest.approx(measured.dry_energy)
     # The largest correlation is that of the filter that turns every bin real.
     assert measured.max_correlation == pytest.approx(twice @ np.abs(measured.cross) / measured.n_fft)
-    assert np.max(np.abs(spectrum.cross_correlation(measured, n - 1))) <= measured.max_correlation * (1 + 1e-9)
+    assert np.max(np.abs(spectrum.cross_correlation(measured, n - 1))) <= measured.max_correlation * (
+        1 + 1e-9
+    )
 
 
 def test_leading_axes_are_summed_and_float32_is_close():
@@ -93,13 +95,13 @@ def test_cross_correlation_at_lag_zero_alone():
 
 def test_phase_transform_of_a_delay_is_an_impulse():
     x = noise(4000, seed=3)
-    coloured = np.pad(signal.lfilter([1.0], [1.0, -0.95], x), 200)
+    coloured = np.pad(signal.lfilter([1.0], [1.0, -0.8], x), 200)
     measured = spectrum.measure(coloured, np.roll(coloured, 7), FS, MAX_DELAY)
     plain, white = (spectrum.cross_correlation(measured, MAX_DELAY, w, (0.0, np.inf)) for w in (0.0, 1.0))
     assert np.argmax(white) == np.argmax(plain) == MAX_DELAY + 7
     white, plain = (abs(v) / v[MAX_DELAY + 7] for v in (white, plain))
-    assert plain[MAX_DELAY + 8] > 0.9  # the colour of the signal smears the peak ...
-    assert np.delete(white, MAX_DELAY + 7).max() < 0.05  # ... and whitening takes the colour out
+    assert plain[MAX_DELAY + 8] > 0.7  # the colour of the signal smears the peak ...
+    assert np.delete(white, MAX_DELAY + 7).max() < 0.1  # ... and whitening takes the colour out
 
 
 # log_bins
@@ -148,8 +150,8 @@ def test_best_delay_is_the_delay(delay, polarity, seed):
     measured = spectrum.measure(dry, polarity * shifted(dry, delay), FS, MAX_DELAY)
     got, sign = spectrum.best_delay(measured, MAX_DELAY)
     assert sign == polarity
-    # A parabola through three samples of a peak of bandwidth 2 B = fs / 4: its fourth-order term
-    # (2 pi B / fs)^4 / 5!, with the slope of the peak (2 pi B / fs)^2 / 3, moves the top by less than 0.02.
+    # A parabola through sin(a t) / (a t), a = pi / 4 (the band ends at fs / 8), is off by
+    # d (1 - 4 d^2) a^2 / 20 < 0.006 at a fraction d; three times that for a spectrum that is not flat.
     assert got == pytest.approx(delay, abs=0.02)
 
 

@@ -46,9 +46,12 @@ def main() -> None:
     for x, colour, name in ((d, DRY, "before"), (a, ALIGNED, "after")):
         ratio = smoothed_power((x + w) / 2, fs, centres) / level
         right.semilogx(centres, 10 * np.log10(ratio), color=colour, lw=1.4, label=name)
-    right.set(xlabel="frequency (Hz)", ylabel="level (dB)", title="The 50/50 mix of dry and wet, relative to wet")
+    right.set(
+        xlabel="frequency (Hz)", ylabel="level (dB)", title="The 50/50 mix of dry and wet, relative to wet"
+    )
     right.set(ylim=(-24, 6))
-    right.set_xticks([50, 100, 200, 500, 1000, 2000, 5000, 10_000], "50 100 200 500 1k 2k 5k 10k".split())
+    ticks = {50: "50", 100: "100", 200: "200", 500: "500", 1000: "1k", 2000: "2k", 5000: "5k", 10_000: "10k"}
+    right.set_xticks(list(ticks), list(ticks.values()))
     right.minorticks_off()
     right.legend(frameon=False, ncols=2, loc="lower left")
     figure.savefig(Path(__file__).with_name("picture.png"))

@@ -18,7 +18,7 @@ from jaxapf import audio
 from jaxapf.report import players, plots
 
 if TYPE_CHECKING:
-    from jaxapf.align import Alignment
+    from jaxapf.alignment import Alignment
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNITS = {"hz": "Hz", "db": "dB", "ms": "ms", "s": "s", "samples": "samples"}

@@ -1,0 +1,56 @@
+"""What the experiment measures: recordings, orders, and the figures to compare with.
+
+Command: `python experiments/alignment/run.py --data DIR` (or `make figures DATA=DIR`, which also puts the
+tables into the README). Seed: none is given, so `jaxapf.align` uses its default one. Run time on two CPU
+cores and the expected figures, per `--only` name: see EXPECTED.
+
+EXPECTED
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Column -> the `order` given to `jaxapf.align`.
+ORDERS: dict[str, Any] = {"order 7": 7, "order auto": "auto"}
+
+BOXES = ("tape_gx", "tube_preamp_tilt", "channel_strip_lsp")
+DRUM_PAIRS = 40
+HOUR_S = 3600
+HOUR_BOX = "tape_gx"
+SPEED_BOX = "tape_gx"
+WARM_RUNS = 3
+
+# Error-to-signal ratios on loops_192k to compare with. "Quick fit": 24 random starts, 2000 steps of Adam
+# on 800 log-spaced bins of the sweep's cross-spectrum, with a free delay. "Reach": what to come down to.
+REFERENCE: dict[str, dict[str, float | None]] = {
+    "tape_gx": {"quick fit 7": 0.0239, "quick fit 17": 0.0234, "reach 7": 0.0235, "reach auto": 0.0225},
+    "tube_preamp_tilt": {
+        "quick fit 7": 0.0261,
+        "quick fit 17": 0.0177,
+        "reach 7": 0.0250,
+        "reach auto": 0.0172,
+    },
+    # Seven is too low an order for this one: no figure to reach.
+    "channel_strip_lsp": {"quick fit 7": 1.11, "quick fit 17": 0.0055, "reach 7": None, "reach auto": 0.0050},
+}
+
+# The cascade that Bargum et al. (2023) released for their Surveyor model: denominators 1 + d z^-1 + c z^-2
+# and 1 + g z^-1, with z^-1 replaced by (a + z^-1) / (1 + a z^-1), a = h in the first-order section.
+SURVEYOR_FS = 192_000
+SURVEYOR_S = 10.0
+SURVEYOR_ORDER = 7
+SURVEYOR = {
+    "c": (0.9980386166384465, 0.002789362428126286, 0.9984650242883831),
+    "d": (-1.6534246988804708, 0.10138022220093301, -1.6954015215440774),
+    "a": (-0.8644981322332936, -0.30740110972783036, -0.8657947815319681),
+    "g": -0.9649031710274468,
+    "h": -0.9729902664858184,
+}
+
+# Goals.
+MUSIC_RATIO = 1.5  # fit on music / fit on the sweep
+KNOWN_ESR = 1e-4
+DRUM_CORRELATION = 0.92  # median; quick order-7 fit 0.914, best delay and polarity 0.892
+COLD_S, WARM_S = 20.0, 10.0
+MEMORY_MIB = 3 * 1024
