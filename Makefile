@@ -1,5 +1,7 @@
 # Needs only Python >= 3.11 and make; everything else goes into .venv.
-PYTHON ?= $(firstword $(shell command -v python3.13 python3.12 python3.11 python3 python))
+# The first interpreter that runs and is new enough; name another with make PYTHON=...
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+  $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH $(BIN)/python
@@ -14,7 +16,7 @@ help:
 	@echo "make figures DATA=folder   measure the figures of the README"
 
 $(VENV)/.base: pyproject.toml
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "jaxapf needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .

@@ -31,6 +31,7 @@ COARSE_PER_OCTAVE, COARSE_BINS = 32, 384
 FINE_PER_OCTAVE, FINE_BINS = 400, 4608
 POLISH_PER_OCTAVE, POLISH_BINS = 1600, 18432
 BEAM = 12
+FEWEST_BINS = 8  # below, a signal is too short to show a phase response
 PAYS = 0.005  # a further section must lower the error by this fraction
 MUSIC_SHARE, TEST_SIGNAL_SHARE = 0.3, 0.9  # of the music-like weighting, see spectrum.bin_weights
 SILENCE = 1e-12
@@ -102,8 +103,15 @@ def align(
         return _result(x, y, fs, _nothing(), f"{what}: nothing to align, the dry signal is kept", started)
     measured = _measure(x, y, float(fs), max_delay_ms)
     rng = np.random.default_rng(_seed(key))
+    bins = spectrum.log_bins(measured.spectrum, COARSE_PER_OCTAVE)
+    if np.count_nonzero(bins.total) < FEWEST_BINS:
+        reason = "the recordings are too short or too narrow in frequency for a filter"
+        return _result(x, y, fs, _nothing(), reason, started, measured)
     with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
         cascade, reason = _fit(measured, order, rng, show)
+        if not _pays(x, y, cascade, measured):
+            # Weighed for what it would do to other material it does harm here: let this pair count alone.
+            cascade, reason = _fit(measured._replace(weight_share=0.0), order, rng, show)
     show("computing the figures")
     return _result(x, y, fs, cascade, reason, started, measured)
 
@@ -195,18 +203,31 @@ def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -
     words = search.make_dictionary(problem.target, problem.bounds, measured.spectrum.fs)
     problem = problem._replace(dictionary=words)
     if order == "auto":
-        found, reason = _search_auto(problem, measured, rng, show)
+        found = _search_auto(problem, measured, rng, show)
     else:
         found = _search_order(problem, measured, int(order), rng, show)
-        reason = f"the order {order} was asked for"
-    most = int(np.sum(found[0][1].kind == SECOND))
+    kinds = found[0][1].kind
+    most = int(np.sum(kinds == SECOND))
+    if order == "auto":
+        most = (MAX_ORDER - int(np.sum(kinds == FIRST))) // 2
     show("refining")
     fine = _problem(measured, FINE_PER_OCTAVE, FINE_BINS, float(found[0][1].delay), 0.5)
     found = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], fine, 20)
-    found = search.insert_narrow(found, fine, most if order != "auto" else MAX_ORDER // 2)
+    found = search.insert_narrow(found, fine, most)
     polish = _problem(measured, POLISH_PER_OCTAVE, POLISH_BINS, float(found[0][1].delay), 0.5)
-    _, best = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], polish, 40)[0]
-    return search.compact(best), reason
+    best = search.compact(search.refine_all([c for _, c in found[: search.SMALL_BATCH]], polish, 40)[0][1])
+    return best, _reason(order, search.n_sections(best), int(np.sum(best.kind)))
+
+
+def _reason(order: int | str, n_sections: int, found_order: int) -> str:
+    if order != "auto":
+        return f"the order {order} was asked for"
+    if found_order >= MAX_ORDER - 1:
+        return f"stopped at the largest order, {MAX_ORDER}"
+    return (
+        f"stopped at {n_sections} section{'s' if n_sections != 1 else ''}: "
+        f"a further one lowers the error by less than {100 * PAYS:g} %"
+    )
 
 
 def _search_order(problem: Problem, measured: Measured, order: int, rng, show) -> list[Found]:
@@ -226,7 +247,7 @@ def _search_order(problem: Problem, measured: Measured, order: int, rng, show) -
     return search.exchange(levels[n_second], problem, BEAM, rounds=4)
 
 
-def _search_auto(problem: Problem, measured: Measured, rng, show) -> tuple[list[Found], str]:
+def _search_auto(problem: Problem, measured: Measured, rng, show) -> list[Found]:
     """Grow while sections pay, prune back, take the fewest sections within reach of the best."""
     levels = search.first_levels(problem, measured.delays, 3, 0, rng, BEAM)
     error = _error_estimate(measured, problem)
@@ -248,13 +269,7 @@ def _search_auto(problem: Problem, measured: Measured, rng, show) -> tuple[list[
     best = min(error(found) for found in levels.values())
     chosen = min(k for k, found in levels.items() if error(found) <= (1 + PAYS) * best)
     found = search.exchange(levels[chosen], problem, BEAM, rounds=2)
-    found = _halved(found, problem, lambda f: error(f) <= (1 + PAYS) * best)
-    if chosen == MAX_ORDER // 2:
-        return found, f"stopped at the largest order, {MAX_ORDER}"
-    return (
-        found,
-        f"stopped at {chosen} sections: a further one lowers the error by less than {100 * PAYS:g} %",
-    )
+    return _halved(found, problem, lambda f: error(f) <= (1 + PAYS) * best)
 
 
 def _halved(found: list[Found], problem: Problem, good_enough) -> list[Found]:
@@ -265,6 +280,14 @@ def _halved(found: list[Found], problem: Problem, good_enough) -> list[Found]:
             break
         found = halved
     return found
+
+
+def _pays(x: np.ndarray, y: np.ndarray, cascade: Cascade, measured: Measured) -> bool:
+    """Whether the cascade beats the best delay and polarity on the pair itself, or those leave nothing."""
+    delay, polarity = measured.delay_only
+    shifted = _nothing()._replace(delay=np.float64(delay), polarity=np.float64(polarity))
+    simple = _figures(x, y, shifted)[0]
+    return simple < 1e-9 or _figures(x, y, cascade)[0] < simple
 
 
 def _error_estimate(measured: Measured, problem: Problem):

@@ -56,7 +56,9 @@ def rows(cascade):
             made.append([g, 1, 0, 1, g, 0])
         elif kind == SECOND:
             w = 2 * np.arctan(t0)
-            a = np.array([1 + np.sin(w) * d / 2, -2 * np.cos(w), 1 - np.sin(w) * d / 2]) / (1 + np.sin(w) * d / 2)
+            a = np.array([1 + np.sin(w) * d / 2, -2 * np.cos(w), 1 - np.sin(w) * d / 2]) / (
+                1 + np.sin(w) * d / 2
+            )
             made.append([*a[::-1], *a])
     return np.array(made).reshape(-1, 6)
 
@@ -142,6 +144,9 @@ def with_flat(cascade, p):
 
 
 normal_equations = jax.jit(lambda c, t: fitting._normal_equations(c, t, jnp.tan(t.omega / 2)))
+hessian_of_score = jax.jit(
+    jax.hessian(lambda p, cascade, target: fitting.score(with_flat(cascade, p), target))
+)
 
 
 @given(kinds, seeds)
@@ -170,9 +175,6 @@ def test_matrix_is_the_negative_hessian_at_a_perfect_fit(kind, seed):
     hessian = hessian_of_score(flat(truth), truth, target)
     assert np.allclose(gradient, 0, atol=1e-12)
     assert np.allclose(matrix, -hessian, rtol=1e-8, atol=1e-10 * np.max(np.abs(matrix)))
-
-
-hessian_of_score = jax.jit(jax.hessian(lambda p, cascade, target: fitting.score(with_flat(cascade, p), target)))
 
 
 @given(kinds, seeds)
@@ -269,7 +271,9 @@ def test_residual_sums_to_the_score(kind, seed):
 def test_compact_keeps_the_response(kind, unused, seed):
     cascade = random_cascade(kind, seed)
     holes = np.sort(np.random.default_rng(seed).integers(0, len(kind) + 1, unused))
-    holed = cascade._replace(**{k: np.insert(getattr(cascade, k), holes, 0) for k in ("log_t", "log_d", "kind")})
+    holed = cascade._replace(
+        **{k: np.insert(getattr(cascade, k), holes, 0) for k in ("log_t", "log_d", "kind")}
+    )
     for size in (None, 9):
         packed = search.compact(holed, size)
         assert len(packed.kind) == (size or len(kind))
@@ -364,7 +368,9 @@ def test_growing_gains_and_pruning_finds_back(problem):
     assert grown[0][0] > start[0][0]
     assert {counts(c) for _, c in grown} == {(2, 1)}
     # One section too many, far above the others: the one to go.
-    extra = make([80.0, 400.0, 1500.0, 3700.0], [0.8, 1.5, 1.0, 0.5], [SECOND, SECOND, FIRST, SECOND], 5.5, -1.0)
+    extra = make(
+        [80.0, 400.0, 1500.0, 3700.0], [0.8, 1.5, 1.0, 0.5], [SECOND, SECOND, FIRST, SECOND], 5.5, -1.0
+    )
     pruned = search.prune(search.refine_all([extra], problem, 0), problem)
     assert {counts(c) for _, c in pruned} == {(2, 1)}
     assert pruned[0][0] > 1 - 1e-6
