@@ -95,14 +95,17 @@ def align(
     started = time.perf_counter()
     x, y = _checked_pair(dry, wet)
     _check_options(fs, order, method, max_delay_ms)
+    rng = np.random.default_rng(_seed(key))
     show = _reporter(progress)
     show("measuring the cross-spectrum")
-    silent = [name for name, v in (("dry", x), ("wet", y)) if float(np.max(np.abs(v))) < SILENCE]
+    peaks = {"dry": float(np.max(np.abs(x))), "wet": float(np.max(np.abs(y)))}
+    silent = [name for name, peak in peaks.items() if peak < SILENCE]
     if silent or x.shape[-1] < 2:
         what = f"the {silent[0]} signal is silent" if silent else "a single sample has no phase"
         return _result(x, y, fs, _nothing(), f"{what}: nothing to align, the dry signal is kept", started)
+    # Ratios and phases are those of any common scale; this one keeps squares from overflowing.
+    x, y = (v / np.asarray(max(peaks.values()), v.dtype) for v in (x, y))
     measured = _measure(x, y, float(fs), max_delay_ms)
-    rng = np.random.default_rng(_seed(key))
     bins = spectrum.log_bins(measured.spectrum, COARSE_PER_OCTAVE)
     if np.count_nonzero(bins.total) < FEWEST_BINS:
         reason = "the recordings are too short or too narrow in frequency for a filter"
@@ -134,21 +137,22 @@ def _checked_pair(dry: Any, wet: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float) -> None:
-    if not (np.isfinite(fs) and fs > 0):
-        raise ValueError(f"fs is {fs}; expected a sample rate in Hz, above 0.")
+    for name, value, least in (("fs", fs, "above 0 Hz"), ("max_delay_ms", max_delay_ms, "0 ms or more")):
+        real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not (real and np.isfinite(value) and (value > 0 or (value == 0 and name == "max_delay_ms"))):
+            raise ValueError(f"{name} is {value!r}; expected a number, {least}.")
     if method in PLANNED_METHODS:
         raise ValueError(
             f"method {method!r} is not in this version of jaxapf; choose one of {', '.join(METHODS)}."
         )
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
-    if order != "auto":
-        if isinstance(order, (bool, str)) or int(order) != order:
-            raise TypeError(f"order is {order!r}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
-        if not 1 <= order <= MAX_ORDER:
-            raise ValueError(f"order is {order}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
-    if not (np.isfinite(max_delay_ms) and max_delay_ms >= 0):
-        raise ValueError(f"max_delay_ms is {max_delay_ms}; expected 0 or more milliseconds.")
+    if isinstance(order, str) and order == "auto":
+        return
+    if isinstance(order, bool) or not isinstance(order, (int, np.integer)):
+        raise TypeError(f"order is {order!r}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
+    if not 1 <= order <= MAX_ORDER:
+        raise ValueError(f"order is {order}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
 
 
 def _seed(key: Any) -> Any:
@@ -156,7 +160,10 @@ def _seed(key: Any) -> Any:
         return 0
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
-    return [int(v) for v in np.atleast_1d(np.asarray(key, np.uint64))]
+    words = np.atleast_1d(np.asarray(key))
+    if words.dtype.kind not in "iu" or words.ndim != 1 or np.any(words < 0):
+        raise TypeError(f"key is {key!r}; expected None, a JAX random key, or a whole number of 0 or more.")
+    return [int(word) for word in words]
 
 
 def _reporter(progress: bool):
@@ -295,7 +302,7 @@ def _error_estimate(measured: Measured, problem: Problem):
     cross = measured.spectrum
     floor = metrics.bound_of(cross)
     scale = 2 * cross.max_correlation / cross.wet_energy
-    return lambda found: floor + scale * (1 - found[0][0])
+    return lambda found: max(1e-12, floor + scale * (1 - found[0][0]))
 
 
 # The result

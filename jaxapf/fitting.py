@@ -56,7 +56,7 @@ class Bounds(NamedTuple):
 
 def _numerator(cascade: Cascade, tangent):
     """Real and imaginary part of each section's N(t): two arrays (n, k)."""
-    s = tangent * jnp.exp(-cascade.log_t)[:, None]
+    s = tangent[None] * jnp.exp(-cascade.log_t)[:, None]
     second = (cascade.kind == SECOND)[:, None]
     d = jnp.where(second, jnp.exp(cascade.log_d)[:, None], 1.0)
     used = (cascade.kind > 0)[:, None]
@@ -65,10 +65,12 @@ def _numerator(cascade: Cascade, tangent):
 
 def _residual(cascade: Cascade, target: Target, re, im):
     """S conj(A exp(-j w tau)) per bin, complex (k,)."""
-    product = jnp.prod(re + 1j * im, axis=0)
-    delay = jnp.exp(1j * target.omega * cascade.delay)
-    conj_a = jnp.conj(product) ** 2 / (jnp.square(product.real) + jnp.square(product.imag))
-    return cascade.polarity * target.cross * delay * conj_a
+    product = jnp.prod(jax.lax.complex(re, im), axis=0)
+    real, imag = product.real, product.imag
+    gain = cascade.polarity / (real * real + imag * imag)
+    conj_a = jax.lax.complex((real * real - imag * imag) * gain, -2 * real * imag * gain)
+    phase = target.omega * cascade.delay
+    return target.cross * jax.lax.complex(jnp.cos(phase), jnp.sin(phase)) * conj_a
 
 
 def score(cascade: Cascade, target: Target):
@@ -88,7 +90,7 @@ def _normal_equations(cascade: Cascade, target: Target, tangent):
     jac = jnp.concatenate([-target.omega[None], slope_t, slope_d])
     # Newton's weight is |S| cos(error); held above zero it keeps the matrix definite far from the optimum.
     weight = jnp.maximum(z.real, 0.1 * jnp.abs(z))
-    return jnp.sum(z.real), jac @ z.imag, (jac * weight) @ jac.T
+    return jnp.sum(z.real), jac @ z.imag, (jac * weight[None]) @ jac.T
 
 
 def _move(cascade: Cascade, step, bounds: Bounds) -> Cascade:

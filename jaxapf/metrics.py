@@ -87,8 +87,10 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
         wet: same shape, what it should become.
         fs: sample rate in Hz.
         nperseg: None takes the spectra of the whole zero-padded signals, a strict bound for every
-            unit-gain filter. A number takes Welch spectra of that segment length: what a filter whose
-            response is smooth at fs / nperseg can hope for.
+            unit-gain filter whose output is kept to its end: cutting it to `n_samples` can lower the
+            ratio by what was cut, the energy of the tail over that of `wet`. A number
+            takes Welch spectra of that segment length: what a filter whose response is smooth at
+            fs / nperseg can hope for.
 
     Returns:
         The ratio; nan-free: 0 for two silent signals, inf for a silent `wet` alone.

@@ -112,9 +112,15 @@ def _padded_size(n: int) -> int:
     return next((size for size in PADDED_SIZES if size >= n), n)
 
 
+def _inside(cascade: Cascade, bounds: Bounds) -> Cascade:
+    """The cascade with its delay put inside the box; refinement keeps it there."""
+    return cascade._replace(delay=np.clip(cascade.delay, *bounds.delay))
+
+
 def refine_all(cascades: Sequence[Cascade], problem: Problem, iterations: int) -> list[Found]:
     """Refine candidates in batches of one shape (few compilations); best first."""
     size = _padded_size(max(n_sections(c) for c in cascades))
+    cascades = [_inside(c, problem.bounds) for c in cascades]
     batch = BATCH if len(cascades) > SMALL_BATCH else SMALL_BATCH
     found: list[Found] = []
     for start in range(0, len(cascades), batch):
@@ -234,12 +240,12 @@ def halvings(cascade: Cascade) -> list[Cascade]:
     for index in np.flatnonzero((cascade.kind == SECOND) & (cascade.log_d > np.log(2.0))):
         half = float(np.arccosh(np.exp(cascade.log_d[index]) / 2))  # poles at t0 exp(+-half)
         rest = _without_section(cascade, int(index))
-        for side, sign in ((half, -1.0), (-half, 1.0)):
+        for side in (half, -half):
             section = np.array([cascade.log_t[index] + side, 0.0])
             shorter = _with_section(rest, section, FIRST)
-            # The pole left out below the band has turned the sign of everything above it.
-            candidates.append(shorter._replace(polarity=shorter.polarity * sign))
+            # The pole left out turned the sign above it: that matters if it lies below the band.
             candidates.append(shorter)
+            candidates.append(shorter._replace(polarity=-shorter.polarity))
     return candidates
 
 

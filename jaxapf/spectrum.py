@@ -89,7 +89,7 @@ def log_bins(spectrum: CrossSpectrum, per_octave: float, delay: float = 0.0) -> 
     The bulk delay is removed before and put back after summing, so that wide bins keep their phase.
     """
     line_hz = spectrum.fs / spectrum.n_fft
-    first = max(1, int(np.ceil(LOWEST_HZ / line_hz)))
+    first = max(1, int(np.ceil(min(LOWEST_HZ, 0.01 * spectrum.fs) / line_hz)))
     last = max(first + 1, int(min(HIGHEST_HZ, 0.49 * spectrum.fs) / line_hz))
     omega = np.arange(first, last) * (2 * np.pi / spectrum.n_fft)
     cross = spectrum.cross[first:last] * np.exp(1j * omega * delay)

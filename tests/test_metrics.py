@@ -26,7 +26,7 @@ def random_allpass(radius, seed):
 
 
 def filtered(sos, x):
-    return signal.sosfilt(sos, x) if len(sos) else x
+    return np.asarray(signal.sosfilt(sos, x)) if len(sos) else x
 
 
 def with_tail(x, n=2000):

@@ -409,7 +409,7 @@ def test_a_half_out_of_band_can_go(far_hz, polarity):
     )
     target = target_of(section, log_grid())
     best = max(np.sum(search.residual(c, target).real) for c in search.halvings(section))
-    # The phase left out is at most 2 atan(t / t_far): 1e-3 / 15 below, 3 / 3000 above; the score loses its square.
+    # The phase left out is at most 2 atan of 1e-3 / 15 below, of 3 / 3000 above; the score loses its square.
     assert 1 - best < 1e-5
 
 
@@ -444,7 +444,7 @@ def test_random_starts_are_spread(problem):
     assert np.all(near_first | near_second)
     assert near_first.sum() > near_second.sum() > 0  # the most trusted most often
     t = np.concatenate([c.log_t for c in starts])
-    quartiles = np.histogram(t, 4, (log_t(15.0), log_t(3900.0)))[0]
+    quartiles = np.histogram(t, 4, (float(log_t(15.0)), float(log_t(3900.0))))[0]
     assert np.all(quartiles > 0)
 
 

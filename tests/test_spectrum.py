@@ -6,6 +6,7 @@ from helpers import noise
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
+from scipy.signal import windows
 
 from jaxapf import audio, spectrum
 
@@ -18,7 +19,7 @@ def band_noise(n, seed=0, high_hz=2000.0):
     """Noise without the top of the band, so that its correlation has a broad peak; silent at both ends."""
     taps = signal.firwin(129, high_hz, fs=FS)
     core = signal.fftconvolve(noise(n - 400, seed=seed), taps, mode="same")
-    return np.pad(core * signal.windows.tukey(n - 400, 0.1), 200)
+    return np.pad(core * windows.tukey(n - 400, 0.1), 200)
 
 
 def shifted(x, delay):
@@ -265,7 +266,7 @@ def test_music_weights_do_not_depend_on_the_colour_of_the_dry_signal():
     x = noise(FS, seed=8)
 
     def shares(dry):
-        wet = signal.sosfilt(allpass_rows(300.0, 0.7), dry)
+        wet = np.asarray(signal.sosfilt(allpass_rows(300.0, 0.7), dry))
         bins = spectrum.log_bins(spectrum.measure(dry, wet, FS, 0), 12)
         octave = np.floor(np.log2(bins.omega / bins.omega[0])).astype(int)
         return np.bincount(octave, spectrum.bin_weights(bins, FS, 1.0) * np.abs(bins.cross))
