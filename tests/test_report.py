@@ -14,6 +14,7 @@ import types
 import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def two_sections(fs):
     return np.array([second_order(0.95, fs / 60, fs), [-0.9, 1.0, 0.0, 1.0, -0.9, 0.0]])
 
 
-def alignment_of(fs, sos, *, delay_samples=0.0, polarity=1, **metrics):
+def alignment_of(fs, sos, *, delay_samples=0.0, polarity=1, **metrics) -> Any:
     known = {"esr_raw": 1.518, "esr_delay": 0.5, "esr_aligned": 0.0235, "esr_bound": 0.0218, "order": 3}
     known |= {"correlation_raw": 0.1, "correlation_delay": 0.7, "correlation_aligned": 0.99, "seconds": 3.0}
     return types.SimpleNamespace(
