@@ -20,7 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Inside, so that Ctrl-C during these imports is answered in one line as well.
         from jaxapf import cli
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ImportError) as error:
+        # NumPy reports an interrupt of its imports as a failed import.
+        causes = [error, error.__cause__, error.__context__]
+        if not any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+            raise
         print("jaxapf: interrupted", file=sys.stderr)
         return 130
     return cli.main(argv)

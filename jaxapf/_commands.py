@@ -45,6 +45,7 @@ FIT_STRETCHES = 4
 STRETCH_S = 30
 MIN_SAMPLES = 64
 # Below -140 dBFS there is nothing but the dither of a 24-bit file.
+STRANGERS = 0.2  # a correlation below this says that two recordings have little in common
 SILENCE = 1e-7
 MAX_LENGTH_DIFFERENCE = 0.01
 # A dry file's subtype is kept where nothing is lost; its lossy coding would only add noise.
@@ -87,6 +88,12 @@ def align(arguments: argparse.Namespace) -> None:
         alignment = dataclasses.replace(
             alignment, metrics={**alignment.metrics, **whole}, command=arguments.command_line
         )
+        if alignment.metrics["correlation_aligned"] < STRANGERS:
+            warn(
+                f"after aligning the files still hardly agree (correlation "
+                f"{alignment.metrics['correlation_aligned']:.3f}); are they the same performance?",
+                notes,
+            )
         if arguments.model is not None:
             alignment.save(arguments.model)
         if arguments.report is not None:
@@ -411,7 +418,11 @@ def _align_text(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     delay = result["delay_samples"]
     later = (
-        "wet is later than dry" if delay > 0 else "wet is earlier: dry was advanced" if delay < 0 else "none"
+        "wet is later than dry"
+        if delay > 0
+        else "wet is earlier, or the filter later: dry was advanced"
+        if delay < 0
+        else "none"
     )
     yield f"delay     {delay:.3f} samples ({result['delay_ms']:.3f} ms), {later}"
     yield f"polarity  {'kept' if result['polarity'] > 0 else 'inverted'}"

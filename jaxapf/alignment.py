@@ -21,6 +21,7 @@ from jaxapf.version import __version__
 
 FORMAT = "jaxapf-alignment"
 VERSION = 1
+MAX_FS, MAX_DELAY_SAMPLES = 1e8, 1e9
 BLOCK_SAMPLES = 2**18
 HALF_WIDTH = 64  # of the fractional-delay interpolator, samples
 Reader = Callable[[int, int], np.ndarray]
@@ -161,7 +162,7 @@ def _from_document(path: str, document: Any) -> Alignment:
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(
-            f"'{path}' is a damaged model ({error!r}); make it again with 'jaxapf align'"
+            f"'{path}' is a damaged model (missing or wrong: {error}); make it again with 'jaxapf align'"
         ) from error
     _check_values(path, alignment)
     return alignment
@@ -173,6 +174,10 @@ def _polarity(value: Any) -> int:
     return int(value)
 
 
+def _is_figure(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
+
+
 def _check_values(path: str, alignment: Alignment) -> None:
     u, v, m = alignment.sections
     sane = (
@@ -180,9 +185,10 @@ def _check_values(path: str, alignment: Alignment) -> None:
         and u.shape == v.shape == m.shape
         and bool(np.all(np.isfinite([u, v, m])) and np.all(u > 0) and np.all(v >= 0) and np.all(m > 0))
         and len(alignment.controls) == len(u)
-        and math.isfinite(alignment.delay_samples)
-        and math.isfinite(alignment.fs)
-        and alignment.fs > 0
+        and abs(alignment.delay_samples) <= MAX_DELAY_SAMPLES
+        and bool(np.all(u + v + 2 * m < 1e30))
+        and all(_is_figure(value) for value in alignment.metrics.values())
+        and 0 < alignment.fs <= MAX_FS
     )
     if not sane:
         raise ModelError(

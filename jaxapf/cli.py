@@ -95,16 +95,25 @@ def _signals_raise() -> Iterator[None]:
     def terminate(number: int, _frame: Any) -> None:
         raise _Terminated(number)
 
+    def interrupt(_number: int, _frame: Any) -> None:
+        # A callback of JAX's may swallow what is raised inside it: ask again until it is answered.
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 1.0)
+        raise KeyboardInterrupt
+
+    handlers = {"SIGTERM": terminate, "SIGHUP": terminate, "SIGINT": interrupt, "SIGALRM": interrupt}
     previous = {}
-    for name in ("SIGTERM", "SIGHUP"):
+    for name, handler in handlers.items():
         # ValueError: not in the main thread. A signal ignored by nohup stays ignored.
         with contextlib.suppress(ValueError, AttributeError):
             number = getattr(signal, name)
-            if signal.getsignal(number) == signal.SIG_DFL:
-                previous[number] = signal.signal(number, terminate)
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                previous[number] = signal.signal(number, handler)
     try:
         yield
     finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -197,7 +206,7 @@ has it (WAV, AIFF).""",
         type=_order,
         default="auto",
         metavar="N",
-        help=f"all-pass sections, 1 to {MAX_ORDER}, or 'auto' (default)",
+        help=f"total order of the cascade, 1 to {MAX_ORDER}, or 'auto' (default)",
     )
     parser.add_argument(
         "--method", choices=METHODS, default="auto", metavar="M", help=f"{', '.join(METHODS)} (default auto)"

@@ -8,6 +8,7 @@ the search never filters audio; the figures that are reported do.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any, NamedTuple
@@ -18,7 +19,16 @@ import numpy as np
 import scipy.fft
 
 from jaxapf import allpass, metrics, search, spectrum
-from jaxapf.alignment import Alignment, ModelError, as_real_signal, enable_x64, order_of, stream
+from jaxapf.alignment import (
+    HALF_WIDTH,
+    Alignment,
+    ModelError,
+    as_real_signal,
+    enable_x64,
+    interpolator,
+    order_of,
+    stream,
+)
 from jaxapf.fitting import FIRST, SECOND, Bounds, Cascade
 from jaxapf.search import Found, Problem
 
@@ -34,6 +44,7 @@ BEAM = 12
 FEWEST_BINS = 8  # below, a signal is too short to show a phase response
 PAYS = 0.005  # a further section must lower the error by this fraction
 MUSIC_SHARE, TEST_SIGNAL_SHARE = 0.3, 0.9  # of the music-like weighting, see spectrum.bin_weights
+NIL_ERROR = 1e-6  # lower errors are as good as none: no section pays for them
 SILENCE = 1e-12
 
 
@@ -267,7 +278,7 @@ def _search_auto(problem: Problem, measured: Measured, rng, show) -> list[Found]
         idle = 0 if error(levels[n + 1]) < (1 - PAYS) * best else idle + 1
         n += 1
     best = min(error(found) for found in levels.values())
-    for k in range(n - 1, 0, -1):
+    for k in range(n - 1, -1, -1):
         show(f"pruning to {k} sections")
         levels[k] = search.select([*levels.get(k, []), *search.prune(levels[k + 1], problem, BEAM)], BEAM)
         best = min(best, error(levels[k]))
@@ -302,7 +313,7 @@ def _error_estimate(measured: Measured, problem: Problem):
     cross = measured.spectrum
     floor = metrics.bound_of(cross)
     scale = 2 * cross.max_correlation / cross.wet_energy
-    return lambda found: max(1e-12, floor + scale * (1 - found[0][0]))
+    return lambda found: max(NIL_ERROR, floor + scale * (1 - found[0][0]))
 
 
 # The result
@@ -313,13 +324,24 @@ def _nothing() -> Cascade:
     return Cascade(np.float64(0.0), empty, empty, np.zeros(0, np.int32), np.float64(1.0))
 
 
-def _response(cascade: Cascade, omega: np.ndarray) -> np.ndarray:
-    """Frequency response, delay and polarity included, (k,)."""
+def _response(cascade: Cascade, omega: np.ndarray) -> Any:
+    """Frequency response of the sections and the polarity, (k,)."""
     sections = _sections(cascade)
-    phase = -omega * float(cascade.delay)
-    if len(sections.u):
-        phase = phase + allpass.phase_response(sections, omega, 2 * np.pi)
-    return float(cascade.polarity) * np.exp(1j * phase)
+    if not len(sections.u):
+        return float(cascade.polarity)
+    return float(cascade.polarity) * np.exp(1j * allpass.phase_response(sections, omega, 2 * np.pi))
+
+
+def _delay_response(delay: float, n_fft: int) -> np.ndarray:
+    """Response of the delay as `Alignment.apply` makes it: whole samples and the interpolator."""
+    whole = math.floor(delay)
+    fraction = delay - whole
+    taps = np.zeros(n_fft)
+    if fraction < 1e-9 or fraction > 1 - 1e-9:
+        taps[round(delay) % n_fft] = 1.0
+    else:
+        taps[(whole + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)) % n_fft] = interpolator(fraction)
+    return np.asarray(scipy.fft.rfft(taps, workers=-1))
 
 
 def _sections(cascade: Cascade) -> allpass.Sections:
@@ -355,10 +377,11 @@ def _filtered(x: np.ndarray, cascade: Cascade) -> np.ndarray:
     n = x.shape[-1]
     if cascade.delay == 0 and cascade.polarity == 1 and not len(cascade.kind):
         return x
-    n_fft = spectrum.fast_length(2 * n)
+    delay = float(cascade.delay)
+    n_fft = spectrum.fast_length(2 * n + 2 * HALF_WIDTH + 1 + int(abs(delay)))
     omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
     spectrum_x = np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
-    spectrum_x *= _response(cascade, omega)
+    spectrum_x *= _response(cascade, omega) * _delay_response(delay, n_fft)
     return np.asarray(scipy.fft.irfft(spectrum_x, n_fft, workers=-1))[:n]
 
 

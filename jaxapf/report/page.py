@@ -149,7 +149,9 @@ def _summary(metrics: dict, alignment, n_sections: int, silent: bool) -> str:
     if silent:
         return "Nothing to align: at least one of the files is silent."
     raw, after, bound = (_known(metrics.get(f"esr_{key}")) for key in ("raw", "aligned", "bound"))
-    best = f" (best any phase filter could do:\u00a0{_number(bound)})" if not math.isnan(bound) else ""
+    # Below the bound: the bound counts the filter's tail, which the file's end has cut off.
+    known = not math.isnan(bound) and not after < bound
+    best = f" (best any phase filter could do:\u00a0{_number(bound)})" if known else ""
     if math.isnan(raw) or math.isnan(after):
         return "The figures of this alignment are not known."
     if n_sections == 0 and alignment.delay_samples == 0 and alignment.polarity > 0:
@@ -194,9 +196,9 @@ def _remarks(alignment, n_sections: int, fs: int, n_channels: int) -> list[str]:
         remarks.append(f"{'Sections' if n_sections else 'No sections'}: {alignment.stop_reason}")
     if alignment.delay_samples < 0:
         remarks.append(
-            f"Negative latency: the wet file is {_time(-alignment.delay_samples, fs)} earlier than the dry"
-            " one, so the dry file was advanced. No device answers before it is asked; a host that"
-            " compensated too much latency does this, or a second microphone nearer to the source."
+            f"Negative latency: the dry file was advanced by {_time(-alignment.delay_samples, fs)}, for one"
+            " of two reasons: the wet file is earlier (a host that compensated too much latency, a second"
+            " microphone nearer to the source), or the sections delay more than the recordings differ."
         )
     if n_channels > 2:
         remarks.append(f"The players hold the first two of {n_channels} channels, the figures hold all.")
