@@ -238,9 +238,9 @@ positive = st.floats(1e-300, 4.0)
 
 @given(
     st.lists(st.tuples(positive, st.one_of(st.just(0.0), positive), positive), max_size=5),
-    finite,
+    st.floats(-1e9, 1e9),
     st.sampled_from([-1, 1]),
-    st.floats(1e-3, 1e9),
+    st.floats(1e-3, 1e8),
     st.dictionaries(st.text(), st.one_of(finite, st.none(), st.integers(-9, 9)), max_size=4),
     st.text(st.characters(codec="utf-8")),
 )
@@ -460,3 +460,11 @@ def test_aligned_error_of_a_known_path_is_zero():
     x = noise(2, 3000)
     wet = -np.asarray(signal.sosfilt(SECTIONS.sos, shifted(x, 31)))
     assert metrics.esr(model(31.0, -1).apply(x), wet) < 1e-20
+
+
+@pytest.mark.parametrize(
+    "change", [{"delay_samples": 1e15}, {"fs": 1e300}, {"metrics": {"esr_raw": "a"}}, {"polarity": 1.5}]
+)
+def test_impossible_values_are_a_damaged_model(document, change):
+    with pytest.raises(ModelError, match="damaged model"):
+        Alignment.load(document[1](**change))
