@@ -44,8 +44,8 @@ WHOLE_MAX_SAMPLES = 2**24
 FIT_STRETCHES = 4
 STRETCH_S = 30
 MIN_SAMPLES = 64
-# Below -140 dBFS there is nothing but the dither of a 24-bit file.
 STRANGERS = 0.2  # a correlation below this says that two recordings have little in common
+# Below -140 dBFS there is nothing but the dither of a 24-bit file.
 SILENCE = 1e-7
 MAX_LENGTH_DIFFERENCE = 0.01
 # A dry file's subtype is kept where nothing is lost; its lossy coding would only add noise.

@@ -121,13 +121,12 @@ def align(
     if np.count_nonzero(bins.total) < FEWEST_BINS:
         reason = "the recordings are too short or too narrow in frequency for a filter"
         return _result(x, y, fs, _nothing(), reason, started, measured)
-    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        cascade, reason = _fit(measured, order, rng, show)
-        if not _pays(x, y, cascade, measured):
-            # Weighed for what it would do to other material it does harm here: let this pair count alone.
-            cascade, reason = _fit(measured._replace(weight_share=0.0), order, rng, show)
-    show("computing the figures")
-    return _result(x, y, fs, cascade, reason, started, measured)
+    result = _result(x, y, fs, *_fit(measured, order, rng, show), started, measured)
+    if result.metrics["n_sections"] == 0 and (result.metrics["esr_delay"] or 0.0) > NIL_ERROR:
+        # Weighed for what it would do to other material it does harm here: let this pair count alone.
+        measured = measured._replace(weight_share=0.0)
+        result = _result(x, y, fs, *_fit(measured, order, rng, show), started, measured)
+    return result
 
 
 def _checked_pair(dry: Any, wet: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +214,12 @@ def _problem(measured: Measured, per_octave: float, size: int, delay: float, nar
 
 
 def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
-    """The best cascade of the asked order and why it has that order."""
+    """The best cascade of the asked order and why it has that order; in float64, on the CPU."""
+    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return _searched(measured, order, rng, show)
+
+
+def _searched(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
     show("searching")
     problem = _problem(measured, COARSE_PER_OCTAVE, COARSE_BINS, measured.delays[0], 3.0)
     words = search.make_dictionary(problem.target, problem.bounds, measured.spectrum.fs)
@@ -298,14 +302,6 @@ def _halved(found: list[Found], problem: Problem, good_enough) -> list[Found]:
             break
         found = halved
     return found
-
-
-def _pays(x: np.ndarray, y: np.ndarray, cascade: Cascade, measured: Measured) -> bool:
-    """Whether the cascade beats the best delay and polarity on the pair itself, or those leave nothing."""
-    delay, polarity = measured.delay_only
-    shifted = _nothing()._replace(delay=np.float64(delay), polarity=np.float64(polarity))
-    simple = _figures(x, y, shifted)[0]
-    return simple < 1e-9 or _figures(x, y, cascade)[0] < simple
 
 
 def _error_estimate(measured: Measured, problem: Problem):
