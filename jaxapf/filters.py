@@ -72,6 +72,8 @@ def lfilter(
     order = max(numerator.shape[-1], denominator.shape[-1]) - 1
     state = _state_last(zi, batch, (order,), signal.dtype, axis)
 
+    shape = (*batch, signal.shape[-1])
+    method = recursion.resolve_method(recursion.direct_form_method(method) if order > 2 else method, shape)
     y, zf = _lfilter(numerator, denominator, signal, state, method)
     y = jnp.moveaxis(y, -1, axis)
     return y if zi is None else (y, jnp.moveaxis(zf, -1, axis))
@@ -112,6 +114,7 @@ def sosfilt(sos: Values, x: Values, axis: int = -1, zi: Values | None = None, *,
     batch = batch_shape("sos", rows.shape[:-2], signal)
     state = _state_last(zi, batch, (rows.shape[-2], 2), signal.dtype, axis)
 
+    method = recursion.resolve_method(method, (*batch, signal.shape[-1]))
     y, zf = _sosfilt(jnp.asarray(rows).astype(signal.dtype), signal, state, method)
     y = jnp.moveaxis(y, -1, axis)
     return y if zi is None else (y, jnp.moveaxis(jnp.moveaxis(zf, -2, 0), -1, axis))
@@ -141,9 +144,8 @@ def _lfilter(b: jax.Array, a: jax.Array, x: jax.Array, state: jax.Array, method:
             state = state[:, :order]
         else:
             coefficients = tuple(b[:, None, None]), tuple(a[1:, None, None])
-            direct = recursion.direct_form_method(method)
             y, state = recursion.linear_recurrence(
-                _direct_form_step, coefficients, state[None], x, method=direct
+                _direct_form_step, coefficients, state[None], x, method=method
             )
         return y, state[0]
 

@@ -1,7 +1,8 @@
 """Frequency sampling: responses on a grid, and filtering by zero-padded FFT.
 
 Filtering by FFT is parallel and differentiable but approximate: what of the impulse response lies beyond
-the transform wraps around to the start of the signal. `n_fft` decides how much that is.
+the transform wraps around to the start of the signal. `n_fft` decides how much that is, and
+`wraparound_error` says it: with a slowest pole of radius R, about R^(n_fft - n_samples).
 """
 
 import functools
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
+import scipy.linalg
 from jax import lax
 
 from jaxapf._arrays import (
@@ -41,7 +43,8 @@ def freqz_sos(sos: Values, freqs_hz: Values, fs: float) -> Any:
         fs: sample rate in Hz.
 
     Returns:
-        `(..., n_freqs)` complex; NumPy when no argument is a JAX array, else JAX.
+        `(..., n_freqs)` complex; NumPy when no argument is a JAX array, else JAX. However many the sections
+        and whatever their gains, nothing over- or underflows on the way to a result that does not.
 
     Raises:
         ValueError: wrong shape of `sos`.
@@ -64,7 +67,28 @@ def freqz_sos(sos: Values, freqs_hz: Values, fs: float) -> Any:
         return lax.complex(real, imag) if xp is jnp else real + 1j * imag
 
     columns = [rows[..., index, None] for index in range(6)]
-    return xp.prod(polynomial(*columns[:3]) / polynomial(*columns[3:]), axis=-2)
+    return _scaled_product(xp, polynomial(*columns[:3]) / polynomial(*columns[3:]))
+
+
+def _scaled_product(xp: Any, factors: Any) -> Any:
+    """Product over the last axis but one, every product on the way close to one in size.
+
+    Powers of two go out of every factor, so many that what is left of the factors so far multiplies to
+    between a half and two; they go back in at the end, in halves, as the whole may be too large a number.
+    """
+    # Powers of two change no digit, and no derivative as long as they are constants.
+    size = xp.abs(lax.stop_gradient(factors) if xp is jnp else factors)
+    usable = (size > 0) & xp.isfinite(size)
+    exponents = xp.round(xp.cumsum(xp.log2(xp.where(usable, size, xp.ones_like(size))), axis=-2))
+    exponents = exponents.astype(np.int32)
+    steps = xp.diff(exponents, axis=-2, prepend=xp.zeros_like(exponents[..., :1, :]))
+    total = exponents[..., -1, :]
+
+    def power_of_two(exponent):
+        return xp.ldexp(xp.ones(exponent.shape, size.dtype), exponent).astype(factors.dtype)
+
+    product = xp.prod(factors * power_of_two(-steps), axis=-2)
+    return product * power_of_two(total // 2) * power_of_two(total - total // 2)
 
 
 def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Array:
@@ -75,7 +99,7 @@ def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Arra
         x: `(..., n_samples)`, real.
         n_fft: length of the transform in samples, at least `n_samples`. By default long enough for the
             slowest pole to decay by 160 dB after the last sample; where the poles are not known (`sos`
-            traced by `jit` or `grad`), twice the signal.
+            traced by `jit` or `grad`), twice the signal. `wraparound_error` tells what a length costs.
 
     Returns:
         `(..., n_samples)` in the dtype of `x`.
@@ -167,6 +191,54 @@ def _multiply(response: jax.Array, x: jax.Array, n_fft: int) -> jax.Array:
         return jnp.fft.irfft(jnp.fft.rfft(x, n_fft) * response, n_fft)[: x.size]
 
     return lift(one_signal, "(k),(t)->(t)", response, x)
+
+
+def wraparound_error(sos: Values, n_samples: int, n_fft: int) -> float:
+    """How much of the filter wraps around: the root of the impulse response's energy past the padding.
+
+    Args:
+        sos: `(n_sections, 6)` or one row `(6,)`, known values of a stable filter.
+        n_samples: length of the signal in samples.
+        n_fft: length of the transform in samples, at least `n_samples`.
+
+    Returns:
+        Relative to the whole impulse response. White noise filtered with this `n_fft` has at most this
+        relative RMS error, on average over noises; the first samples have most of it.
+
+    Raises:
+        ValueError: wrong shape; `n_fft` too short; poles on or outside the unit circle.
+
+    Example:
+        >>> round(wraparound_error([1.0, 0.0, 0.0, 1.0, -0.5, 0.0], 10, 14), 6)  # 0.5^(4 + 1)
+        0.03125
+    """
+    rows = as_sos_rows(np.asarray(sos, np.float64))
+    if n_fft < n_samples:
+        raise ValueError(f"n_fft is {n_fft}; expected at least the {n_samples} samples of x.")
+    if rows.ndim != 2:
+        raise ValueError(f"sos has shape {rows.shape}; expected (n_sections, 6), one filter at a time.")
+    _sos_tail(rows)  # refuses unstable poles
+    a, b, c, d = _state_space(rows / rows[:, 3:4])
+    # After the padding the impulse has left the state A^padding b, whose energy to come is a quadratic form.
+    still_to_come = scipy.linalg.solve_discrete_lyapunov(a.T, np.outer(c, c))
+    left = np.linalg.matrix_power(a, n_fft - n_samples) @ b
+    whole = d * d + b @ still_to_come @ b
+    return float(np.sqrt(max(0.0, left @ still_to_come @ left) / whole))
+
+
+def _state_space(sos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Sections in series as s' = A s + b x, y = c s + d x; transposed direct forms II."""
+    n_states = 2 * len(sos)
+    a, b, c, d = np.zeros((n_states, n_states)), np.zeros(n_states), np.zeros(n_states), 1.0
+    for index, (b0, b1, b2, _, a1, a2) in enumerate(sos):
+        own = slice(2 * index, 2 * index + 2)
+        enters = np.array([b1 - a1 * b0, b2 - a2 * b0])
+        a[own, :] = np.outer(enters, c)
+        a[own, own] = [[-a1, 1.0], [-a2, 0.0]]
+        b[own] = enters * d
+        c, d = b0 * c, b0 * d
+        c[2 * index] = 1.0
+    return a, b, c, d
 
 
 def padded_length(n_samples: int, tail: int | None) -> int:

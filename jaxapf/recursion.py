@@ -1,12 +1,16 @@
 """Exact linear recurrences: one signal through a cascade of recursive filters.
 
-Everything recursive in jaxapf (direct forms, second-order sections, all-pass lattices, all-pole
-filters) is one function, `linear_recurrence`, called with a different *step*: what the filter does to
-its state and one sample. The methods below differ only in how they order the work over time.
+Everything recursive in jaxapf runs through one of two functions. `linear_recurrence` is a cascade of sections
+in state space (second-order sections, all-pass lattices), called with a *step*: what a section does to its
+state and one sample. `allpole` is the recurrence on past outputs. The methods differ only in how they order
+the work over time:
 
     scan          sample after sample, `lax.scan`: the fewest operations, no parallelism
-    blocked       all blocks of the signal side by side, the blocks' states chained by `lax.scan`
-    associative   the same, the blocks' states chained by `lax.associative_scan`
+    blocked       all blocks of the signal at once, the states of the blocks chained by matrix products
+    (constant
+                  coefficients) or by `lax.scan` (time-varying); see `jaxapf.blocks`
+    associative   the same, the states of the blocks chained by `lax.associative_scan`
+    native        `allpole` alone: a kernel in C for the CPU, where it can be built; see `jaxapf.native`
 
 All are exact (no truncation, no wrap-around) and are differentiable in both modes, to any order.
 """
@@ -20,15 +24,28 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxapf import blocks, native
 from jaxapf._arrays import Values, as_signal, batch_shape, initial_state, lift
 
 State = tuple[jax.Array, ...]
 Step = Callable[[Any, State, jax.Array], tuple[State, jax.Array]]
 
 METHODS = ("scan", "blocked", "associative")
+ALLPOLE_METHODS = (*METHODS, "native")
 
-# Shortest signal, in samples, for which the blocked form is faster than `scan` on a CPU.
-_MIN_BLOCKED_SAMPLES = 8192
+# What "auto" decides by, measured on two CPU cores, float32, 1, 4 and 16 all-pass sections, 1, 16 and 256
+# signals of 32 to 4096 samples (milliseconds, scan against blocked, forward and with gradient): 4 sections,
+# one signal of 512 samples 0.19 / 0.19 and 0.20 / 0.25, of 2048 0.10 / 0.06 and 0.32 / 0.27; 16 signals of 64
+# samples 0.06 / 0.05 and 0.40 / 0.24; 256 signals of 2048 samples 11 / 1.0 and 89 / 3.7. So: this many
+# samples over all signals, and this many in one.
+_MIN_BLOCKED_SAMPLES = 1024
+_MIN_BLOCKED_LENGTH = 64
+# On a GPU or TPU every step of a scan is a launch of its own (about 10 us): only the shortest are scanned
+# there.
+_MIN_PARALLEL_LENGTH = 32
+
+# Samples that one iteration of XLA's loop computes. Four halved the time of `allpole`; eight raised it again.
+_UNROLL = 4
 
 
 def linear_recurrence(
@@ -62,11 +79,21 @@ def linear_recurrence(
         >>> y.tolist(), state.tolist()
         ([1.0, 1.5, 1.75], [[1.75]])
     """
-    method = resolve_method(method, x.shape[0])
-    if method == "scan" or x.shape[0] < 2:
-        return _scan(step, coefficients, state, x)
-    chain = _chain_scan if method == "blocked" else _chain_associative
-    return _blocked(step, coefficients, state, x, chain)
+    lengths = {leaf.shape[1] for leaf in jax.tree.leaves(coefficients)}
+    varying = not lengths <= {1}
+    method = resolve_method(method, x.shape, varying=varying)
+    if x.size < 2 or state.size == 0:
+        method = "scan"
+    if varying:
+        if method == "scan":
+            return _scan_varying(step, coefficients, state, x)
+        chain = blocks.chain_scan if method == "blocked" else blocks.chain_associative
+        return blocks.cascade_varying(step, coefficients, state, x, chain)
+    coefficients = jax.tree.map(lambda leaf: leaf[:, 0], coefficients)
+    if method == "scan":
+        return _scan_constant(step, coefficients, state, x)
+    solve = blocks.grouped if method == "blocked" else blocks.associative
+    return blocks.cascade(step, coefficients, state, x, solve)
 
 
 def allpole(
@@ -79,14 +106,19 @@ def allpole(
             `(..., n_samples, n_poles)`, one set a sample (`a.ndim == x.ndim + 1`). Real or complex.
         x: `(..., n_samples)`, real or complex; batch axes broadcast.
         zi: `(..., n_poles)` the outputs before the first, newest first; None is silence.
-        method: `"scan"`, `"blocked"`, `"associative"` or `"auto"`.
+        method: `"scan"`, `"blocked"`, `"associative"`, `"native"` (a C kernel for real signals on the CPU,
+        built on
+            first use where there is a compiler) or `"auto"`.
 
     Returns:
         y: `(..., n_samples)`, in the precision of `x`, complex when any argument is.
         zf: `(..., n_poles)` the last outputs, newest first: the `zi` of the chunk that follows.
 
     Raises:
-        ValueError: unknown `method`, or shapes that do not fit.
+        ValueError: unknown `method`, `"native"` where it cannot run, or shapes that do not fit.
+
+    Source: Yu et al. 2024, section 2, whose gradient this has, and the forward mode and higher orders
+    besides.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,8 +128,6 @@ def allpole(
     """
     signal = as_signal(x, a, *(() if zi is None else (zi,)))
     coefficients = jnp.asarray(a).astype(signal.dtype)
-    if coefficients.ndim > 0 and coefficients.shape[-1] > 1:
-        method = direct_form_method(method)
     n_samples = signal.shape[-1]
     if coefficients.ndim == 0 or coefficients.ndim > signal.ndim + 1:
         raise ValueError(
@@ -108,33 +138,170 @@ def allpole(
     elif coefficients.shape[-2] != n_samples:
         raise ValueError(f"a has {coefficients.shape[-2]} sets of coefficients for {n_samples} samples of x.")
     batch = batch_shape("a", coefficients.shape[:-2], signal)
-    state = initial_state(zi, batch, (coefficients.shape[-1],), signal.dtype)
+    state = None if zi is None else initial_state(zi, batch, (coefficients.shape[-1],), signal.dtype)
+    method = _resolve_allpole(method, signal, coefficients.shape[-1])
     return _allpole(coefficients, signal, state, method)
 
 
+def first_order(
+    a: Values, x: Values, zi: Values | None = None, *, method: str = "auto"
+) -> tuple[jax.Array, jax.Array]:
+    """First-order linear recurrence: y[t] = a[t] y[t - 1] + x[t].
+
+    Args:
+        a: `(..., n_samples)`, one coefficient a sample, or `(..., 1)` or a number, constant. Real or complex.
+        x: `(..., n_samples)`, real or complex; batch axes broadcast.
+        zi: `(...)` the output before the first; None is silence.
+        method: as in `allpole`.
+
+    Returns:
+        y: `(..., n_samples)`, in the precision of `x`, complex when any argument is.
+        zf: `(...)` the last output: the `zi` of the chunk that follows.
+
+    Raises:
+        ValueError: as `allpole`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> y, zf = first_order(0.5, jnp.array([1.0, 0.0, 0.0]))
+        >>> y.tolist(), float(zf)
+        ([1.0, 0.5, 0.25], 0.25)
+    """
+    signal = as_signal(x, a, *(() if zi is None else (zi,)))
+    coefficient = jnp.atleast_1d(jnp.asarray(a)).astype(signal.dtype)
+    if coefficient.ndim > signal.ndim or coefficient.shape[-1] not in (1, signal.shape[-1]):
+        raise ValueError(
+            f"a has shape {coefficient.shape}, x {signal.shape}; expected (..., n_samples) or (..., 1) for a."
+        )
+    if coefficient.shape[-1] == signal.shape[-1]:
+        coefficient = coefficient.reshape(*(1,) * (signal.ndim - coefficient.ndim), *coefficient.shape)[
+            ..., None
+        ]
+    y, zf = allpole(-coefficient, signal, None if zi is None else jnp.asarray(zi)[..., None], method=method)
+    return y, zf[..., 0]
+
+
 @functools.partial(jax.jit, static_argnums=3)
-def _allpole(a: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
-    def one_signal(a, x, state):
-        columns = tuple(jnp.moveaxis(a, -1, 0)[:, None])  # n_poles times (1, n_samples) or (1, 1)
-        y, state = linear_recurrence(_allpole_step, columns, state[None], x, method=method)
-        return y, state[0]
+def _allpole(a: jax.Array, x: jax.Array, zi: jax.Array | None, method: str) -> tuple[jax.Array, jax.Array]:
+    n_poles = a.shape[-1]
+    if zi is not None:
+        x = _with_past(a, x, zi)
+    y = lift(functools.partial(_from_rest, method=method), "(k,n),(t)->(t)", a, x)
+    if zi is None:
+        zi = jnp.zeros((*y.shape[:-1], n_poles), y.dtype)
+    known = jnp.concatenate([jnp.flip(zi, -1), y[..., max(0, y.shape[-1] - n_poles) :]], axis=-1)
+    return y, jnp.flip(known[..., known.shape[-1] - n_poles :], -1)
 
-    return lift(one_signal, "(k,n),(t),(n)->(t),(n)", a, x, state)
+
+def _with_past(a: jax.Array, x: jax.Array, zi: jax.Array) -> jax.Array:
+    """Take what the outputs before the first ask of the first samples out of the input."""
+    n_poles, n_samples = a.shape[-1], x.shape[-1]
+    n_first = min(n_poles, n_samples)
+    coefficients = jnp.broadcast_to(a[..., :n_first, :], (*a.shape[:-2], n_first, n_poles))
+    asked = [jnp.sum(coefficients[..., t, t:] * zi[..., : n_poles - t], axis=-1) for t in range(n_first)]
+    x = jnp.broadcast_to(x, (*zi.shape[:-1], n_samples))
+    return x.at[..., :n_first].add(-jnp.stack(asked, axis=-1)) if asked else x
 
 
-def _allpole_step(a: State, past: State, x: jax.Array) -> tuple[State, jax.Array]:
+def _from_rest(a: jax.Array, x: jax.Array, *, method: str) -> jax.Array:
+    # The filter solves a triangular system, M(a) y = x with M(a) y = y[t] + sum_i a[t, i] y[t - 1 - i].
+    # Differentiated, M(a) dy = dx - dM(a) y: the tangent is the same filter, run on
+    # dx[t] - sum_i da[t, i] y[t - 1 - i]. Transposed, M(a)^T w = g is the recurrence backwards in time,
+    # w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i], and the cotangent of a[t, i] is -w[t] y[t - 1 - i]:
+    # one more filter pass, and one product a coefficient (Yu et al. 2024, section 3). `custom_linear_solve`
+    # derives both modes, at every order, from M and the two passes, whatever these are made of.
+    def matvec(y):
+        total = y
+        for i in range(min(a.shape[-1], y.size)):
+            delayed = jnp.pad(y[: y.size - 1 - i], (1 + i, 0)) if i + 1 < y.size else jnp.zeros_like(y)
+            total = total + a[:, i] * delayed
+        return total
+
+    def forwards(_, x):
+        return _FORWARDS[method](a, x)
+
+    def backwards(_, g):
+        return _BACKWARDS[method](a, g)
+
+    return lax.custom_linear_solve(matvec, x, forwards, backwards)
+
+
+def _forwards_scan(a: jax.Array, x: jax.Array) -> jax.Array:
+    return _scan_poles(_direct_step, a, x)
+
+
+def _backwards_scan(a: jax.Array, g: jax.Array) -> jax.Array:
+    return _scan_poles(_transposed_step, a, g, reverse=True)
+
+
+def _scan_poles(step: Step, a: jax.Array, x: jax.Array, *, reverse: bool = False) -> jax.Array:
+    # One array a pole and a state, so that nothing is stacked or sliced within the loop.
+    n_poles = a.shape[-1]
+    coefficients = tuple(jnp.broadcast_to(a, (x.size, n_poles)).T)
+    rest = (jnp.zeros((), x.dtype),) * n_poles
+
+    def sample(state, inputs):
+        return step(inputs[0], state, inputs[1])
+
+    return lax.scan(sample, rest, (coefficients, x), reverse=reverse, unroll=_UNROLL)[1]
+
+
+def _forwards_blocks(method: str, a: jax.Array, x: jax.Array) -> jax.Array:
+    columns = tuple(a.T[:, None])  # n_poles times (1, n_samples) or (1, 1)
+    rest = jnp.zeros((1, a.shape[-1]), x.dtype)
+    return linear_recurrence(_direct_step, columns, rest, x, method=method)[0]
+
+
+def _backwards_blocks(method: str, a: jax.Array, g: jax.Array) -> jax.Array:
+    columns = tuple(jnp.flip(a, 0).T[:, None])
+    rest = jnp.zeros((1, a.shape[-1]), g.dtype)
+    return jnp.flip(linear_recurrence(_transposed_step, columns, rest, jnp.flip(g), method=method)[0])
+
+
+def _direct_step(a: State, past: State, x: jax.Array) -> tuple[State, jax.Array]:
+    # The newest output comes last: only its product has to wait for the sample before.
     y = x
-    for coefficient, output in zip(a, past, strict=True):
+    for coefficient, output in zip(reversed(a), reversed(past), strict=True):
         y = y - coefficient * output
     return (y, *past)[: len(past)], y
 
 
-def resolve_method(method: str, n_samples: int) -> str:
-    """Name the exact method that `"auto"` stands for, for `n_samples` samples on the default backend.
+def _transposed_step(a: State, ahead: State, g: jax.Array) -> tuple[State, jax.Array]:
+    # w[t] = g[t] + ahead[0], where ahead[i] is what the samples after t ask of sample t - i.
+    w = g + ahead[0] if ahead else g
+    shifted = (*ahead[1:], jnp.zeros_like(w))[: len(ahead)]
+    return tuple(later - coefficient * w for coefficient, later in zip(a, shifted, strict=True)), w
+
+
+def _forwards_native(a: jax.Array, x: jax.Array) -> jax.Array:
+    return lax.platform_dependent(a, x, cpu=native.allpole, default=_forwards_scan)
+
+
+def _backwards_native(a: jax.Array, g: jax.Array) -> jax.Array:
+    return lax.platform_dependent(a, g, cpu=native.allpole_transpose, default=_backwards_scan)
+
+
+_FORWARDS = {
+    "scan": _forwards_scan,
+    "blocked": functools.partial(_forwards_blocks, "blocked"),
+    "associative": functools.partial(_forwards_blocks, "associative"),
+    "native": _forwards_native,
+}
+_BACKWARDS = {
+    "scan": _backwards_scan,
+    "blocked": functools.partial(_backwards_blocks, "blocked"),
+    "associative": functools.partial(_backwards_blocks, "associative"),
+    "native": _backwards_native,
+}
+
+
+def resolve_method(method: str, shape: tuple[int, ...], *, varying: bool = False) -> str:
+    """Name the exact method that `"auto"` stands for on the default backend.
 
     Args:
         method: one of `METHODS`, or `"auto"`.
-        n_samples: length of the signal in samples.
+        shape: shape of the signals, `(..., n_samples)`.
+        varying: whether the coefficients change with time.
 
     Returns:
         One of `METHODS`.
@@ -143,16 +310,18 @@ def resolve_method(method: str, n_samples: int) -> str:
         ValueError: unknown `method`.
 
     Example:
-        >>> resolve_method("auto", 16)
+        >>> resolve_method("auto", (16,))
         'scan'
     """
     if method != "auto":
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)} or auto.")
         return method
-    if n_samples < _MIN_BLOCKED_SAMPLES:
+    if jax.default_backend() != "cpu":
+        return "scan" if shape[-1] < _MIN_PARALLEL_LENGTH else "associative"
+    if varying or shape[-1] < _MIN_BLOCKED_LENGTH or math.prod(shape) < _MIN_BLOCKED_SAMPLES:
         return "scan"
-    return "blocked" if jax.default_backend() == "cpu" else "associative"
+    return "blocked"
 
 
 def direct_form_method(method: str) -> str:
@@ -170,145 +339,41 @@ def direct_form_method(method: str) -> str:
     return "scan" if jax.default_backend() == "cpu" else "blocked"
 
 
-def _block_length(n_samples: int) -> int:
-    """Return the samples in one block: as many steps in time as there are blocks side by side."""
-    return max(1, math.isqrt(n_samples))
+def _resolve_allpole(method: str, x: jax.Array, n_poles: int) -> str:
+    if method == "native":
+        if not native.supports(x):
+            raise ValueError(
+                f"x is {x.dtype}; method 'native' takes float32 and float64 only: choose another."
+            )
+        native.require()
+        return method
+    if method == "auto":
+        if jax.default_backend() == "cpu":
+            return "native" if native.supports(x) and native.available() else "scan"
+        if n_poles > 1:
+            method = direct_form_method(method)
+    if method not in (*ALLPOLE_METHODS, "auto"):
+        raise ValueError(f"method is {method!r}; choose one of {', '.join(ALLPOLE_METHODS)} or auto.")
+    return resolve_method(method, x.shape, varying=True)
 
 
-def _scan(step: Step, coefficients: Any, state: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def section(x, section_inputs):
-        coefficients, state = section_inputs
-        varying, constant = _split_time(coefficients, x.shape[0])
-
-        def sample(state, inputs):
-            x_t, varying_t = inputs
-            return step(constant if varying is None else varying_t, state, x_t)
-
-        state, y = lax.scan(sample, tuple(state), (x, varying))
-        return y, _stack(state)
+def _scan_constant(
+    step: Step, coefficients: Any, state: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def section(x, inputs):
+        coefficients, state = inputs
+        state, y = lax.scan(functools.partial(step, coefficients), tuple(state), x)
+        return y, jnp.stack(state)
 
     return lax.scan(section, x, (coefficients, state))
 
 
-def _blocked(
-    step: Step, coefficients: Any, state: jax.Array, x: jax.Array, chain: Callable
+def _scan_varying(
+    step: Step, coefficients: Any, state: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    # The output of a linear system is its response to the input from rest plus its response to the state
-    # it starts from. So: run every block from rest, side by side, and with them the unit states, whose
-    # final values are the columns of the block's transition matrix; chain the blocks' states with these
-    # matrices; run every block again, now from the state it truly starts from. Running twice costs less
-    # than storing the responses to the unit states, and rounds less.
-    n_samples = x.shape[0]
-    length = _block_length(n_samples)
-    n_blocks = -(-n_samples // length)
-    last = n_samples - (n_blocks - 1) * length  # samples in the last block, before padding
+    def section(x, inputs):
+        coefficients, state = inputs
+        state, y = lax.scan(lambda s, inputs: step(inputs[0], s, inputs[1]), tuple(state), (coefficients, x))
+        return y, jnp.stack(state)
 
-    def to_blocks(signal):  # (n_samples, ...) -> (length, n_blocks, ...), the last sample repeated at the end
-        padding = ((0, n_blocks * length - n_samples),) + ((0, 0),) * (signal.ndim - 1)
-        padded = jnp.pad(signal, padding, mode="edge")
-        return jnp.swapaxes(padded.reshape(n_blocks, length, *signal.shape[1:]), 0, 1)
-
-    def section(x, section_inputs):
-        coefficients, state = section_inputs
-        varying, constant = _split_time(coefficients, n_samples)
-        varying = jax.tree.map(to_blocks, varying)
-        ends, transition = _from_rest(step, constant, varying, state, x)
-        starts = chain(transition, ends, state)
-        state, y = _run(step, constant, varying, tuple(starts), x, last)
-        return y, state
-
-    y, state = lax.scan(section, to_blocks(x), (coefficients, state))
-    return jnp.swapaxes(y, 0, 1).reshape(-1)[:n_samples], state
-
-
-def _from_rest(step, constant, varying, state, x):
-    """Final states of all blocks started at rest, `(n_states, n_blocks)`, and their transition matrices."""
-    n_states = state.shape[0]
-    n_blocks = x.shape[1]
-    side_by_side = jax.vmap(step, in_axes=(None if varying is None else 0, 0, 0))
-    # Constant coefficients need the unit responses of one block only.
-    one, lanes = (step, ()) if varying is None else (side_by_side, (n_blocks,))
-    units_step = jax.vmap(one, in_axes=(None, 0, None))
-    rest = (jnp.zeros(n_blocks, x.dtype),) * n_states
-    units = tuple(
-        jnp.broadcast_to(row.reshape(n_states, *(1,) * len(lanes)), (n_states, *lanes))
-        for row in jnp.eye(n_states, dtype=x.dtype)
-    )
-    zero = jnp.zeros(lanes, x.dtype)
-
-    def sample(carry, inputs):
-        states, units = carry
-        x_t, varying_t = inputs
-        coefficients = constant if varying is None else varying_t
-        return (side_by_side(coefficients, states, x_t)[0], units_step(coefficients, units, zero)[0]), None
-
-    (ends, units), _ = lax.scan(sample, (rest, units), (x, varying))
-    return _stack(ends), _stack(units)
-
-
-def _run(step, constant, varying, starts, x, last):
-    """All blocks from their true states: output and the state after sample `last` of the last block."""
-    side_by_side = jax.vmap(step, in_axes=(None if varying is None else 0, 0, 0))
-
-    def sample(states, inputs):
-        x_t, varying_t = inputs
-        return side_by_side(constant if varying is None else varying_t, states, x_t)
-
-    # Two scans, so that the state at the end of the signal, before the padding, is met on the way.
-    head, tail = (jax.tree.map(lambda leaf, part=part: leaf[part], (x, varying)) for part in _parts(last))
-    states, y = lax.scan(sample, starts, head)
-    final = _stack(states)[:, -1]
-    if last < x.shape[0]:
-        y = jnp.concatenate([y, lax.scan(sample, states, tail)[1]])
-    return final, y
-
-
-def _parts(last: int) -> tuple[slice, slice]:
-    return slice(None, last), slice(last, None)
-
-
-def _chain_scan(transition: jax.Array, ends: jax.Array, state: jax.Array) -> jax.Array:
-    """States at the start of every block, `(n_states, n_blocks)`, block after block."""
-    constant = transition.ndim == 2
-    matrices = None if constant else jnp.moveaxis(transition, -1, 0)
-
-    def block(state, inputs):
-        end, matrix = inputs
-        return _matvec(transition if constant else matrix, state) + end, state
-
-    return lax.scan(block, state, (ends.T, matrices))[1].T
-
-
-def _chain_associative(transition: jax.Array, ends: jax.Array, state: jax.Array) -> jax.Array:
-    """States at the start of every block, `(n_states, n_blocks)`, in logarithmic depth."""
-    n_states, n_blocks = ends.shape
-    matrices = transition[..., None] if transition.ndim == 2 else transition
-    matrices = jnp.moveaxis(jnp.broadcast_to(matrices, (n_states, n_states, n_blocks)), -1, 0)
-
-    def compose(first, second):
-        return _matmul(second[0], first[0]), _matvec(second[0], first[1]) + second[1]
-
-    matrices, offsets = lax.associative_scan(compose, (matrices[:-1], ends.T[:-1]))
-    later = _matvec(matrices, jnp.broadcast_to(state, offsets.shape)) + offsets
-    return jnp.concatenate([state[None], later]).T
-
-
-# Written out, because a dot product may run in reduced precision on an accelerator.
-def _matvec(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    return jnp.sum(matrix * vector[..., None, :], axis=-1)
-
-
-def _matmul(left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
-
-
-def _stack(state: State) -> jax.Array:
-    return jnp.stack(state)
-
-
-def _split_time(coefficients: Any, n_samples: int) -> tuple[Any, Any]:
-    """Return (varying, None) for leaves `(n_samples, ...)`, or (None, constant) for leaves `(1, ...)`."""
-    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(coefficients)}
-    if lengths <= {1}:
-        return None, jax.tree.map(lambda leaf: leaf[0], coefficients)
-    return coefficients, None
+    return lax.scan(section, x, (coefficients, state))
