@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxapf.version import __version__
 
 if TYPE_CHECKING:
-    from jaxapf import allpass, biquad, frequency, metrics
+    from jaxapf import allpass, biquad, frames, frequency, metrics, recursion
     from jaxapf.alignment import Alignment, ModelError
     from jaxapf.estimate import align
     from jaxapf.filters import lfilter, sosfilt
@@ -22,9 +22,11 @@ __all__ = [
     "allpass",
     "allpole",
     "biquad",
+    "frames",
     "frequency",
     "lfilter",
     "metrics",
+    "recursion",
     "sosfilt",
 ]
 

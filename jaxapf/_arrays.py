@@ -1,5 +1,6 @@
 """Bringing arguments to arrays, and checking what is known of them before tracing."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -99,6 +100,40 @@ def lift(function: Callable, signature: str, *arrays: jax.Array) -> Any:
         for array, n in zip(arrays, n_core, strict=True)
     ]
     return jnp.vectorize(function, signature=signature)(*padded)
+
+
+def lift_signals(
+    function: Callable, signature: str, coefficients: tuple, x: jax.Array, state: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Call a function of several signals that share coefficients on a batch of either.
+
+    `function(*coefficients, x, state)` takes x `(n_signals, n_samples)` and state
+    `(n_signals, n_sections, n_states)`. Where one set of coefficients serves all signals, one call filters all
+    of them; otherwise every signal has a call of its own.
+
+    Args:
+        function: returns y `(n_signals, n_samples)` and the final states, in the shape of `state`.
+        signature: the core axes of the coefficients, as `"(n),(n)"`.
+        coefficients: `(..., *core)` each, batch axes broadcast against those of `state`.
+        x: `(..., n_samples)`.
+        state: `(*batch, n_sections, n_states)`; `batch` is the broadcast of all.
+    """
+    n_core = [part.count(",") + 1 for part in signature.strip("()").split("),(")]
+    cores = [c.shape[c.ndim - n :] for c, n in zip(coefficients, n_core, strict=True)]
+    if all(c.size == math.prod(core) for c, core in zip(coefficients, cores, strict=True)) and state.size:
+        shared = [c.reshape(core) for c, core in zip(coefficients, cores, strict=True)]
+        batch = state.shape[:-2]
+        n_signals = math.prod(batch)
+        signals = jnp.broadcast_to(x, (*batch, x.shape[-1])).reshape(n_signals, x.shape[-1])
+        y, final = function(*shared, signals, state.reshape(n_signals, *state.shape[-2:]))
+        return y.reshape(*batch, x.shape[-1]), final.reshape(state.shape)
+
+    def one_signal(*arrays):
+        *own, x, state = arrays
+        y, final = function(*own, x[None], state[None])
+        return y[0], final[0]
+
+    return lift(one_signal, f"{signature},(t),(n,s)->(t),(n,s)", *coefficients, x, state)
 
 
 def require(name: str, value: Any, expected: str, valid: Any, *others: Any) -> None:

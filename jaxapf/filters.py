@@ -18,7 +18,15 @@ import numpy as np
 from jax import lax
 
 from jaxapf import frequency, recursion
-from jaxapf._arrays import Values, all_concrete, as_signal, as_sos_rows, batch_shape, initial_state, lift
+from jaxapf._arrays import (
+    Values,
+    all_concrete,
+    as_signal,
+    as_sos_rows,
+    batch_shape,
+    initial_state,
+    lift_signals,
+)
 
 METHODS = (*recursion.METHODS, "fsm", "auto")
 
@@ -132,34 +140,32 @@ def check_method(method: str, zi: Values | None) -> None:
 
 @functools.partial(jax.jit, static_argnums=4)
 def _lfilter(b: jax.Array, a: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tuple:
-    def one_signal(b, a, x, state):
-        order = state.size
+    def signals(b, a, x, state):
+        order = state.shape[-1]
         b, a = b / a[0], a / a[0]
         if a.size == 1:
-            return _fir(b, x, state)
+            return jax.vmap(_fir, in_axes=(None, 0, 0))(b, x, state)
         b, a = (jnp.pad(c, (0, order + 1 - c.size)) for c in (b, a))
-        if order <= 2:
-            b, a, state = (jnp.pad(c, (0, n - c.size)) for c, n in ((b, 3), (a, 3), (state, 2)))
-            y, state = _sections(tuple(jnp.concatenate([b, a])[:, None]), x, state[None], method)
-            state = state[:, :order]
-        else:
+        if order > 2:
             coefficients = tuple(b[:, None, None]), tuple(a[1:, None, None])
-            y, state = recursion.linear_recurrence(
-                _direct_form_step, coefficients, state[None], x, method=method
-            )
-        return y, state[0]
+            return recursion.linear_recurrence(_direct_form_step, coefficients, state, x, method=method)
+        b, a = (jnp.pad(c, (0, 2 - order)) for c in (b, a))
+        state = jnp.pad(state, ((0, 0), (0, 0), (0, 2 - order)))
+        y, state = _sections(tuple(jnp.concatenate([b, a])[:, None]), x, state, method)
+        return y, state[..., :order]
 
-    return lift(one_signal, "(p),(q),(t),(n)->(t),(n)", b, a, x, state)
+    y, state = lift_signals(signals, "(p),(q)", (b, a), x, state[..., None, :])
+    return y, state[..., 0, :]
 
 
 @functools.partial(jax.jit, static_argnums=3)
 def _sosfilt(sos: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tuple:
-    def one_signal(sos, x, state):
+    def signals(sos, x, state):
         columns = tuple(jnp.moveaxis(sos, -1, 0))
         leading = columns[3]  # 1, unless traced
         return _sections(tuple(c / leading for c in columns), x, state, method)
 
-    return lift(one_signal, "(n,k),(t),(n,s)->(t),(n,s)", sos, x, state)
+    return lift_signals(signals, "(n,k)", (sos,), x, state)
 
 
 class _Coupled(NamedTuple):
@@ -175,7 +181,7 @@ class _Coupled(NamedTuple):
 
 
 def _sections(columns: tuple, x: jax.Array, zi: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
-    """Filter `(n_samples,)` by sections given as columns `b0 b1 b2 1 a1 a2`, each `(n_sections,)`.
+    """Filter `(n_signals, n_samples)` by sections given as columns `b0 b1 b2 1 a1 a2`, each `(n_sections,)`.
 
     In the coordinates of a direct form, powers of the transition matrix of a slow pole pair hold huge numbers
     that cancel, and float32 loses the states of the blocks. With p = z0 and q = (z1 + r z0) / s, where z0, z1
@@ -197,11 +203,11 @@ def _sections(columns: tuple, x: jax.Array, zi: jax.Array, method: str) -> tuple
     gain_p = (b1 + 2 * sign * b0) - 2 * b0 * lack
     gain_q = ((b0 + sign * b1) + b2 - b0 * near) - lack * gain_p
     coupled = _Coupled(b0, gain_p, gain_q / scale, sign, lack, scale, g / scale)
-    to_q = sign - lack
-    state = jnp.stack([zi[:, 0], (zi[:, 1] + to_q * zi[:, 0]) / scale], axis=-1)
     coefficients = jax.tree.map(lambda field: field[:, None], coupled)
+    to_q, scale = (sign - lack)[None], scale[None]
+    state = jnp.stack([zi[..., 0], (zi[..., 1] + to_q * zi[..., 0]) / scale], axis=-1)
     y, state = recursion.linear_recurrence(_coupled_step, coefficients, state, x, method=method)
-    return y, jnp.stack([state[:, 0], scale * state[:, 1] - to_q * state[:, 0]], axis=-1)
+    return y, jnp.stack([state[..., 0], scale * state[..., 1] - to_q * state[..., 0]], axis=-1)
 
 
 def _coupled_step(c: _Coupled, state: tuple, x: Any) -> tuple[tuple, Any]:
@@ -225,8 +231,8 @@ def _fir(b: jax.Array, x: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.A
     if x.size == 0:
         return x, state
     full = jnp.convolve(x, b, precision=lax.Precision.HIGHEST)
-    full = full.at[: state.size].add(state)
-    return full[: x.size], full[x.size :]
+    full = full.at[: state.size].add(state[0])
+    return full[: x.size], full[x.size :][None]
 
 
 def _time_last(x: jax.Array, axis: int) -> tuple[jax.Array, int]:

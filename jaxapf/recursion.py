@@ -41,7 +41,8 @@ ALLPOLE_METHODS = (*METHODS, "native")
 _MIN_BLOCKED_SAMPLES = 1024
 _MIN_BLOCKED_LENGTH = 64
 # On a GPU or TPU every step of a scan is a launch of its own (about 10 us): only the shortest are scanned
-# there.
+# there. Constant blocks are a few products and no loop over the signal; varying ones are chained in
+# logarithmic depth. (Reasoned from launches, not measured.)
 _MIN_PARALLEL_LENGTH = 32
 
 # Samples that one iteration of XLA's loop computes. Four halved the time of `allpole`; eight raised it again.
@@ -51,23 +52,25 @@ _UNROLL = 4
 def linear_recurrence(
     step: Step, coefficients: Any, state: jax.Array, x: jax.Array, *, method: str = "auto"
 ) -> tuple[jax.Array, jax.Array]:
-    """Filter one signal through a cascade of linear recurrences that share one step.
+    """Filter signals through a cascade of linear recurrences that share one step.
 
-    This is the seam for faster engines: a backend needs this signature and nothing else. Lift it over
-    batches with `jax.vmap`, and call it under `jax.jit`: outside, every call compiles its loops anew.
+    This is the seam for faster engines: a backend needs this signature and nothing else. Signals share the
+    coefficients; lift it over batches of those with `jax.vmap`. Call it under `jax.jit`: outside, every call
+    compiles its loops anew.
 
     Args:
         step: `step(c, s, x_t) -> (s, y_t)`, elementwise arithmetic on scalars and linear in `(s, x_t)`;
             `s` is a tuple of `n_states` scalars and `c` the coefficients of one section.
         coefficients: pytree whose leaves are `(n_sections, 1, ...)`, constant in time, or all
             `(n_sections, n_samples, ...)`, time-varying.
-        state: `(n_sections, n_states)` initial states, of the dtype of `x`.
-        x: `(n_samples,)` signal. `n_samples` may be any number, also 0.
-        method: `"scan"`, `"blocked"`, `"associative"` or `"auto"` (the fastest for this backend and length).
+        state: `(n_sections, n_states)` or `(n_signals, n_sections, n_states)` initial states, in the dtype of
+            `x`.
+        x: `(n_samples,)` or `(n_signals, n_samples)`. `n_samples` may be any number, also 0.
+        method: `"scan"`, `"blocked"`, `"associative"` or `"auto"` (the fastest for this backend and shape).
 
     Returns:
-        y: `(n_samples,)` output of the last section.
-        state: `(n_sections, n_states)` states after the last sample.
+        y: output of the last section, in the shape of `x`.
+        state: states after the last sample, in the shape of `state`.
 
     Raises:
         ValueError: unknown `method`.
@@ -79,21 +82,27 @@ def linear_recurrence(
         >>> y.tolist(), state.tolist()
         ([1.0, 1.5, 1.75], [[1.75]])
     """
-    lengths = {leaf.shape[1] for leaf in jax.tree.leaves(coefficients)}
-    varying = not lengths <= {1}
+    if x.ndim == 1:
+        y, state = linear_recurrence(step, coefficients, state[None], x[None], method=method)
+        return y[0], state[0]
+    varying = any(leaf.shape[1] > 1 for leaf in jax.tree.leaves(coefficients))
     method = resolve_method(method, x.shape, varying=varying)
-    if x.size < 2 or state.size == 0:
+    if x.shape[-1] == 0:
+        return x, state
+    if x.shape[-1] == 1 or state.size == 0:
         method = "scan"
     if varying:
-        if method == "scan":
-            return _scan_varying(step, coefficients, state, x)
-        chain = blocks.chain_scan if method == "blocked" else blocks.chain_associative
-        return blocks.cascade_varying(step, coefficients, state, x, chain)
+        run = {
+            "scan": _scan_varying,
+            "blocked": functools.partial(blocks.cascade_varying, blocks.chain_scan),
+            "associative": functools.partial(blocks.cascade_varying, blocks.chain_associative),
+        }[method]
+        return jax.vmap(functools.partial(run, step, coefficients))(state, x)
     coefficients = jax.tree.map(lambda leaf: leaf[:, 0], coefficients)
     if method == "scan":
-        return _scan_constant(step, coefficients, state, x)
+        return jax.vmap(functools.partial(_scan_constant, step, coefficients))(state, x)
     solve = blocks.grouped if method == "blocked" else blocks.associative
-    return blocks.cascade(step, coefficients, state, x, solve)
+    return blocks.cascade(solve, step, coefficients, state, x)
 
 
 def allpole(
@@ -197,7 +206,7 @@ def _with_past(a: jax.Array, x: jax.Array, zi: jax.Array) -> jax.Array:
     """Take what the outputs before the first ask of the first samples out of the input."""
     n_poles, n_samples = a.shape[-1], x.shape[-1]
     n_first = min(n_poles, n_samples)
-    coefficients = jnp.broadcast_to(a[..., :n_first, :], (*a.shape[:-2], n_first, n_poles))
+    coefficients = jnp.broadcast_to(a[..., :n_first, :], (*zi.shape[:-1], n_first, n_poles))
     asked = [jnp.sum(coefficients[..., t, t:] * zi[..., : n_poles - t], axis=-1) for t in range(n_first)]
     x = jnp.broadcast_to(x, (*zi.shape[:-1], n_samples))
     return x.at[..., :n_first].add(-jnp.stack(asked, axis=-1)) if asked else x
@@ -318,7 +327,9 @@ def resolve_method(method: str, shape: tuple[int, ...], *, varying: bool = False
             raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)} or auto.")
         return method
     if jax.default_backend() != "cpu":
-        return "scan" if shape[-1] < _MIN_PARALLEL_LENGTH else "associative"
+        if shape[-1] < _MIN_PARALLEL_LENGTH:
+            return "scan"
+        return "associative" if varying else "blocked"
     if varying or shape[-1] < _MIN_BLOCKED_LENGTH or math.prod(shape) < _MIN_BLOCKED_SAMPLES:
         return "scan"
     return "blocked"
@@ -349,7 +360,7 @@ def _resolve_allpole(method: str, x: jax.Array, n_poles: int) -> str:
         return method
     if method == "auto":
         if jax.default_backend() == "cpu":
-            return "native" if native.supports(x) and native.available() else "scan"
+            return "native" if native.usable(x) else "scan"
         if n_poles > 1:
             method = direct_form_method(method)
     if method not in (*ALLPOLE_METHODS, "auto"):

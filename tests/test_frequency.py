@@ -1,5 +1,6 @@
 """Responses against SciPy, and frequency sampling against the exact filters."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,6 +38,57 @@ def test_response_is_the_transform_of_the_impulse_response(x64):
     impulse = np.eye(1, 2048)[0]
     spectrum = jnp.fft.rfft(filters.sosfilt(SOS, impulse))
     np.testing.assert_allclose(spectrum, frequency.freqz_sos(SOS, np.arange(1025), 2048.0), atol=1e-12)
+
+
+def log_response(sos, angles):
+    """Magnitude and phase of the whole cascade by adding logarithms, in extended precision."""
+    z = np.exp(-1j * angles.astype(np.clongdouble))
+    powers = np.stack([np.ones_like(z), z, z**2])
+    log_gain, phase = np.zeros(len(angles), np.longdouble), np.zeros(len(angles), np.longdouble)
+    for row in np.asarray(sos, np.longdouble):
+        numerator, denominator = row[:3] @ powers, row[3:] @ powers
+        log_gain += np.log(np.abs(numerator)) - np.log(np.abs(denominator))
+        phase += np.angle(numerator) - np.angle(denominator)
+    return np.exp(log_gain) * np.exp(1j * phase)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+@pytest.mark.parametrize("gain", [1e3, 1e-3])
+def test_response_of_a_long_cascade(backend, gain):
+    # 100 sections with a gain of 1000, then 100 that undo it: 10^300 on the way, too much for float32; with a
+    # gain of 10^9 too much for float64.
+    rows = np.tile(SOS, (100, 1))
+    scale = np.where(np.arange(200) < 100, gain, 1 / gain)
+    rows[1::2] = np.array([1.0, 0.4, 0.0, 1.0, 0.35, 0.0])
+    rows[0::2] = np.array([0.9, 0.2, 0.1, 1.0, 0.3, 0.1])
+    rows[:, :3] *= scale[:, None]
+    grid = np.linspace(0, 24000, 33)
+    expected = log_response(rows, np.pi * grid / 24000)
+    if backend == "numpy":
+        np.testing.assert_allclose(frequency.freqz_sos(rows, grid, 48000), expected, rtol=1e-11)
+        huge = rows.copy()
+        huge[:, :3] *= scale[:, None] ** 2
+        np.testing.assert_allclose(frequency.freqz_sos(huge, grid, 48000), expected, rtol=1e-11)
+    else:
+        got = frequency.freqz_sos(jnp.asarray(rows, jnp.float32), grid, 48000)
+        np.testing.assert_allclose(got, expected.astype(np.complex128), rtol=1e-3)
+
+
+def test_gradient_of_a_long_cascades_response():
+    rows = np.tile([1e3, 200.0, 0.0, 1.0, 0.3, 0.1], (200, 1)).astype(np.float32)
+    rows[100:, :3] *= np.float32(1e-6)
+    grid = np.linspace(100, 23000, 5)
+
+    def log_gain(rows):
+        return jnp.sum(jnp.log(jnp.abs(frequency.freqz_sos(rows, grid, 48000.0))))
+
+    gradient = jax.grad(log_gain)(jnp.asarray(rows))
+    assert np.all(np.isfinite(gradient))
+    # By b0 of one section: the mean of its own slope, whatever the others are.
+    z = np.exp(-1j * np.pi * grid / 24000)
+    for row in (0, 150):
+        slope = np.sum((1 / (rows[row, :3].astype(float) @ [np.ones(5), z, z**2])).real)
+        np.testing.assert_allclose(gradient[row, 0], slope, rtol=1e-3)
 
 
 def test_float32_response_of_a_slow_filter():

@@ -1,10 +1,11 @@
-"""A CPU kernel for the all-pole recurrence, compiled on first use where there is a C compiler.
+"""CPU kernels in C, compiled on first use where there is a compiler.
 
-The kernel is optional: `available()` says whether it can be had, and without it `jaxapf.allpole` runs the
-same recurrence in JAX. It is built once a machine, within a second, into the user's cache folder
+There are two: the all-pole recurrence and its transpose, and the sum of outer products that the derivative of
+`jaxapf.blocks` asks for. They are optional: `available()` says whether they can be had, and without them the
+same is computed in JAX. They are built once a machine, in a second or two, into the user's cache folder
 (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
 
-    JAXAPF_NATIVE=0   never build or use it
+    JAXAPF_NATIVE=0   never build or use them
     CC                the compiler; by default `cc`, `gcc` or `clang`
 """
 
@@ -22,8 +23,9 @@ import tempfile
 import jax
 import numpy as np
 
-_SOURCE = pathlib.Path(__file__).with_name("allpole.c")
-_SYMBOLS = ("jaxapf_allpole", "jaxapf_allpole_transpose")
+_SOURCES = [pathlib.Path(__file__).with_name(name) for name in ("allpole.c", "cross.c")]
+_HEADER = pathlib.Path(__file__).with_name("pool.h")
+_SYMBOLS = ("jaxapf_allpole", "jaxapf_allpole_transpose", "jaxapf_cross")
 _BUILD_SECONDS = 60
 
 # The instruction set of this machine where the compiler can name it, the plain one otherwise.
@@ -31,7 +33,7 @@ _FLAG_CHOICES = (("-march=native",), ("-mcpu=native",), ())
 
 
 def available() -> bool:
-    """Whether the kernel is there, or can be built here. The first call builds it.
+    """Whether the kernels are there, or can be built here. The first call builds them.
 
     Example:
         >>> available() or isinstance(why_not(), str)
@@ -41,19 +43,30 @@ def available() -> bool:
 
 
 def why_not() -> str | None:
-    """The reason why the kernel is not there, in one sentence; None where it is.
+    """The reason why the kernels are not there, in one sentence; None where they are.
 
     Example:
         >>> isinstance(why_not(), str) or available()
         True
     """
     if os.environ.get("JAXAPF_NATIVE", "") == "0":
-        return "JAXAPF_NATIVE=0 turns the native kernel off."
+        return "JAXAPF_NATIVE=0 turns the native kernels off."
     return _register()
 
 
+def usable(*arrays: jax.Array) -> bool:
+    """Whether to use the kernels for these arrays: JAX runs on the CPU, and all are float32 or all float64.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> usable(jnp.zeros(2, jnp.complex64))
+        False
+    """
+    return jax.default_backend() == "cpu" and supports(*arrays) and available()
+
+
 def supports(*arrays: jax.Array) -> bool:
-    """Whether the kernel takes arrays of these dtypes: all float32 or all float64.
+    """Whether the kernels take arrays of these dtypes: all float32 or all float64.
 
     Example:
         >>> import jax.numpy as jnp
@@ -74,7 +87,7 @@ def allpole(a: jax.Array, x: jax.Array) -> jax.Array:
         `(..., n_samples)`.
 
     Raises:
-        ValueError: the kernel is not available.
+        ValueError: the kernels are not available.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,7 +109,7 @@ def allpole_transpose(a: jax.Array, g: jax.Array) -> jax.Array:
         `(..., n_samples)` cotangent of x.
 
     Raises:
-        ValueError: the kernel is not available.
+        ValueError: the kernels are not available.
 
     Example:
         >>> import jax.numpy as jnp
@@ -107,6 +120,30 @@ def allpole_transpose(a: jax.Array, g: jax.Array) -> jax.Array:
     return _call("jaxapf_allpole_transpose", a, g)
 
 
+def cross(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Sum of outer products over rows, a^T b; not differentiable by itself.
+
+    Args:
+        a: `(n_rows, m)`, float32 or float64.
+        b: `(n_rows, n)`, of the same dtype.
+
+    Returns:
+        `(m, n)`.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     c = cross(jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0], [5.0, 6.0]]))
+        ...     assert c.tolist() == [[13.0, 16.0]]
+    """
+    require()
+    result = jax.ShapeDtypeStruct((a.shape[-1], b.shape[-1]), a.dtype)
+    return jax.ffi.ffi_call("jaxapf_cross", result, vmap_method="broadcast_all")(a, b)
+
+
 def _call(symbol: str, a: jax.Array, x: jax.Array) -> jax.Array:
     require()
     batch = np.broadcast_shapes(a.shape[:-2], x.shape[:-1])
@@ -115,7 +152,7 @@ def _call(symbol: str, a: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def require() -> None:
-    """Raise ValueError with the reason where the kernel is not there.
+    """Raise ValueError with the reason where the kernels are not there.
 
     Example:
         >>> if available():
@@ -136,7 +173,7 @@ def _register() -> str | None:
         path = _build(compiler, _cache_folder())
         library = ctypes.cdll.LoadLibrary(str(path))
     except (OSError, subprocess.SubprocessError) as error:
-        return f"the C compiler {compiler} could not build it ({str(error).splitlines()[0]})."
+        return f"the C compiler {compiler} could not build them ({str(error).splitlines()[0]})."
     for symbol in _SYMBOLS:
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     return None
@@ -160,16 +197,17 @@ def _cache_folder() -> pathlib.Path:
 
 def _build(compiler: str, folder: pathlib.Path) -> pathlib.Path:
     """Return the library for this source, compiler, JAX and processor, built unless it is there."""
-    facts = (_SOURCE.read_bytes(), compiler.encode(), jax.__version__.encode(), _processor().encode())
-    name = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
-    path = folder / f"allpole-{name}.so"
+    facts = [path.read_bytes() for path in (*_SOURCES, _HEADER)]
+    facts += [fact.encode() for fact in (compiler, jax.__version__, _processor())]
+    digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
+    path = folder / f"kernels-{digest}.so"
     if path.exists():
         return path
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = pathlib.Path(scratch) / path.name
         for flags in _FLAG_CHOICES:
             command = [compiler, "-std=gnu11", "-O3", *flags, "-shared", "-fPIC"]
-            command += ["-I", jax.ffi.include_dir(), str(_SOURCE), "-o", str(built)]
+            command += ["-I", jax.ffi.include_dir(), *map(str, _SOURCES), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS)
             if done.returncode == 0:
                 break

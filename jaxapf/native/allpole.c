@@ -8,17 +8,7 @@
  * XLA, so that a compiler builds it within a second; `jaxapf.native` does so on first use.
  */
 
-#include <sched.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include "xla/ffi/api/c_api.h"
-
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+#include "pool.h"
 
 #define MAX_ROWS 4
 #define MAX_SPECIAL_POLES 4
@@ -46,104 +36,98 @@ static int64_t operand_row(const Call *call, const int64_t *dims, int64_t row) {
   return index;
 }
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* Up to MAX_ROWS rows, `n` and `rows` known where this is expanded: the past stays in registers. */
-#define KERNELS(T)                                                                                            \
-  INLINE void forward_##T(const Call *call, int64_t n, int64_t rows, const T **a, const T **x, T **y) {       \
-    T past[MAX_ROWS][MAX_SPECIAL_POLES] = {{0}};                                                              \
-    for (int64_t t = 0; t < call->n_samples; ++t)                                                             \
-      for (int64_t r = 0; r < rows; ++r) {                                                                    \
-        const T *c = a[r] + t * call->a_step;                                                                 \
-        T sum = x[r][t];                                                                                      \
-        /* The newest output last: only this product waits for the sample before. */                          \
-        for (int64_t i = n - 1; i >= 0; --i) sum -= c[i] * past[r][i];                                        \
-        for (int64_t i = n - 1; i > 0; --i) past[r][i] = past[r][i - 1];                                      \
-        past[r][0] = y[r][t] = sum;                                                                           \
-      }                                                                                                       \
-  }                                                                                                           \
-  INLINE void transpose_##T(const Call *call, int64_t n, int64_t rows, const T **a, const T **g, T **w) {     \
-    /* ahead[i]: what the samples after t ask of sample t - i. */                                             \
-    T ahead[MAX_ROWS][MAX_SPECIAL_POLES + 1] = {{0}};                                                         \
-    for (int64_t t = call->n_samples - 1; t >= 0; --t)                                                        \
-      for (int64_t r = 0; r < rows; ++r) {                                                                    \
-        const T *c = a[r] + t * call->a_step;                                                                 \
-        T sum = g[r][t] + ahead[r][0];                                                                        \
-        for (int64_t i = 0; i < n; ++i) ahead[r][i] = ahead[r][i + 1] - c[i] * sum;                           \
-        w[r][t] = sum;                                                                                        \
-      }                                                                                                       \
-  }                                                                                                           \
-  /* Any number of poles, one row: the past is read back from the output. */                                  \
-  static void forward_any_##T(const Call *call, const T *a, const T *x, T *y) {                               \
-    for (int64_t t = 0; t < call->n_samples; ++t) {                                                           \
-      const T *c = a + t * call->a_step;                                                                      \
-      const int64_t known = t < call->n_poles ? t : call->n_poles;                                            \
-      T sum = x[t];                                                                                           \
-      for (int64_t i = known - 1; i >= 0; --i) sum -= c[i] * y[t - 1 - i];                                    \
-      y[t] = sum;                                                                                             \
-    }                                                                                                         \
-  }                                                                                                           \
-  static void transpose_any_##T(const Call *call, const T *a, const T *g, T *w) {                             \
-    for (int64_t t = call->n_samples - 1; t >= 0; --t) {                                                      \
-      const int64_t left = call->n_samples - 1 - t;                                                           \
-      const int64_t known = left < call->n_poles ? left : call->n_poles;                                      \
-      T sum = g[t];                                                                                           \
-      for (int64_t i = known - 1; i >= 0; --i) sum -= a[(t + 1 + i) * call->a_step + i] * w[t + 1 + i];       \
-      w[t] = sum;                                                                                             \
-    }                                                                                                         \
-  }                                                                                                           \
-  INLINE void special_##T(const Call *call, int64_t n, int64_t rows, const T **a, const T **x, T **y) {       \
-    if (call->transpose)                                                                                      \
-      transpose_##T(call, n, rows, a, x, y);                                                                  \
-    else                                                                                                      \
-      forward_##T(call, n, rows, a, x, y);                                                                    \
-  }                                                                                                           \
-  INLINE void side_by_side_##T(const Call *call, int64_t rows, const T **a, const T **x, T **y) {             \
-    switch (call->n_poles) {                                                                                  \
-      case 1: special_##T(call, 1, rows, a, x, y); break;                                                     \
-      case 2: special_##T(call, 2, rows, a, x, y); break;                                                     \
-      case 3: special_##T(call, 3, rows, a, x, y); break;                                                     \
-      case 4: special_##T(call, 4, rows, a, x, y); break;                                                     \
-    }                                                                                                         \
-  }                                                                                                           \
-  static void rows_##T(const Call *call, int64_t first, int64_t rows) {                                       \
-    const T *a[MAX_ROWS], *x[MAX_ROWS];                                                                       \
-    T *y[MAX_ROWS];                                                                                           \
-    const int64_t a_row = (call->a_step ? call->n_samples : 1) * call->n_poles;                               \
-    const bool special = call->n_poles >= 1 && call->n_poles <= MAX_SPECIAL_POLES;                            \
-    for (int64_t r = 0; r < rows; ++r) {                                                                      \
-      a[r] = (const T *)call->a + operand_row(call, call->a_dims, first + r) * a_row;                         \
-      x[r] = (const T *)call->x + operand_row(call, call->x_dims, first + r) * call->n_samples;               \
-      y[r] = (T *)call->y + (first + r) * call->n_samples;                                                    \
-    }                                                                                                         \
-    for (int64_t r = 0; r < rows;) {                                                                          \
-      if (special && rows - r >= 4) {                                                                         \
-        side_by_side_##T(call, 4, a + r, x + r, y + r);                                                       \
-        r += 4;                                                                                               \
-      } else if (special && rows - r >= 2) {                                                                  \
-        side_by_side_##T(call, 2, a + r, x + r, y + r);                                                       \
-        r += 2;                                                                                               \
-      } else {                                                                                                \
-        if (special)                                                                                          \
-          side_by_side_##T(call, 1, a + r, x + r, y + r);                                                     \
-        else if (call->transpose)                                                                             \
-          transpose_any_##T(call, a[r], x[r], y[r]);                                                          \
-        else                                                                                                  \
-          forward_any_##T(call, a[r], x[r], y[r]);                                                            \
-        r += 1;                                                                                               \
-      }                                                                                                       \
-    }                                                                                                         \
+#define KERNELS(T)                                                                                                   \
+  INLINE void forward_##T(const Call *call, int64_t n, int64_t rows, const T **a, const T **x, T **y) {              \
+    T past[MAX_ROWS][MAX_SPECIAL_POLES] = {{0}};                                                                     \
+    for (int64_t t = 0; t < call->n_samples; ++t)                                                                    \
+      for (int64_t r = 0; r < rows; ++r) {                                                                           \
+        const T *c = a[r] + t * call->a_step;                                                                        \
+        T sum = x[r][t];                                                                                             \
+        /* The newest output last: only this product waits for the sample before. */                                 \
+        for (int64_t i = n - 1; i >= 0; --i) sum -= c[i] * past[r][i];                                               \
+        for (int64_t i = n - 1; i > 0; --i) past[r][i] = past[r][i - 1];                                             \
+        past[r][0] = y[r][t] = sum;                                                                                  \
+      }                                                                                                              \
+  }                                                                                                                  \
+  INLINE void transpose_##T(const Call *call, int64_t n, int64_t rows, const T **a, const T **g, T **w) {            \
+    /* ahead[i]: what the samples after t ask of sample t - i. */                                                    \
+    T ahead[MAX_ROWS][MAX_SPECIAL_POLES + 1] = {{0}};                                                                \
+    for (int64_t t = call->n_samples - 1; t >= 0; --t)                                                               \
+      for (int64_t r = 0; r < rows; ++r) {                                                                           \
+        const T *c = a[r] + t * call->a_step;                                                                        \
+        T sum = g[r][t] + ahead[r][0];                                                                               \
+        for (int64_t i = 0; i < n; ++i) ahead[r][i] = ahead[r][i + 1] - c[i] * sum;                                  \
+        w[r][t] = sum;                                                                                               \
+      }                                                                                                              \
+  }                                                                                                                  \
+  /* Any number of poles, one row: the past is read back from the output. */                                         \
+  static void forward_any_##T(const Call *call, const T *a, const T *x, T *y) {                                      \
+    for (int64_t t = 0; t < call->n_samples; ++t) {                                                                  \
+      const T *c = a + t * call->a_step;                                                                             \
+      const int64_t known = t < call->n_poles ? t : call->n_poles;                                                   \
+      T sum = x[t];                                                                                                  \
+      for (int64_t i = known - 1; i >= 0; --i) sum -= c[i] * y[t - 1 - i];                                           \
+      y[t] = sum;                                                                                                    \
+    }                                                                                                                \
+  }                                                                                                                  \
+  static void transpose_any_##T(const Call *call, const T *a, const T *g, T *w) {                                    \
+    for (int64_t t = call->n_samples - 1; t >= 0; --t) {                                                             \
+      const int64_t left = call->n_samples - 1 - t;                                                                  \
+      const int64_t known = left < call->n_poles ? left : call->n_poles;                                             \
+      T sum = g[t];                                                                                                  \
+      for (int64_t i = known - 1; i >= 0; --i) sum -= a[(t + 1 + i) * call->a_step + i] * w[t + 1 + i];              \
+      w[t] = sum;                                                                                                    \
+    }                                                                                                                \
+  }                                                                                                                  \
+  INLINE void special_##T(const Call *call, int64_t n, int64_t rows, const T **a, const T **x, T **y) {              \
+    if (call->transpose)                                                                                             \
+      transpose_##T(call, n, rows, a, x, y);                                                                         \
+    else                                                                                                             \
+      forward_##T(call, n, rows, a, x, y);                                                                           \
+  }                                                                                                                  \
+  INLINE void side_by_side_##T(const Call *call, int64_t rows, const T **a, const T **x, T **y) {                    \
+    switch (call->n_poles) {                                                                                         \
+      case 1: special_##T(call, 1, rows, a, x, y); break;                                                            \
+      case 2: special_##T(call, 2, rows, a, x, y); break;                                                            \
+      case 3: special_##T(call, 3, rows, a, x, y); break;                                                            \
+      case 4: special_##T(call, 4, rows, a, x, y); break;                                                            \
+    }                                                                                                                \
+  }                                                                                                                  \
+  static void rows_##T(const Call *call, int64_t first, int64_t rows) {                                              \
+    const T *a[MAX_ROWS], *x[MAX_ROWS];                                                                              \
+    T *y[MAX_ROWS];                                                                                                  \
+    const int64_t a_row = (call->a_step ? call->n_samples : 1) * call->n_poles;                                      \
+    const bool special = call->n_poles >= 1 && call->n_poles <= MAX_SPECIAL_POLES;                                   \
+    for (int64_t r = 0; r < rows; ++r) {                                                                             \
+      a[r] = (const T *)call->a + operand_row(call, call->a_dims, first + r) * a_row;                                \
+      x[r] = (const T *)call->x + operand_row(call, call->x_dims, first + r) * call->n_samples;                      \
+      y[r] = (T *)call->y + (first + r) * call->n_samples;                                                           \
+    }                                                                                                                \
+    for (int64_t r = 0; r < rows;) {                                                                                 \
+      if (special && rows - r >= 4) {                                                                                \
+        side_by_side_##T(call, 4, a + r, x + r, y + r);                                                              \
+        r += 4;                                                                                                      \
+      } else if (special && rows - r >= 2) {                                                                         \
+        side_by_side_##T(call, 2, a + r, x + r, y + r);                                                              \
+        r += 2;                                                                                                      \
+      } else {                                                                                                       \
+        if (special)                                                                                                 \
+          side_by_side_##T(call, 1, a + r, x + r, y + r);                                                            \
+        else if (call->transpose)                                                                                    \
+          transpose_any_##T(call, a[r], x[r], y[r]);                                                                 \
+        else                                                                                                         \
+          forward_any_##T(call, a[r], x[r], y[r]);                                                                   \
+        r += 1;                                                                                                      \
+      }                                                                                                              \
+    }                                                                                                                \
   }
 
 KERNELS(float)
 KERNELS(double)
 
-static void run_task(const Call *call, int64_t task) {
-#if defined(__SSE__)
-  /* Decaying tails end in subnormal numbers, which cost a hundred times as much: flush them, as XLA does. */
-  const unsigned int control = _mm_getcsr();
-  _mm_setcsr(control | 0x8040);
-#endif
+static void rows_task(const void *data, int64_t task) {
+  const Call *call = data;
   const int64_t first = task * call->rows_per_task;
   const int64_t left = call->n_rows - first;
   for (int64_t row = 0; row < call->rows_per_task && row < left; row += MAX_ROWS) {
@@ -154,97 +138,18 @@ static void run_task(const Call *call, int64_t task) {
     else
       rows_float(call, first + row, rows);
   }
-#if defined(__SSE__)
-  _mm_setcsr(control);
-#endif
-}
-
-/* Tasks are claimed, by the caller too: it never waits for a task that no thread has begun, so that a busy pool
- * cannot lock up. The job outlives the call where a scheduled thread comes late and finds nothing to do. */
-typedef struct {
-  atomic_llong next, done;
-  atomic_int holders;
-  int64_t n_tasks;
-  const Call *call;
-} Job;
-
-static void work(Job *job) {
-  for (int64_t task; (task = atomic_fetch_add(&job->next, 1)) < job->n_tasks;) {
-    run_task(job->call, task);
-    atomic_fetch_add(&job->done, 1);
-  }
-}
-
-static void release(Job *job) {
-  if (atomic_fetch_sub(&job->holders, 1) == 1) free(job);
-}
-
-static void pool_task(void *data) {
-  work((Job *)data);
-  release((Job *)data);
-}
-
-static int64_t pool_threads(XLA_FFI_CallFrame *frame) {
-  int64_t n_threads = 1;
-  XLA_FFI_ThreadPool_NumThreads_Args args = {XLA_FFI_ThreadPool_NumThreads_Args_STRUCT_SIZE, NULL, frame->ctx,
-                                             &n_threads};
-  XLA_FFI_Error *error = frame->api->XLA_FFI_ThreadPool_NumThreads(&args);
-  if (error) {
-    XLA_FFI_Error_Destroy_Args destroy = {XLA_FFI_Error_Destroy_Args_STRUCT_SIZE, NULL, error};
-    frame->api->XLA_FFI_Error_Destroy(&destroy);
-    return 1;
-  }
-  return n_threads < 1 ? 1 : n_threads;
 }
 
 static void run(XLA_FFI_CallFrame *frame, Call *call) {
   const bool small = call->n_rows * call->n_samples < MIN_THREADED_SAMPLES;
   const int64_t n_threads = small || call->n_rows < 2 ? 1 : pool_threads(frame);
-  int64_t share = (call->n_rows + n_threads - 1) / n_threads;
+  const int64_t share = (call->n_rows + n_threads - 1) / n_threads;
   call->rows_per_task = n_threads == 1 ? call->n_rows : share < MAX_ROWS ? share : MAX_ROWS;
-  const int64_t n_tasks = (call->n_rows + call->rows_per_task - 1) / call->rows_per_task;
-  Job *job = n_tasks > 1 ? malloc(sizeof(Job)) : NULL;
-  if (!job) {
-    for (int64_t task = 0; task < n_tasks; ++task) run_task(call, task);
-    return;
-  }
-  atomic_init(&job->next, 0);
-  atomic_init(&job->done, 0);
-  atomic_init(&job->holders, 1);
-  job->n_tasks = n_tasks;
-  job->call = call;
-  for (int64_t thread = 1; thread < n_threads && thread < n_tasks; ++thread) {
-    atomic_fetch_add(&job->holders, 1);
-    XLA_FFI_ThreadPool_Schedule_Args args = {XLA_FFI_ThreadPool_Schedule_Args_STRUCT_SIZE, NULL, frame->ctx,
-                                             pool_task, job};
-    XLA_FFI_Error *error = frame->api->XLA_FFI_ThreadPool_Schedule(&args);
-    if (error) {
-      XLA_FFI_Error_Destroy_Args destroy = {XLA_FFI_Error_Destroy_Args_STRUCT_SIZE, NULL, error};
-      frame->api->XLA_FFI_Error_Destroy(&destroy);
-      release(job);
-      break;
-    }
-  }
-  work(job);
-  while (atomic_load(&job->done) < n_tasks) sched_yield();
-  release(job);
-}
-
-static XLA_FFI_Error *invalid(XLA_FFI_CallFrame *frame, const char *message) {
-  XLA_FFI_Error_Create_Args args = {XLA_FFI_Error_Create_Args_STRUCT_SIZE, NULL, message,
-                                    XLA_FFI_Error_Code_INVALID_ARGUMENT};
-  return frame->api->XLA_FFI_Error_Create(&args);
+  run_tasks(frame, n_threads, rows_task, call, (call->n_rows + call->rows_per_task - 1) / call->rows_per_task);
 }
 
 static XLA_FFI_Error *handle(XLA_FFI_CallFrame *frame, bool transpose) {
-  XLA_FFI_Extension_Base *extension = frame->extension_start;
-  if (extension && extension->type == XLA_FFI_Extension_Metadata) {
-    XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
-    metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-    metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-    return NULL;
-  }
-  if (frame->stage != XLA_FFI_ExecutionStage_EXECUTE) return NULL;
+  if (!is_execution(frame)) return NULL;
   if (frame->args.size != 2 || frame->rets.size != 1) return invalid(frame, "allpole takes (a, x)");
   XLA_FFI_Buffer *a = frame->args.args[0], *x = frame->args.args[1], *y = frame->rets.rets[0];
   const int64_t n_batch = y->rank - 1;
