@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH $(BIN)/python
 
-.PHONY: help demo test test-slow lint types check figures clean
+.PHONY: help demo test test-slow lint types check figures benchmark clean
 
 help:
 	@echo "make demo       set up and align the example recordings; the result is in demo/"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow  the tests that take longer, as well"
 	@echo "make check      tests, lint, format and types: what continuous integration runs"
 	@echo "make figures DATA=folder   measure the figures of the README"
+	@echo "make benchmark  measure speed and memory against SciPy, torchlpc and dasp-pytorch"
 
 $(VENV)/.base: pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -48,6 +49,13 @@ DATA ?=
 figures: $(VENV)/.dev
 	@test -n "$(DATA)" || { echo "name the folder of recordings: make figures DATA=folder" >&2; exit 2; }
 	$(RUN) experiments/alignment/run.py --data "$(DATA)" --update README.md
+
+$(VENV)/.peers: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers,plot]'
+	@touch $@
+
+benchmark: $(VENV)/.peers
+	$(RUN) experiments/benchmark/run.py --update experiments/benchmark/README.md
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis

@@ -108,8 +108,8 @@ def lift_signals(
     """Call a function of several signals that share coefficients on a batch of either.
 
     `function(*coefficients, x, state)` takes x `(n_signals, n_samples)` and state
-    `(n_signals, n_sections, n_states)`. Where one set of coefficients serves all signals, one call filters all
-    of them; otherwise every signal has a call of its own.
+    `(n_signals, n_sections, n_states)`. Where one set of coefficients serves all signals, one call filters
+    all of them; otherwise every signal has a call of its own.
 
     Args:
         function: returns y `(n_signals, n_samples)` and the final states, in the shape of `state`.

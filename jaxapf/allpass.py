@@ -13,7 +13,6 @@ Designs and responses compute where their arguments live: without any JAX array 
 float64 stays float64 whatever JAX's settings; otherwise in JAX, in the dtype of the JAX arrays.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf import frames, frequency, recursion
+from jaxapf import frames, frequency, lattice, recursion
 from jaxapf._arrays import (
     Values,
     all_concrete,
@@ -31,7 +30,6 @@ from jaxapf._arrays import (
     batch_shape,
     half_angle,
     initial_state,
-    lift_signals,
     require,
 )
 from jaxapf.filters import check_method
@@ -41,8 +39,8 @@ class Sections(NamedTuple):
     """All-pass sections stacked on the last axis, as margins scaled to `u + v + 2 m = 4`.
 
     A pytree of three arrays, each `(..., n_sections)`: `u` = 1 + c + d, `v` = 1 + c - d, `m` = 1 - c.
-    Stable means `u > 0`, `m > 0` and `v > 0`, or `v == 0` for a first-order section. Build it with
-    `first_order`, `second_order`, `rbj` or `from_sos`; join with `concatenate`.
+    Stable means `u > 0`, `m > 0` and `v > 0`, or `v == 0` for a first-order section: a kind, not a value to
+    optimise. Build it with `first_order`, `second_order`, `rbj` or `from_sos`; join with `concatenate`.
 
     Example:
         >>> second_order(0.5, 12000.0, 48000.0).sos.round(3).tolist()
@@ -257,9 +255,9 @@ def cascade(
     state = initial_state(zi, batch, (*phases, sections.u.shape[-1], 2), signal.dtype)
     method = recursion.resolve_method(method, (*batch, *phases, signal.shape[-1] // stretch))
     if stretch == 1:
-        y, zf = _lattice(sections, signal, state, method)
+        y, zf = lattice.constant(sections, signal, state, method)
     else:
-        y, zf = _lattice_stretched(sections, signal, state, stretch, method)
+        y, zf = lattice.stretched(sections, signal, state, stretch, method)
     return y if zi is None else (y, zf)
 
 
@@ -305,7 +303,7 @@ def cascade_varying(sections: Sections, x: Values, *, zi: Values | None = None, 
     batch = batch_shape("sections", sections.u.shape[:-2], signal)
     state = initial_state(zi, batch, (sections.u.shape[-1], 2), signal.dtype)
     method = recursion.resolve_method(method, (*batch, signal.shape[-1]), varying=True)
-    y, zf = _lattice_varying(sections, signal, state, method)
+    y, zf = lattice.varying(sections, signal, state, method)
     return y if zi is None else (y, zf)
 
 
@@ -351,7 +349,7 @@ def cascade_frames(
     n_window = frames.window_length(n_fft, hop, n_window)
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
     batch_shape("sections", sections.u.shape[:-2], signal)
-    response = _grid_response(sections, n_fft)
+    response = jax.jit(_response, static_argnums=1)(sections, n_fft)
     return frames.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=n_window)
 
 
@@ -446,103 +444,16 @@ def _margins_on_grid(sections: Sections, freqs_hz: Values, fs: float) -> tuple[A
     return xp, (u[..., None], v[..., None], m[..., None], sin_half.reshape(grid), cos_half.reshape(grid))
 
 
-class _Rotations(NamedTuple):
-    """Coefficients of the two rotations: k = sign - lack, and q = sqrt(1 - k^2)."""
-
-    k2: Any
-    sign2: Any
-    lack2: Any
-    q2: Any
-    sign1: Any
-    lack1: Any
-    q1: Any
-
-
-def _rotations(sections: Sections) -> _Rotations:
-    # k1 = d / (1 + c) = (u - v) / (u + v) and k2 = c = (h - m) / (h + m), h = (u + v) / 2. Close to +-1,
-    # where slow and narrow sections live, a rounded k forgets the damping; sign and 1 - |k| remember it.
-    u, v, m = sections
-    h = (u + v) / 2
-    one = jnp.ones_like(u)
-    sign2, sign1 = jnp.where(h >= m, one, -one), jnp.where(u >= v, one, -one)
-    lack2 = sign2 * 2 * jnp.where(h >= m, m, h) / (h + m)
-    lack1 = sign1 * jnp.where(u >= v, v, u) / h
-    positive = v > 0
-    # sqrt has no finite slope at 0: evaluate it elsewhere there.
-    q1 = jnp.where(positive, jnp.sqrt(u * jnp.where(positive, v, one)) / h, jnp.zeros_like(u))
-    return _Rotations((h - m) / (h + m), sign2, lack2, 2 * jnp.sqrt(h * m) / (h + m), sign1, lack1, q1)
-
-
-def _lattice_step(c: _Rotations, state: tuple, x: Any) -> tuple[tuple, Any]:
-    # [y; e] = [k2 q2; q2 -k2] [x; s2], then [s2'; s1'] = [k1 q1; q1 -k1] [e; s1], with k = sign - lack.
-    s1, s2 = state
-    y = c.k2 * x + c.q2 * s2
-    e = (c.q2 * x + c.lack2 * s2) - c.sign2 * s2
-    return ((c.q1 * e + c.lack1 * s1) - c.sign1 * s1, c.sign1 * e + (c.q1 * s1 - c.lack1 * e)), y
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def _lattice(sections: Sections, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
-    def signals(u, v, m, x, state):
-        rotations = jax.tree.map(lambda field: field[:, None], _rotations(Sections(u, v, m)))
-        return recursion.linear_recurrence(_lattice_step, rotations, state, x, method=method)
-
-    return lift_signals(signals, "(n),(n),(n)", tuple(sections), x, state)
-
-
-def _turning_step(c: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:
-    """`_lattice_step` of the four coefficients that are kept for every sample; the rest follow from them."""
-    lack2, q2, lack1, q1 = c
-    one = jnp.ones_like(lack2)
-    # A lack has the sign of its k.
-    sign2, sign1 = jnp.where(lack2 < 0, -one, one), jnp.where(lack1 < 0, -one, one)
-    return _lattice_step(_Rotations(sign2 - lack2, sign2, lack2, q2, sign1, lack1, q1), state, x)
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def _lattice_varying(
-    sections: Sections, x: jax.Array, state: jax.Array, method: str
-) -> tuple[jax.Array, jax.Array]:
-    # Measured, float32, forward and backward, 480000 samples, 4 sections, two CPU cores: seven coefficients
-    # kept for every sample, 71 and 223 ms, 211 MB; four, 32 and 200 ms, 185 MB; and a step's inner values
-    # computed again by the gradient, 29 and 183 ms, 157 MB. Rotations worked out within the step: 25 ms, but
-    # 8 s backward.
-    step = jax.checkpoint(_turning_step, prevent_cse=False)
-
-    def signals(u, v, m, x, state):
-        rotations = _rotations(Sections(u, v, m))
-        kept = tuple(field.T for field in (rotations.lack2, rotations.q2, rotations.lack1, rotations.q1))
-        return recursion.linear_recurrence(step, kept, state, x, method=method)
-
-    return lift_signals(signals, "(t,n),(t,n),(t,n)", tuple(sections), x, state)
-
-
-def _lattice_stretched(
-    sections: Sections, x: jax.Array, state: jax.Array, stretch: int, method: str
-) -> tuple[jax.Array, jax.Array]:
-    """Each of the interleaved phases through the same cascade; `x` may end within a period."""
-    n_whole = x.shape[-1] // stretch
-    n_left = x.shape[-1] - n_whole * stretch
-    sections = Sections(*(field[..., None, :] for field in sections))
-    whole = x[..., : n_whole * stretch].reshape(*x.shape[:-1], n_whole, stretch)
-    y, state = _lattice(sections, jnp.swapaxes(whole, -1, -2), state, method)
-    y = jnp.swapaxes(y, -1, -2)
-    y = y.reshape(*y.shape[:-2], n_whole * stretch)
-    if n_left == 0:
-        return y, state
-    left, left_state = _lattice(
-        sections, x[..., n_whole * stretch :, None], state[..., :n_left, :, :], method
-    )
-    # The phase after the last sample comes first.
-    state = jnp.concatenate([state[..., n_left:, :, :], left_state], axis=-3)
-    return jnp.concatenate([y, left[..., 0]], axis=-1), state
-
-
 def _cascade_fsm(sections: Sections, x: jax.Array, stretch: int) -> jax.Array:
     radius = _slowest_radius(sections)
     n_sections = np.shape(sections.u)[-1]
     tail = None if radius is None else stretch * (frequency.tail_samples(radius) + 2 * n_sections)
     n_fft = frequency.padded_length(x.shape[-1], tail)
+    return frequency.apply_response(_response(sections, n_fft, stretch), x, n_fft)
+
+
+def _response(sections: Sections, n_fft: int, stretch: int = 1) -> Any:
+    """Complex response on the bins of a transform."""
     # Stretched, bin k has the phase of bin k * stretch, folded into [0, fs / 2] where the phase is odd.
     bins = np.arange(n_fft // 2 + 1) * stretch % n_fft
     folded = np.minimum(bins, n_fft - bins)
@@ -550,14 +461,7 @@ def _cascade_fsm(sections: Sections, x: jax.Array, stretch: int) -> jax.Array:
         phase_response(sections, folded / n_fft, 1.0), np.where(bins == folded, 1.0, -1.0)
     )
     cosine, sine = xp.cos(phase), xp.sin(phase) * xp.broadcast_to(sign, phase.shape)
-    response = lax.complex(cosine, sine) if xp is jnp else cosine + 1j * sine
-    return frequency.apply_response(response, x, n_fft)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _grid_response(sections: Sections, n_fft: int) -> jax.Array:
-    phase = phase_response(sections, np.arange(n_fft // 2 + 1) / n_fft, 1.0)
-    return lax.complex(jnp.cos(phase), jnp.sin(phase))
+    return lax.complex(cosine, sine) if xp is jnp else cosine + 1j * sine
 
 
 def _slowest_radius(sections: Sections) -> float | None:

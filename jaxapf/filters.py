@@ -1,12 +1,12 @@
 """Recursive filters with SciPy's interface, in JAX: `lfilter` and `sosfilt`.
 
-How to choose `method` (measured on two CPU cores, 8 sections in float32, seconds for 10 s at 192 kHz):
+How to choose `method` (the README's page "Which method when" has the measurements):
 
-    auto          the fastest exact one for this backend and length
-    scan          exact; short signals, and many signals at once on a CPU (0.15 s)
-    blocked       exact; long signals on a CPU (0.04 s)
-    associative   exact; long signals on a GPU or TPU, where every step in time costs a launch
-    fsm           approximate: one long FFT, so that gradients of many sections are cheap; no `zi`
+    auto          the fastest exact one for this backend and shape
+    scan          exact, sample after sample: short signals, and the reference
+    blocked       exact, matrix products over blocks: everything longer
+    associative   exact, blocks chained by `lax.associative_scan`
+    fsm           approximate: one long FFT, to compare with work that trains on it; no `zi`
 """
 
 import functools

@@ -116,8 +116,7 @@ def allpole(
         x: `(..., n_samples)`, real or complex; batch axes broadcast.
         zi: `(..., n_poles)` the outputs before the first, newest first; None is silence.
         method: `"scan"`, `"blocked"`, `"associative"`, `"native"` (a C kernel for real signals on the CPU,
-        built on
-            first use where there is a compiler) or `"auto"`.
+            built on first use where there is a compiler) or `"auto"`.
 
     Returns:
         y: `(..., n_samples)`, in the precision of `x`, complex when any argument is.

@@ -2,7 +2,7 @@
 
 Command: `python experiments/benchmark/run.py` (peers: `pip install 'jaxapf[peers,plot]'`). Seed: 0.
 
-Run time: about 8 min on two CPU cores; with `--quick` (tiny sizes, figures that say nothing) 1.5 to 2.5 min,
+Run time: about 5 min on two CPU cores; with `--quick` (tiny sizes, figures that say nothing) 1.5 to 2.5 min,
 most of it compiling.
 
 Expected figures: the tables in README.md. Ratios of the same run are what to compare; milliseconds depend on

@@ -172,7 +172,7 @@ def _register() -> str | None:
     try:
         path = _build(compiler, _cache_folder())
         library = ctypes.cdll.LoadLibrary(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home folder
         return f"the C compiler {compiler} could not build them ({str(error).splitlines()[0]})."
     for symbol in _SYMBOLS:
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
