@@ -14,7 +14,7 @@ import reference
 import scipy.signal
 from helpers import relative_rms
 
-from jaxapf import allpass
+from jaxapf import _experiments, allpass
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "benchmark"
 MODULES = ("cases", "config", "memory", "picture")
@@ -281,7 +281,9 @@ def test_goals_of_the_cascade(run):
     found = run.cascade_goals(1, 1_920_000, rows)
     assert [(goal["value"], goal["met"]) for goal in found] == [(1.4, False), (3.0, True), (14.5, False)]
     assert len(run.cascade_goals(16, 65_536, rows)) == 2
-    assert run.verdict(found).startswith("Goals met: 1 of 3. **Missed**: 1 x 1920000, auto: times SciPy's")
+    assert run.verdict(found, run.cell).startswith(
+        "Goals met: 1 of 3. **Missed**: 1 x 1920000, auto: times SciPy's"
+    )
 
 
 def test_goals_of_allpole(run):
@@ -330,7 +332,7 @@ def test_results_of_a_gpu_have_their_own_name_and_markers(run, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert run.result_name() == "benchmark-gpu"
     both = README + README.replace("benchmark:", "benchmark-gpu:")
-    assert run.updated(both, "new\n", "benchmark-gpu") == README + README.replace(
+    assert _experiments.updated(both, "new\n", "benchmark-gpu") == README + README.replace(
         "benchmark:", "benchmark-gpu:"
     ).replace("old", "new")
 
@@ -350,7 +352,7 @@ def test_a_readme_that_cannot_be_updated_is_refused_first(run, tmp_path, capsys,
 def test_the_experiments_own_readme_can_be_updated(run):
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     for name in ("benchmark", "benchmark-gpu"):
-        assert "\nnew tables\n" in run.updated(text, "new tables\n", name)
+        assert "\nnew tables\n" in _experiments.updated(text, "new tables\n", name)
 
 
 def test_an_unknown_figure_is_refused(run, capsys):

@@ -26,10 +26,10 @@ import scipy.signal
 
 import jaxapf
 from jaxapf import allpass, audio, metrics
+from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
 
 RESULTS = Path(__file__).with_name("results")
-BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
-Row = dict[str, Any]
+MARKERS = "figures"
 Show = Callable[[str], None]
 
 
@@ -416,41 +416,14 @@ def cell(column: str, value: Any) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows of equal keys as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[cell(column, value) for column, value in row.items()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def verdict(goals: Sequence[Row]) -> str:
-    """Which goals were met, and plainly which were missed."""
-    missed = [f"{one['goal']} ({cell('', one['value'])})" for one in goals if not one["met"]]
-    met = f"Goals met: {len(goals) - len(missed)} of {len(goals)}."
-    return f"{met} **Missed**: {'; '.join(missed)}." if missed else met
-
-
 def markdown(results: Row) -> str:
     """All figures, ready for the README."""
     parts = [results["made_with"]]
     for name in FIGURES:
         if name in results:
             found = results[name]
-            parts += [config.CAPTIONS[name], table(found["rows"]), verdict(found["goals"])]
+            parts += [config.CAPTIONS[name], table(found["rows"], cell), verdict(found["goals"], cell)]
     return "\n\n".join(parts) + "\n"
-
-
-def updated(text: str, tables: str) -> str:
-    """A text with the tables between its markers.
-
-    Raises:
-        ValueError: the markers are not there once each, in order.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in rest or END in before + after:
-        raise ValueError(f"needs one line '{BEGIN}' and, after it, one line '{END}'")
-    return f"{before}{begin}\n{tables}{end}{after}"
 
 
 # The program
@@ -493,25 +466,7 @@ def check(arguments: argparse.Namespace) -> None:
             "see experiments/alignment/README.md for what it must hold"
         )
     if arguments.update is not None:
-        put_tables(arguments.update, None)
-
-
-def put_tables(path: Path, tables: str | None) -> None:
-    """Put tables between the markers of a file; None only checks that they are there."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        changed = updated(text, tables or "")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"--update '{path}' cannot be updated: {reason}") from error
-    if tables is not None:
-        audio.write_text(path, changed)
-
-
-def show_progress(text: str) -> None:
-    """One line on a terminal, nothing in a pipe."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        put_tables(arguments.update, None, MARKERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -528,7 +483,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 audio.write_text(RESULTS / "figures.json", json.dumps(results, indent=1) + "\n")
                 audio.write_text(RESULTS / "figures.md", markdown(results))
         if arguments.update is not None:
-            put_tables(arguments.update, markdown(results))
+            put_tables(arguments.update, markdown(results), MARKERS)
     except ValueError as error:  # AudioError is one
         show_progress("")
         print(f"run.py: {error}", file=sys.stderr)

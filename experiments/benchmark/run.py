@@ -27,11 +27,11 @@ import numpy as np
 import scipy
 
 import jaxapf
+from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
 
 RESULTS = Path(__file__).with_name("results")
 MEMORY = Path(__file__).with_name("memory.py")
 CACHE = "jax_enable_compilation_cache"
-Row = dict[str, Any]
 Show = Callable[[str], None]
 
 
@@ -323,7 +323,7 @@ def at_most(text: str, value: float, bound: float) -> Row:
 # Tables
 
 
-def cell(value: Any) -> str:
+def cell(_: str, value: Any) -> str:
     """A value as the table shows it."""
     if value is None:
         return "–"
@@ -332,13 +332,6 @@ def cell(value: Any) -> str:
     if 0 < abs(value) < 1e-2:
         return f"{value:.1e}"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Rows of equal keys as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[cell(value) for value in row.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def growth_tables(rows: Sequence[Row]) -> str:
@@ -352,17 +345,11 @@ def growth_tables(rows: Sequence[Row]) -> str:
                 [
                     {panel: name} | {str(at): found.get((name, at)) for at in values}
                     for name in dict.fromkeys(name for name, _ in found)
-                ]
+                ],
+                cell,
             )
         )
     return "\n\n".join(tables)
-
-
-def verdict(goals: Sequence[Row]) -> str:
-    """Which goals were met, and plainly which were missed."""
-    missed = [f"{one['goal']} ({cell(one['value'])})" for one in goals if not one["met"]]
-    met = f"Goals met: {len(goals) - len(missed)} of {len(goals)}."
-    return f"{met} **Missed**: {'; '.join(missed)}." if missed else met
 
 
 def markdown(results: Row) -> str:
@@ -371,26 +358,10 @@ def markdown(results: Row) -> str:
     for name in FIGURES:
         if name in results:
             found = results[name]
-            parts += [
-                config.CAPTIONS[name],
-                (growth_tables if name == "growth" else table)(found["rows"]),
-            ]
-            parts += [verdict(found["goals"])] if found["goals"] else []
+            tables = growth_tables(found["rows"]) if name == "growth" else table(found["rows"], cell)
+            parts += [config.CAPTIONS[name], tables]
+            parts += [verdict(found["goals"], cell)] if found["goals"] else []
     return "\n\n".join(parts) + "\n"
-
-
-def updated(text: str, tables: str, name: str) -> str:
-    """A text with the tables between its markers.
-
-    Raises:
-        ValueError: the markers are not there once each, in order.
-    """
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, found_begin, rest = text.partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end) or begin in rest or end in before + after:
-        raise ValueError(f"needs one line '{begin}' and, after it, one line '{end}'")
-    return f"{before}{begin}\n{tables}{end}{after}"
 
 
 # The program
@@ -434,30 +405,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def put_tables(path: Path, tables: str | None) -> None:
-    """Put tables between the markers of a file; None only checks that they are there."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        changed = updated(text, tables or "", result_name())
-        if tables is not None:
-            path.write_text(changed, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"--update '{path}' cannot be updated: {reason}") from error
-
-
-def show_progress(text: str) -> None:
-    """One line on a terminal, nothing in a pipe."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def report(name: str, goals: Sequence[Row]) -> None:
     """Print the goals of a figure, met or missed."""
     show_progress("")
     for one in goals:
         print(
-            f"{'met   ' if one['met'] else 'MISSED'} {name}: {one['goal']} ({cell(one['value'])})", flush=True
+            f"{'met   ' if one['met'] else 'MISSED'} {name}: {one['goal']} ({cell('', one['value'])})",
+            flush=True,
         )
 
 
@@ -512,13 +466,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         if arguments.update is not None:
-            put_tables(arguments.update, None)
+            put_tables(arguments.update, None, result_name())
         with fresh_compilations():
             results = measure(arguments)
         if "growth" in results:
             draw(results)
         if arguments.update is not None:
-            put_tables(arguments.update, markdown(results))
+            put_tables(arguments.update, markdown(results), result_name())
     except ValueError as error:
         show_progress("")
         print(f"run.py: {error}", file=sys.stderr)

@@ -1,0 +1,75 @@
+"""What the experiments share: Markdown tables, goals met or missed, progress on a terminal."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxapf.files import write_text
+
+Row = dict[str, Any]
+
+
+def table(rows: Sequence[Row], cell: Callable[[str, Any], str]) -> str:
+    """Rows of equal keys as a Markdown table; `cell(column, value)` is a value as it is shown.
+
+    Example:
+        >>> print(table([{"a": 1, "b": 2}], lambda column, value: f"{column}{value}"))
+        | a | b |
+        | --- | --- |
+        | a1 | b2 |
+    """
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[cell(column, value) for column, value in row.items()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def verdict(goals: Sequence[Row], cell: Callable[[str, Any], str]) -> str:
+    """Which goals were met, and plainly which were missed.
+
+    Example:
+        >>> verdict([{"goal": "at most 3", "value": 4, "met": False}], lambda column, value: str(value))
+        'Goals met: 0 of 1. **Missed**: at most 3 (4).'
+    """
+    missed = [f"{one['goal']} ({cell('', one['value'])})" for one in goals if not one["met"]]
+    met = f"Goals met: {len(goals) - len(missed)} of {len(goals)}."
+    return f"{met} **Missed**: {'; '.join(missed)}." if missed else met
+
+
+def updated(text: str, tables: str, name: str) -> str:
+    """A text with the tables between its markers, `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
+
+    Raises:
+        ValueError: the markers are not there once each, in order.
+
+    Example:
+        >>> updated("<!-- x:begin --> old <!-- x:end -->", "new ", "x")
+        '<!-- x:begin -->\\nnew <!-- x:end -->'
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end) or begin in rest or end in before + after:
+        raise ValueError(f"needs one line '{begin}' and, after it, one line '{end}'")
+    return f"{before}{begin}\n{tables}{end}{after}"
+
+
+def put_tables(path: Path, tables: str | None, name: str) -> None:
+    """Put tables between the markers of a file; None only checks that they are there.
+
+    Raises:
+        ValueError: the file cannot be read or written, or the markers are not there.
+    """
+    try:
+        changed = updated(path.read_text(encoding="utf-8"), tables or "", name)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"--update '{path}' cannot be updated: {reason}") from error
+    if tables is not None:
+        write_text(path, changed)
+
+
+def show_progress(text: str) -> None:
+    """One line on a terminal, nothing in a pipe."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
