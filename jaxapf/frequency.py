@@ -30,6 +30,9 @@ from jaxapf._arrays import (
 # A tail this far down is left to wrap around: below the rounding of a 24-bit file.
 _TAIL = 1e-8
 
+# Where the poles are not known the tail is taken to be as long as the signal, and this long at the least.
+_MIN_UNKNOWN_TAIL = 1024
+
 # Past this length the padding costs more than an exact method: ask the caller.
 _MAX_PADDING = 2**26
 
@@ -99,7 +102,8 @@ def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Arra
         x: `(..., n_samples)`, real.
         n_fft: length of the transform in samples, at least `n_samples`. By default long enough for the
             slowest pole to decay by 160 dB after the last sample; where the poles are not known (`sos`
-            traced by `jit` or `grad`), twice the signal. `wraparound_error` tells what a length costs.
+            traced by `jit` or `grad`), twice the signal, and 1024 samples more than it at the least.
+            `wraparound_error` tells what a length costs.
 
     Returns:
         `(..., n_samples)` in the dtype of `x`.
@@ -246,7 +250,8 @@ def padded_length(n_samples: int, tail: int | None) -> int:
 
     Args:
         n_samples: length of the signal in samples.
-        tail: length of the tail in samples, or None where it is not known: as long as the signal.
+        tail: length of the tail in samples, or None where it is not known: as long as the signal, and 1024
+            samples at the least.
 
     Returns:
         Length in samples.
@@ -259,7 +264,7 @@ def padded_length(n_samples: int, tail: int | None) -> int:
         1500
     """
     if tail is None:
-        tail = n_samples
+        tail = max(n_samples, _MIN_UNKNOWN_TAIL)
     elif tail > _MAX_PADDING:
         raise ValueError(
             f"the tail of the slowest pole lasts {tail} samples, too long to pad for; use an exact method."
