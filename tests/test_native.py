@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import reference
 from helpers import noise, relative_rms
+from jax import export
 
 from jaxapf import allpass, native, recursion
 
@@ -84,6 +85,19 @@ def test_kernels_flush_what_is_subnormal():
 def test_other_types_are_refused():
     with pytest.raises(ValueError, match="x is complex64; method 'native' takes float32 and float64"):
         recursion.allpole(np.zeros(2), np.zeros(5, np.complex64), method="native")
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_other_platforms_get_plain_jax(platform):
+    def loss(radius, a, x):
+        y = allpass.cascade(allpass.second_order(radius, 900.0, 48000.0), x)
+        return jnp.sum(recursion.allpole(a, y)[0] ** 2)
+
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    arguments = jnp.array([0.9, 0.8]), jnp.zeros((2048, 2)), jnp.ones(2048)
+    program = export.export(step, platforms=[platform])(*arguments).mlir_module()
+    assert "jaxapf_" not in program
+    assert "f64" not in program
 
 
 def run_python(code, tmp_path, **environment):

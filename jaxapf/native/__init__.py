@@ -5,7 +5,8 @@ There are two: the all-pole recurrence and its transpose, and the sum of outer p
 same is computed in JAX. They are built once a machine, in a second or two, into the user's cache folder
 (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
 
-    JAXAPF_NATIVE=0   never build or use them
+    JAXAPF_NATIVE=0   never build or use them; set it to export programs for the CPU (`jax.export`), whose
+                      other process would not have them. Programs for a GPU or TPU never have them.
     CC                the compiler; by default `cc`, `gcc` or `clang`
 """
 
