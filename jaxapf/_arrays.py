@@ -1,6 +1,7 @@
 """Bringing arguments to arrays, and checking what is known of them before tracing."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,6 +146,14 @@ def require(name: str, value: Any, expected: str, valid: Any, *others: Any) -> N
     if not ok.all():
         worst = np.broadcast_to(values, ok.shape)[~ok].flat[0]
         raise ValueError(f"{name} is {worst:g}; expected {expected}.")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Bring a length or a count to an int; ValueError where it is not whole."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; expected a whole number.") from None
 
 
 def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:

@@ -31,6 +31,7 @@ from jaxapf._arrays import (
     half_angle,
     initial_state,
     require,
+    whole_number,
 )
 from jaxapf.filters import check_method
 
@@ -244,9 +245,10 @@ def cascade(
         True
     """
     check_method(method, zi)
+    stretch = whole_number("stretch", stretch)
     if stretch < 1:
         raise ValueError(f"stretch is {stretch}; expected a whole number of samples, 1 or more.")
-    signal = as_signal(x)
+    signal = as_signal(x, *(() if zi is None else (zi,)))
     if method == "fsm":
         return _cascade_fsm(sections, signal, stretch)
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
@@ -297,7 +299,7 @@ def cascade_varying(sections: Sections, x: Values, *, zi: Values | None = None, 
             "method is 'fsm', which needs controls that stand still; use cascade_frames instead."
         )
     check_method(method, zi)
-    signal = as_signal(x)
+    signal = as_signal(x, *(() if zi is None else (zi,)))
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
     _check_sets(sections, signal.shape[-1], "sample")
     batch = batch_shape("sections", sections.u.shape[:-2], signal)
@@ -409,7 +411,10 @@ def _warped(u: Any, v: Any, m: Any, warp: Any) -> Sections:
 
 
 def _scaled(u: Any, v: Any, m: Any) -> Sections:
-    scale = 4 / (u + v + 2 * m)
+    xp, (u, v, m) = as_arrays(u, v, m)
+    total = u + v + 2 * m
+    # A control that has been rounded to the end of its range, under `jit`, may leave nothing to scale.
+    scale = 4 / xp.where(total > 0, total, xp.ones_like(total))
     return Sections(u * scale, v * scale, m * scale)
 
 

@@ -84,7 +84,7 @@ def cascade(
         ([1.0, 1.5, 1.75], [[[2.0]]])
     """
     _, n_sections, n_states = state.shape
-    n_turns = -(-n_sections * n_states // MAX_STATES)
+    n_turns = min(n_sections, -(-n_sections * n_states // MAX_STATES))
     finals = []
     for turn in np.array_split(np.arange(n_sections), n_turns):
         part = slice(turn[0], turn[-1] + 1)
@@ -305,25 +305,26 @@ def _apply_rows_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Arr
 
 def _apply_transposable(matrix: jax.Array, rows: jax.Array) -> jax.Array:
     # A linear function of the matrix whose transpose is given. JAX has `custom_linear_solve` for that: the
-    # system (I, 0; -rows, I) (matrix, y) = (matrix, 0) has y = matrix applied to the rows, and its transpose
-    # has the sum of outer products in it. The zero is padding around nothing of the matrix: linear in it, as
-    # the solver asks, and of no cost.
+    # system [I 0; -rows I] [matrix^T; y] = [matrix^T; 0] has y = rows matrix^T, and its transpose has the sum
+    # of outer products in it. Both unknowns are one array, so that all of it is linear in what is
+    # differentiated, whatever that is.
+    n_from = matrix.shape[1]
+
     def matvec(unknown):
-        matrix, y = unknown
-        return matrix, y - _apply_plain(matrix, rows)
+        transposed, y = unknown[:n_from], unknown[n_from:]
+        return jnp.concatenate([transposed, y - _product(rows, transposed)])
 
     def forwards(_, right):
-        matrix, y = right
-        return matrix, y + _apply_plain(matrix, rows)
+        transposed, y = right[:n_from], right[n_from:]
+        return jnp.concatenate([transposed, y + _product(rows, transposed)])
 
     def backwards(_, g):
-        g_matrix, g_y = g
-        crossed = lax.platform_dependent(g_y, rows, cpu=native.cross, default=_cross)
-        return g_matrix + crossed, g_y
+        g_transposed, g_y = g[:n_from], g[n_from:]
+        crossed = lax.platform_dependent(rows, g_y, cpu=native.cross, default=_cross)
+        return jnp.concatenate([g_transposed + crossed, g_y])
 
-    nothing = matrix[:0].reshape(0, matrix.shape[0])
-    zero = jnp.pad(nothing, ((0, rows.shape[0]), (0, 0)))
-    return lax.custom_linear_solve(matvec, (matrix, zero), forwards, backwards)[1]
+    right = jnp.pad(matrix.T, ((0, rows.shape[0]), (0, 0)))
+    return lax.custom_linear_solve(matvec, right, forwards, backwards)[n_from:]
 
 
 def _cross(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -25,6 +25,7 @@ from jaxapf._arrays import (
     batch_shape,
     half_angle,
     lift,
+    whole_number,
 )
 
 # A tail this far down is left to wrap around: below the rounding of a 24-bit file.
@@ -124,6 +125,7 @@ def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Arra
     batch_shape("sos", rows.shape[:-2], signal)
     if n_fft is None:
         n_fft = padded_length(signal.shape[-1], _sos_tail(rows))
+    n_fft = whole_number("n_fft", n_fft)
     return apply_response(freqz_sos(rows, np.arange(n_fft // 2 + 1) / n_fft, 1.0), signal, n_fft)
 
 
@@ -153,6 +155,7 @@ def lfilter_fsm(b: Values, a: Values, x: Values, *, n_fft: int | None = None) ->
     batch_shape("a", denominator.shape[:-1], signal)
     if n_fft is None:
         n_fft = padded_length(signal.shape[-1], _transfer_tail(numerator, denominator))
+    n_fft = whole_number("n_fft", n_fft)
     # A transform shorter than the polynomial would cut its coefficients off.
     n_fft = max(n_fft, numerator.shape[-1], denominator.shape[-1])
     return apply_response(xp.fft.rfft(numerator, n_fft) / xp.fft.rfft(denominator, n_fft), signal, n_fft)

@@ -39,14 +39,18 @@ def _rotations(u: Any, v: Any, m: Any) -> _Rotations:
     # k1 = d / (1 + c) = (u - v) / (u + v) and k2 = c = (h - m) / (h + m), h = (u + v) / 2. Close to +-1,
     # where slow and narrow sections live, a rounded k forgets the damping; sign and 1 - |k| remember it.
     h = (u + v) / 2
-    one = jnp.ones_like(u)
+    one, zero = jnp.ones_like(u), jnp.zeros_like(u)
     sign2, sign1 = jnp.where(h >= m, one, -one), jnp.where(u >= v, one, -one)
-    lack2 = sign2 * 2 * jnp.where(h >= m, m, h) / (h + m)
-    lack1 = sign1 * jnp.where(u >= v, v, u) / h
-    positive = v > 0
-    # sqrt has no finite slope at 0: evaluate it elsewhere there.
-    q1 = jnp.where(positive, jnp.sqrt(u * jnp.where(positive, v, one)) / h, jnp.zeros_like(u))
-    return _Rotations((h - m) / (h + m), sign2, lack2, 2 * jnp.sqrt(h * m) / (h + m), sign1, lack1, q1)
+    # A margin of 0 is a first-order section (v), or a control at the end of its range: a radius, say, that a
+    # sigmoid has rounded to 1. There sqrt has no finite slope, and sums may be nothing to divide by: evaluate
+    # both elsewhere.
+    total, half = jnp.where(h + m > 0, h + m, one), jnp.where(h > 0, h, one)
+    turns1, turns2 = u * v > 0, h * m > 0
+    lack2 = sign2 * 2 * jnp.where(h >= m, m, h) / total
+    lack1 = sign1 * jnp.where(u >= v, v, u) / half
+    q2 = jnp.where(turns2, 2 * jnp.sqrt(jnp.where(turns2, h * m, one)) / total, zero)
+    q1 = jnp.where(turns1, jnp.sqrt(jnp.where(turns1, u * v, one)) / half, zero)
+    return _Rotations((h - m) / total, sign2, lack2, q2, sign1, lack1, q1)
 
 
 def _step(c: _Rotations, state: tuple, x: Any) -> tuple[tuple, Any]:
@@ -86,7 +90,7 @@ def constant(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> t
     """
 
     def signals(u, v, m, x, state):
-        rotations = jax.tree.map(lambda field: field[:, None], _rotations(u, v, m))
+        rotations = jax.tree.map(lambda field: field[:, None].astype(x.dtype), _rotations(u, v, m))
         return recursion.linear_recurrence(_step, rotations, state, x, method=method)
 
     return lift_signals(signals, "(n),(n),(n)", tuple(margins), x, state)

@@ -45,6 +45,9 @@ _MIN_BLOCKED_LENGTH = 64
 # logarithmic depth. (Reasoned from launches, not measured.)
 _MIN_PARALLEL_LENGTH = 32
 
+# Samples whose share in the gradient by constant coefficients is summed up first.
+_SUMMED_SAMPLES = 64
+
 # Samples that one iteration of XLA's loop computes. Four halved the time of `allpole`; eight raised it again.
 _UNROLL = 4
 
@@ -144,7 +147,10 @@ def allpole(
     if coefficients.ndim <= signal.ndim:
         coefficients = coefficients[..., None, :]
     elif coefficients.shape[-2] != n_samples:
-        raise ValueError(f"a has {coefficients.shape[-2]} sets of coefficients for {n_samples} samples of x.")
+        raise ValueError(
+            f"a has {coefficients.shape[-2]} sets of coefficients for {n_samples} samples of x; give one set "
+            f"a sample, or constant ones with at most as many axes as x ({signal.ndim})."
+        )
     batch = batch_shape("a", coefficients.shape[:-2], signal)
     state = None if zi is None else initial_state(zi, batch, (coefficients.shape[-1],), signal.dtype)
     method = _resolve_allpole(method, signal, coefficients.shape[-1])
@@ -177,15 +183,19 @@ def first_order(
     """
     signal = as_signal(x, a, *(() if zi is None else (zi,)))
     coefficient = jnp.atleast_1d(jnp.asarray(a)).astype(signal.dtype)
-    if coefficient.ndim > signal.ndim or coefficient.shape[-1] not in (1, signal.shape[-1]):
+    if coefficient.shape[-1] not in (1, signal.shape[-1]):
         raise ValueError(
             f"a has shape {coefficient.shape}, x {signal.shape}; expected (..., n_samples) or (..., 1) for a."
         )
+    batch = batch_shape("a", coefficient.shape[:-1], signal)
+    signal = jnp.broadcast_to(signal, (*batch, signal.shape[-1]))
+    if zi is not None:
+        zi = initial_state(zi, batch, (), signal.dtype)[..., None]
     if coefficient.shape[-1] == signal.shape[-1]:
         coefficient = coefficient.reshape(*(1,) * (signal.ndim - coefficient.ndim), *coefficient.shape)[
             ..., None
         ]
-    y, zf = allpole(-coefficient, signal, None if zi is None else jnp.asarray(zi)[..., None], method=method)
+    y, zf = allpole(-coefficient, signal, zi, method=method)
     return y, zf[..., 0]
 
 
@@ -218,6 +228,9 @@ def _from_rest(a: jax.Array, x: jax.Array, *, method: str) -> jax.Array:
     # w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i], and the cotangent of a[t, i] is -w[t] y[t - 1 - i]:
     # one more filter pass, and one product a coefficient (Yu et al. 2024, section 3). `custom_linear_solve`
     # derives both modes, at every order, from M and the two passes, whatever these are made of.
+    if a.shape[-1] == 0:
+        return x
+
     def matvec(y):
         total = y
         for i in range(min(a.shape[-1], y.size)):
@@ -370,10 +383,17 @@ def _resolve_allpole(method: str, x: jax.Array, n_poles: int) -> str:
 def _scan_constant(
     step: Step, coefficients: Any, state: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+    n_whole = x.size // _SUMMED_SAMPLES * _SUMMED_SAMPLES
+
     def section(x, inputs):
         coefficients, state = inputs
-        state, y = lax.scan(functools.partial(step, coefficients), tuple(state), x)
-        return y, jnp.stack(state)
+        sample = functools.partial(step, coefficients)
+        # The gradient by the coefficients is a sum over time in the order of the loop: a loop of loops keeps
+        # its rounding, which would grow with the length, to that of short sums.
+        head = x[:n_whole].reshape(-1, _SUMMED_SAMPLES)
+        state, y = lax.scan(lambda state, x: lax.scan(sample, state, x), tuple(state), head)
+        state, y_tail = lax.scan(sample, state, x[n_whole:])
+        return jnp.concatenate([y.reshape(-1), y_tail]), jnp.stack(state)
 
     return lax.scan(section, x, (coefficients, state))
 

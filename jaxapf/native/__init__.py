@@ -16,6 +16,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,8 @@ def why_not() -> str | None:
         >>> isinstance(why_not(), str) or available()
         True
     """
-    if os.environ.get("JAXAPF_NATIVE", "") == "0":
-        return "JAXAPF_NATIVE=0 turns the native kernels off."
+    if os.environ.get("JAXAPF_NATIVE", "").lower() in ("0", "false", "no", "off"):
+        return f"JAXAPF_NATIVE={os.environ['JAXAPF_NATIVE']} turns the native kernels off."
     return _register()
 
 
@@ -167,22 +168,27 @@ def require() -> None:
 @functools.cache
 def _register() -> str | None:
     """Build the library unless it is there, load it and tell XLA; return why that failed, or None."""
+    if sys.platform == "win32":
+        return "there is no build for Windows."
     compiler = _compiler()
-    if sys.platform == "win32" or compiler is None:
-        return "no C compiler was found."
+    if compiler is None:
+        return f"no C compiler was found (CC={os.environ.get('CC', '')}; cc, gcc and clang were looked for)."
     try:
-        path = _build(compiler, _cache_folder())
-        library = ctypes.cdll.LoadLibrary(str(path))
+        library = ctypes.cdll.LoadLibrary(str(_build(compiler, _cache_folder())))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home folder
-        return f"the C compiler {compiler} could not build them ({str(error).splitlines()[0]})."
+        return f"building them failed: {str(error).splitlines()[0]}."
     for symbol in _SYMBOLS:
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     return None
 
 
-def _compiler() -> str | None:
+def _compiler() -> list[str] | None:
+    """The compiler's command, which may have arguments or be a wrapper's, as `CC` allows."""
     named = os.environ.get("CC")
-    return next(filter(None, map(shutil.which, [named] if named else ["cc", "gcc", "clang"])), None)
+    for command in [shlex.split(named)] if named else [["cc"], ["gcc"], ["clang"]]:
+        if command and shutil.which(command[0]):
+            return command
+    return None
 
 
 def _cache_folder() -> pathlib.Path:
@@ -196,26 +202,36 @@ def _cache_folder() -> pathlib.Path:
     return folder
 
 
-def _build(compiler: str, folder: pathlib.Path) -> pathlib.Path:
+def _build(compiler: list[str], folder: pathlib.Path) -> pathlib.Path:
     """Return the library for this source, compiler, JAX and processor, built unless it is there."""
     facts = [path.read_bytes() for path in (*_SOURCES, _HEADER)]
-    facts += [fact.encode() for fact in (compiler, jax.__version__, _processor())]
+    facts += [fact.encode() for fact in (*compiler, jax.__version__, _processor())]
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     path = folder / f"kernels-{digest}.so"
-    if path.exists():
+    # A library that was cut short would end the process when it is loaded: its digest lies beside it.
+    proof = path.with_suffix(".sha256")
+    if path.exists() and proof.exists() and proof.read_text() == _digest(path):
         return path
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = pathlib.Path(scratch) / path.name
         for flags in _FLAG_CHOICES:
-            command = [compiler, "-std=gnu11", "-O3", *flags, "-shared", "-fPIC"]
+            command = [*compiler, "-std=gnu11", "-O3", *flags, "-shared", "-fPIC"]
             command += ["-I", jax.ffi.include_dir(), *map(str, _SOURCES), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS)
             if done.returncode == 0:
                 break
         else:
-            raise OSError(done.stderr.strip() or "no message")
-        built.replace(path)  # at once: another process may be building the same
+            raise OSError(f"{' '.join(compiler)} says {done.stderr.strip() or 'nothing'}")
+        # Renamed, at once: another process may be building or loading the same.
+        written = built.with_suffix(".sha256")
+        written.write_text(_digest(built))
+        built.replace(path)
+        written.replace(proof)
     return path
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _processor() -> str:
