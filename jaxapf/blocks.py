@@ -271,8 +271,8 @@ def _toeplitz(h: jax.Array) -> jax.Array:
 def _apply(matrix: jax.Array, rows: jax.Array) -> jax.Array:
     """Apply a matrix, `(to, from)`, to every row: `(..., from)` to `(..., to)`.
 
-    Stated with the matrix first to last: its cotangent comes out of the product in this order. In the other
-    it has to be transposed, which XLA on the CPU turns into a product three times as slow.
+    The matrix is held as (to, from) because its cotangent comes out of the product in this order. Held the
+    other way it has to be transposed, which XLA on the CPU turns into a product three times as slow.
     """
     flat = _apply_rows(matrix, rows.reshape(-1, rows.shape[-1]))
     return flat.reshape(*rows.shape[:-1], matrix.shape[0])
@@ -338,8 +338,7 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
 def cascade_varying(
     chain: Callable, step: Callable, coefficients: Any, state: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Filter one signal through sections whose coefficients change with every sample, all blocks side by
-    side.
+    """Filter one signal through sections that change with every sample, all blocks side by side.
 
     The output of a linear system is its response to the input from rest plus its response to the state it
     starts from. So: run every block from rest, side by side, and with them the unit states, whose final
