@@ -156,6 +156,14 @@ def whole_number(name: str, value: Any) -> int:
         raise ValueError(f"{name} is {value!r}; expected a whole number.") from None
 
 
+def count(name: str, value: Any) -> int:
+    """Bring a number of things to an int; ValueError where it is not whole or below one."""
+    number = whole_number(name, value)
+    if number < 1:
+        raise ValueError(f"{name} is {number}; expected at least 1.")
+    return number
+
+
 def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:
     """Sine and cosine of half the angular frequency, pi f / fs; the cosine is exactly 0 at fs / 2."""
     half = freqs_hz / fs

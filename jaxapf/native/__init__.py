@@ -27,7 +27,7 @@ import numpy as np
 
 _SOURCES = [pathlib.Path(__file__).with_name(name) for name in ("allpole.c", "cross.c")]
 _HEADER = pathlib.Path(__file__).with_name("pool.h")
-_SYMBOLS = ("jaxapf_allpole", "jaxapf_allpole_transpose", "jaxapf_cross")
+SYMBOLS = ("jaxapf_allpole", "jaxapf_allpole_transpose", "jaxapf_cross")
 _BUILD_SECONDS = 60
 
 # The instruction set of this machine where the compiler can name it, the plain one otherwise.
@@ -177,7 +177,7 @@ def _register() -> str | None:
         library = ctypes.cdll.LoadLibrary(str(_build(compiler, _cache_folder())))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home folder
         return f"building them failed: {str(error).splitlines()[0]}."
-    for symbol in _SYMBOLS:
+    for symbol in SYMBOLS:
         jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     return None
 

@@ -1,0 +1,67 @@
+"""Batches as a function of their position, so that training can stop and go on anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxapf._arrays import count as checked_count
+
+Tree = Any
+
+
+def shuffled(
+    arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice(None)
+) -> Callable[[int], Tree]:
+    """Batches of examples in a new random order each epoch, by position.
+
+    Every epoch shows each example at most once; the last ones, too few for a batch, wait for the next
+    order. The same position always gives the same batch, in every process and every run.
+
+    Args:
+        arrays: pytree of arrays (examples, ...), one batch or more.
+        batch_size: examples in a batch, over all processes.
+        seed: of the orders, an int >= 0.
+        rows: those of a batch to read, for a process that reads only its share
+            (`jaxapf.distributed.rows`).
+
+    Returns:
+        ``batch_at``: position -> pytree of NumPy arrays (examples in `rows`, ...), as `jaxapf.loop.fit`
+        wants it.
+
+    Raises:
+        ValueError: the arrays differ in length or hold less than one batch; the batch is below one.
+
+    Example:
+        >>> batch_at = shuffled(np.arange(6), 2, seed=1)
+        >>> sorted(int(one) for position in range(3) for one in batch_at(position))
+        [0, 1, 2, 3, 4, 5]
+        >>> bool(np.all(batch_at(7) == batch_at(7)))
+        True
+    """
+    batch_size = checked_count("batch_size", batch_size)
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays)}
+    if len(lengths) != 1 or lengths == {()}:
+        raise ValueError(f"arrays have leading axes {sorted(lengths)}; give one number of examples for all")
+    ((examples,),) = lengths
+    if examples < batch_size:
+        raise ValueError(
+            f"arrays hold {examples} examples and batch_size is {batch_size}; give a smaller one"
+        )
+    arrays = jax.tree.map(np.asarray, arrays)
+    in_epoch = examples // batch_size
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(examples)
+
+    def batch_at(position: int) -> Tree:
+        epoch, number = divmod(position, in_epoch)
+        chosen = order(epoch)[number * batch_size : (number + 1) * batch_size][rows]
+        return jax.tree.map(lambda leaf: leaf[chosen], arrays)
+
+    return batch_at

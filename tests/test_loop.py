@@ -1,0 +1,213 @@
+"""The training loop: resuming, records, what it asks of the host, and how it fails."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import PROBLEMS
+
+from jaxapf import batches, loop, parallel
+from jaxapf.train import init_starts, init_state, make_train_step, many_starts
+
+OPTIMIZER = optax.adam(1e-2)
+KEY = jax.random.key(3)
+DATA = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+
+
+def loss_fn(params, batch, key):
+    noise = 0.01 * jax.random.normal(key, params.shape)
+    return jnp.mean(jnp.abs(batch - params - noise)), {"mean": jnp.mean(params)}
+
+
+STEP = make_train_step(loss_fn, OPTIMIZER)
+START = init_state(jnp.zeros((1, 4)), OPTIMIZER, key=KEY)
+BATCH_AT = batches.shuffled(DATA, 8, seed=1)
+
+
+class Kept:
+    """Checkpoints in memory."""
+
+    def __init__(self):
+        self.saved, self.metrics = {}, {}
+
+    def save(self, state, metrics=None, *, step=None):
+        self.saved[step], self.metrics[step] = jax.device_get(jax.random.key_data(state.key)), metrics
+        self.saved[step] = jax.tree.map(jnp.copy, state)
+
+    def wait(self):
+        pass
+
+
+def test_a_run_in_two_pieces_is_the_run_in_one():
+    kept = Kept()
+    whole = loop.fit(parallel.single(STEP), START, BATCH_AT, 60, log_every=10)
+    first = loop.fit(
+        parallel.single(STEP), START, BATCH_AT, 60, log_every=10, save_every=20, checkpoints=kept
+    )
+    assert sorted(kept.saved) == [20, 40, 60]
+    rest = loop.fit(parallel.single(STEP), kept.saved[40], BATCH_AT, 60, log_every=10)
+    for run in (first, rest):
+        np.testing.assert_array_equal(run.state.params, whole.state.params)
+        jax.tree.map(np.testing.assert_array_equal, run.state.opt_state, whole.state.opt_state)
+    times = ("seconds", "samples_per_s", "compile_s")
+    assert [{k: v for k, v in one.items() if k not in times} for one in rest.records] == [
+        {k: v for k, v in one.items() if k not in times} for one in whole.records[4:]
+    ]
+
+
+def test_records_are_means_over_the_steps_between_them():
+    state, losses = START, []
+    step = jax.jit(STEP)
+    for position in range(25):
+        state, metrics = step(state, BATCH_AT(position))
+        losses.append(float(metrics["loss"]))
+    seen = []
+    run = loop.fit(parallel.single(STEP), START, BATCH_AT, 25, log_every=10, on_record=seen.append)
+    assert seen == run.records
+    assert [one["step"] for one in seen] == [10, 20, 25]
+    for record, part in zip(seen, (losses[:10], losses[10:20], losses[20:]), strict=True):
+        assert record["loss"] == pytest.approx(np.mean(part), rel=1e-6)
+    assert all(one["samples_per_s"] > 0 and one["seconds"] > 0 for one in seen)
+    assert "compile_s" in seen[0]
+    assert "compile_s" not in seen[1]
+
+
+def test_metrics_come_to_the_host_once_a_record(monkeypatch):
+    fetched = []
+    monkeypatch.setattr(jax, "device_get", lambda tree, real=jax.device_get: fetched.append(1) or real(tree))
+    plan = parallel.single(STEP)
+    batch = plan.put_batch(DATA)
+    with jax.transfer_guard_host_to_device("disallow_explicit"):
+        pass  # the guard itself works here; the loop below may not trip it
+    run = loop.fit(plan, START, lambda _: batch, 30, log_every=10)
+    assert len(run.records) == 3
+    assert len(fetched) == 1 + 3  # the first position, and the records
+
+
+def test_the_state_stays_on_the_device():
+    plan = parallel.single(STEP)
+    state, batch = plan.put_state(START), plan.put_batch(DATA)
+    state, _ = plan.step(state, batch)
+    with jax.transfer_guard("disallow"):
+        for _ in range(3):
+            state, _ = plan.step(state, batch)
+    assert int(state.step) == 4
+
+
+def test_starts_report_their_best():
+    states = init_starts(lambda key: jax.random.normal(key, (1, 4)), OPTIMIZER, 5, key=KEY)
+    run = loop.fit(parallel.single(many_starts(STEP)), states, BATCH_AT, 20, log_every=20)
+    record = run.records[-1]
+    assert 0 <= record["best_start"] < 5
+    assert record["loss"] < record["loss_median"]
+    assert run.state.params.shape == (5, 1, 4)
+
+
+def test_evaluation_goes_into_the_record_and_the_checkpoint():
+    kept = Kept()
+
+    def evaluate(state):
+        return {"distance": jnp.mean(jnp.abs(state.params))}
+
+    run = loop.fit(
+        parallel.single(STEP),
+        START,
+        BATCH_AT,
+        40,
+        log_every=10,
+        save_every=20,
+        checkpoints=kept,
+        evaluate=evaluate,
+    )
+    assert ["distance" in one for one in run.records] == [False, True, False, True]
+    assert kept.metrics[40]["distance"] == pytest.approx(float(jnp.mean(jnp.abs(run.state.params))))
+
+
+def broken_from(position):
+    return lambda at: BATCH_AT(at) * np.float32(np.nan if at >= position else 1)
+
+
+def test_a_run_that_only_skips_stops():
+    message = "the last 20 steps were skipped, .* position 10.; lower the learning rate"
+    with pytest.raises(loop.TrainingError, match=message):
+        loop.fit(parallel.single(STEP), START, broken_from(10), 1000, log_every=10, max_skipped=15)
+
+
+def test_a_short_run_that_only_skips_stops_too():
+    kept = Kept()
+    with pytest.raises(loop.TrainingError, match="the last 12 steps were skipped"):
+        loop.fit(parallel.single(STEP), START, broken_from(0), 12, log_every=5, checkpoints=kept)
+
+
+def test_some_skipped_steps_are_counted_and_left_out_of_the_means():
+    def batch_at(at):
+        return BATCH_AT(at) * np.float32(np.inf if at % 10 == 3 else 1)
+
+    run = loop.fit(parallel.single(STEP), START, batch_at, 20, log_every=10)
+    assert [one["skipped"] for one in run.records] == [1, 2]
+    assert all(np.isfinite(one["loss"]) for one in run.records)
+
+
+def test_a_finished_run_is_left_as_it_is():
+    done = loop.fit(parallel.single(STEP), START, BATCH_AT, 10)
+    again = loop.fit(parallel.single(STEP), done.state, BATCH_AT, 10)
+    np.testing.assert_array_equal(again.state.params, done.state.params)
+    assert again.records == []
+
+
+def test_what_fails_in_the_data_reaches_the_caller_and_leaves_no_thread():
+    def batch_at(at):
+        if at == 7:
+            raise OSError("disk gone")
+        return BATCH_AT(at)
+
+    with pytest.raises(OSError, match="disk gone"):
+        loop.fit(parallel.single(STEP), START, batch_at, 20)
+    assert not [one for one in threading.enumerate() if one.name.startswith("jaxapf-batches")]
+
+
+def test_saving_between_records_is_refused():
+    with pytest.raises(ValueError, match="save_every is 75 and log_every 50; give a multiple"):
+        loop.fit(parallel.single(STEP), START, BATCH_AT, 100, save_every=75)
+
+
+@pytest.mark.parametrize("name", ["dense", "cascade-blocked"])
+def test_problems_are_learnt(name):
+    problem = PROBLEMS[name]()
+    step = make_train_step(problem.loss_fn, OPTIMIZER)
+    state = init_state(problem.params, OPTIMIZER, key=KEY)
+    run = loop.fit(parallel.single(step), state, lambda _: problem.batch, 60, log_every=10)
+    assert run.records[-1]["loss"] < 0.9 * run.records[0]["loss"]
+
+
+def test_each_epoch_shows_every_example_once():
+    batch_at = batches.shuffled({"n": np.arange(12)}, 4, seed=3)
+    epochs = [np.concatenate([batch_at(3 * epoch + n)["n"] for n in range(3)]) for epoch in range(3)]
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(12))
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_shares_of_a_batch_make_the_batch():
+    whole, first, second = (
+        batches.shuffled(DATA, 8, seed=3, rows=rows) for rows in (slice(None), slice(0, 4), slice(4, 8))
+    )
+    for position in range(7):
+        np.testing.assert_array_equal(np.concatenate([first(position), second(position)]), whole(position))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "size", "message"),
+    [
+        (np.zeros(3), 4, "arrays hold 3 examples and batch_size is 4"),
+        ({"a": np.zeros(3), "b": np.zeros(4)}, 2, r"leading axes \[\(3,\), \(4,\)\]"),
+        (np.zeros(3), 0, "batch_size is 0"),
+        (np.float32(1), 1, "leading axes"),
+    ],
+)
+def test_arrays_that_make_no_batches(arrays, size, message):
+    with pytest.raises(ValueError, match=message):
+        batches.shuffled(arrays, size)
