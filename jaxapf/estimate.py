@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
-from jaxapf import allpass, metrics, search, spectrum
+from jaxapf import allpass, descent, metrics, search, spectrum
 from jaxapf.alignment import (
     HALF_WIDTH,
     Alignment,
@@ -34,8 +34,8 @@ from jaxapf.search import Found, Problem
 
 __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 
-METHODS = ("auto", "spectral")
-PLANNED_METHODS = ("direct", "biasnet-sequential", "biasnet-connected", "tcn")
+METHODS = ("auto", "spectral", "direct")
+PLANNED_METHODS = ("biasnet-sequential", "biasnet-connected", "tcn")
 MAX_ORDER = 32
 COARSE_PER_OCTAVE, COARSE_BINS = 32, 384
 FINE_PER_OCTAVE, FINE_BINS = 400, 4608
@@ -78,7 +78,9 @@ def align(
         order: total order of the cascade, 1 to 32: order // 2 second-order sections, and a first-order one
             if it is odd. `"auto"` adds sections while they pay and says in `stop_reason` why it stopped.
         method: `"spectral"` (many starts on the cross-spectrum, then growth and exchange of sections, see
-            `jaxapf.search`); `"auto"` is the best one within seconds, today `"spectral"`.
+            `jaxapf.search`); `"direct"` (many starts of gradient descent through the recursion, in float32 on
+            the default device, see `jaxapf.descent`; order `"auto"` is 7 then); `"auto"` is the best one
+            within seconds, today `"spectral"`.
         max_delay_ms: largest static latency looked for, of either sign.
         key: a JAX random key or a number that seeds the random starts; None is always the same seed.
         progress: show the stages on stderr.
@@ -121,6 +123,8 @@ def align(
     if np.count_nonzero(bins.total) < FEWEST_BINS:
         reason = "the recordings are too short or too narrow in frequency for a filter"
         return _result(x, y, fs, _nothing(), reason, started, measured)
+    if method == "direct":
+        return _result(x, y, fs, *_descended(x, y, measured, order, rng, show), started, measured, method)
     result = _result(x, y, fs, *_fit(measured, order, rng, show), started, measured)
     if result.metrics["n_sections"] == 0 and (result.metrics["esr_delay"] or 0.0) > NIL_ERROR:
         # Weighed for what it would do to other material it does harm here: let this pair count alone.
@@ -211,6 +215,26 @@ def _problem(measured: Measured, per_octave: float, size: int, delay: float, nar
 
 
 # Fitting
+
+
+def _descended(
+    x: np.ndarray, y: np.ndarray, measured: Measured, order: int | str, rng: np.random.Generator, show
+) -> tuple[Cascade, str]:
+    """The best of many starts of gradient descent, and why it has its order."""
+    wanted = descent.DEFAULT_ORDER if order == "auto" else int(order)
+    dry, wet = (np.reshape(v, (-1, v.shape[-1])) for v in (x, y))
+    found = descent.descend(
+        dry,
+        wet,
+        measured.spectrum.fs,
+        measured.delays,
+        order=wanted,
+        max_delay=measured.max_delay,
+        key=jax.random.key(int(rng.integers(2**31))),
+        on_record=lambda record: show(f"descending, step {record['step']} of {descent.STEPS}"),
+    )
+    asked = "is the default of method direct" if order == "auto" else "was asked for"
+    return found, f"the order {wanted} {asked}"
 
 
 def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
@@ -397,6 +421,7 @@ def _result(
     reason: str,
     started: float,
     measured: Measured | None = None,
+    method: str = "spectral",
 ) -> Alignment:
     """Choose the best of cascade, delay alone and nothing, by the error on the signals themselves."""
     nothing = _nothing()
@@ -435,6 +460,6 @@ def _result(
         fs=fs,
         controls=_controls(chosen, float(fs)),
         metrics=found,
-        method="spectral",
+        method=method,
         stop_reason=reason,
     )
