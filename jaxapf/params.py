@@ -1,0 +1,90 @@
+"""Controls with their units and ranges, and the way from a network's output to them and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxapf._arrays import as_arrays
+
+NEAR_ONE = 0.99999  # radius, warp and first-order coefficients stay inside the unit circle
+
+
+class Control(NamedTuple):
+    """One control: its name, its unit ("" for a bare number), and the range that it is learnt in."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+RADIUS = Control("radius", "", -NEAR_ONE, NEAR_ONE)
+CUTOFF_HZ = Control("cutoff_hz", "Hz", 20.0, 20e3)
+WARP = Control("warp", "", -NEAR_ONE, NEAR_ONE)
+COEFFICIENT = Control("coefficient", "", -NEAR_ONE, NEAR_ONE)
+SECOND_ORDER = (RADIUS, CUTOFF_HZ, WARP)
+FIRST_ORDER = (COEFFICIENT, WARP)
+
+
+def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
+    """Controls in their units from a network's output.
+
+    Args:
+        raw: (..., n_controls), each in [-1, 1].
+        controls: what they are, in order.
+
+    Returns:
+        One array (...) for each control.
+
+    Raises:
+        ValueError: the last axis of `raw` has another length.
+
+    Source:
+        Bargum et al. 2023, eq. 6.
+
+    Example:
+        >>> import numpy as np
+        >>> radius, cutoff_hz, warp = denormalise(np.array([0.5, -1.0, 0.0]), SECOND_ORDER)
+        >>> float(radius), float(cutoff_hz), float(warp)
+        (0.499995, 20.0, 0.0)
+    """
+    _, (values,) = as_arrays(raw)
+    _check(values, controls, "raw")
+    return tuple(
+        (one.high - one.low) / 2 * values[..., i] + (one.high + one.low) / 2 for i, one in enumerate(controls)
+    )
+
+
+def normalise(values: Any, controls: Sequence[Control]) -> Any:
+    """The network's output that stands for these controls: the inverse of `denormalise`.
+
+    Args:
+        values: (..., n_controls) in their units.
+        controls: what they are, in order.
+
+    Returns:
+        (..., n_controls), in [-1, 1] for values inside their ranges.
+
+    Raises:
+        ValueError: the last axis of `values` has another length.
+
+    Example:
+        >>> import numpy as np
+        >>> normalise(np.array([20.0]), [CUTOFF_HZ]).tolist()
+        [-1.0]
+    """
+    xp, (given,) = as_arrays(values)
+    _check(given, controls, "values")
+    low, high = (xp.asarray([getattr(one, end) for one in controls], given.dtype) for end in ("low", "high"))
+    return (2 * given - xp.broadcast_to(high + low, given.shape)) / xp.broadcast_to(high - low, given.shape)
+
+
+def _check(values: Any, controls: Sequence[Control], name: str) -> None:
+    if jnp.ndim(values) == 0 or values.shape[-1] != len(controls):
+        raise ValueError(
+            f"{name} has shape {jnp.shape(values)}; expected {len(controls)} on the last axis, one for each "
+            f"of {', '.join(one.name for one in controls)}"
+        )
