@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf import audio
+from jaxapf import audio, stored
 from jaxapf import export as formats
 from jaxapf._console import (
     Progress,
@@ -32,6 +32,7 @@ from jaxapf._console import (
     decibels,
     described,
     described_audio,
+    described_versions,
     print_result,
     printable,
     warn,
@@ -511,34 +512,78 @@ def demo(arguments: argparse.Namespace) -> None:
 
 def info(arguments: argparse.Namespace) -> None:
     if not arguments.files:
-        result = _versions()
-        print_result(arguments, result, lambda rows: (f"{name:12}{value}" for name, value in rows.items()))
+        print_result(arguments, {**_versions(), "checkpoints": _stored_checkpoints()}, described_versions)
         return
-    result = {
-        path: _model_figures(path) if _is_model(path) else _properties(path) for path in arguments.files
-    }
+    result = {path: _figures_of(path) for path in arguments.files}
     print_result(arguments, result, lambda rows: chain.from_iterable(map(described, rows.values())))
 
 
-def _versions() -> dict[str, Any]:
-    from importlib import metadata
+def _figures_of(path: str) -> dict[str, Any]:
+    if os.path.isdir(path):
+        return _checkpoint_figures(path)
+    return _model_figures(path) if _is_model(path) else _properties(path)
 
+
+def _versions() -> dict[str, Any]:
     import soundfile
 
     cache = _use_compilation_cache()
     import jax
 
-    versions = {
-        name: metadata.version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "soundfile", "soxr")
-    }
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "soundfile", "soxr")
     return {
         "jaxapf": __version__,
         "python": platform.python_version(),
-        **versions,
+        **{name: _version(name) for name in names},
         "libsndfile": soundfile.__libsndfile_version__,
         "system": platform.platform(),
         "devices": ", ".join(device.device_kind for device in jax.devices()),
         "cache": cache or "none",
+    }
+
+
+def _version(package: str) -> str:
+    # Asked of the installation: importing Flax and Orbax would take seconds.
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _stored_checkpoints() -> list[dict[str, Any]]:
+    try:
+        place = stored.folder()
+    except ValueError:  # the package was copied without them
+        return []
+    return [{**entry, "path": str(place / entry["path"])} for entry in stored.manifest()]
+
+
+def _checkpoint_figures(path: str) -> dict[str, Any]:
+    if not any(name.isdecimal() for name in os.listdir(path)):
+        raise UsageError(
+            f"'{path}' is a folder and holds no checkpoints; give an audio file, a model or a folder that a "
+            "training wrote"
+        )
+    module = importlib.import_module("jaxapf.checkpoint")
+    try:
+        steps = module.describe(path)
+    except module.CheckpointError as error:
+        raise UsageError(str(error)) from error
+    if not steps:
+        raise UsageError(f"'{path}' holds no whole checkpoint; restore a copy of the folder")
+    newest = steps[max(steps)]
+    leaves = {name: math.prod(leaf["shape"]) for name, leaf in newest["leaves"].items()}
+    trained = {name: size for name, size in leaves.items() if name.split("/")[0] == "params"} or leaves
+    return {
+        "kind": "checkpoints",
+        "path": path,
+        "steps": [{"step": step, "metrics": found["metrics"]} for step, found in sorted(steps.items())],
+        "n_parameters": sum(trained.values()),
+        "n_arrays": len(trained),
+        "config": newest["config"],
+        "versions": newest["versions"],
     }
 
 

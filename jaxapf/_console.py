@@ -58,9 +58,12 @@ def warn(message: str, notes: list[str]) -> None:
 
 
 def described(row: dict[str, Any]) -> Iterator[str]:
-    """Describe an audio file in one line; a model in a line, its figures and a line for each section."""
+    """Describe an audio file in one line; a model or checkpoints in a line, and lines with their figures."""
     if row["kind"] == "audio":
         yield described_audio(row)
+        return
+    if row["kind"] == "checkpoints":
+        yield from described_checkpoints(row)
         return
     polarity = "kept" if row["polarity"] > 0 else "inverted"
     sections = count(row["n_sections"], "all-pass section")
@@ -83,6 +86,50 @@ def described_audio(row: dict[str, Any]) -> str:
         f"{row['path']}: {row['format']} {row['subtype']}, {row['fs']} Hz, "
         f"{count(row['n_channels'], 'channel')}, {seconds:.3f} s ({count(row['n_samples'], 'sample')})"
     )
+
+
+def described_checkpoints(row: dict[str, Any]) -> Iterator[str]:
+    """Describe a folder of training checkpoints: its size, a line for each step, its configuration."""
+    parameters = f"{count(row['n_parameters'], 'parameter')} in {count(row['n_arrays'], 'array')}"
+    made = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+    yield f"{row['path']}: {count(len(row['steps']), 'training checkpoint')}, {parameters}, {made}"
+    width = len(str(row["steps"][-1]["step"]))
+    for step in row["steps"]:
+        yield f"  step {step['step']:{width}}  {_listed(step['metrics'])}".rstrip()
+    if row["config"]:
+        yield f"  config  {_listed(_flat(row['config']))}"
+
+
+def _listed(figures: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {_shown(value)}" for name, value in figures.items())
+
+
+def _shown(value: Any) -> str:
+    return (
+        f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    )
+
+
+def _flat(tree: Any, name: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with the names joined by dots."""
+    if not isinstance(tree, dict):
+        return {name: tree}
+    inner = (_flat(value, f"{name}.{key}" if name else str(key)) for key, value in tree.items())
+    return {key: value for one in inner for key, value in one.items()}
+
+
+def described_versions(found: dict[str, Any]) -> Iterator[str]:
+    """Describe an installation: versions, a line each, and the checkpoints that came with it."""
+    for name, value in found.items():
+        if name != "checkpoints":
+            yield f"{name:18}{value}"
+    total = sum(entry["bytes"] for entry in found["checkpoints"])
+    yield f"{'checkpoints':18}" + (
+        f"{len(found['checkpoints'])} stored, {total / 1e6:.2g} MB" if total else "none"
+    )
+    for entry in found["checkpoints"]:
+        figure = f"{entry['figure']['name']} {entry['figure']['value']:.4g}"
+        yield f"  {entry['name']}: {entry['what']}, {figure}, {entry['bytes'] / 1e3:.0f} kB"
 
 
 def count(number: int, noun: str) -> str:

@@ -293,14 +293,18 @@ def _add_info(commands: Any) -> None:
         commands.add_parser,
         "info",
         run=_commands.info,
-        help="show versions and devices, or what a file holds",
-        description="""Show versions and devices; or the properties of audio files and the figures of
-models.""",
+        help="show versions, devices and stored checkpoints, or what a file holds",
+        description="""Show versions, devices and the checkpoints that come with jaxapf; or the
+properties of audio files, the figures of models, and the steps, metrics and
+configuration of training checkpoints.""",
         epilog="""examples:
   jaxapf info
-  jaxapf info dry.wav wet.wav tape.json""",
+  jaxapf info dry.wav wet.wav tape.json
+  jaxapf info run/checkpoints""",
     )
-    parser.add_argument("files", metavar="FILE", nargs="*", help="audio file or model")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="*", help="audio file, model, or folder of training checkpoints"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -6,6 +6,7 @@ about files and messages. The tests at the end run the real command.
 
 import dataclasses
 import importlib
+import importlib.metadata
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ import pytest
 import scipy.signal
 import soundfile as sf
 
-from jaxapf import _commands, audio, cli
+from jaxapf import _commands, audio, cli, stored
 from jaxapf.__main__ import main
 
 FS = 8000
@@ -343,6 +344,71 @@ def test_apply_export_and_info(pair, align, capsys):
     assert json.loads(run(capsys, "info", "--json", "dry.wav")[1])["dry.wav"]["n_samples"] == 4000
 
 
+def test_info_names_versions_and_stored_checkpoints(tmp_path, monkeypatch, align, capsys):
+    code, out, err = run(capsys, "info")
+    assert (code, err) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith(" "))
+    assert lines["jaxapf"] == importlib.import_module("jaxapf").__version__
+    for package in ("jax", "flax", "optax", "orbax-checkpoint", "numpy"):
+        assert lines[package] == importlib.metadata.version(package)
+    stated = json.loads(run(capsys, "info", "--json")[1])["checkpoints"]
+    assert stated == [{**one, "path": str(stored.path(one["name"]))} for one in stored.manifest()]
+
+    for name, text in stored.EMPTY.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(stored, "folder", lambda: tmp_path)
+    assert run(capsys, "info")[1].endswith("checkpoints       none\n")
+    model = tmp_path.parent / "fit.json"
+    model.write_text("x" * 1600)
+    said = {"what": "seven sections", "command": "python run.py", "data": "noise"}
+    stored.add("tape", model, **said, figure=("ESR", 0.02345))
+    assert run(capsys, "info")[1].splitlines()[-2:] == [
+        "checkpoints       1 stored, 0.0016 MB",
+        "  tape: seven sections, ESR 0.02345, 2 kB",
+    ]
+    (found,) = json.loads(run(capsys, "info", "--json")[1])["checkpoints"]
+    assert (found["path"], found["figure"]["value"]) == (str(tmp_path / "tape.json"), 0.02345)
+
+
+def test_info_without_stored_checkpoints_or_a_package(monkeypatch, align, capsys):
+    def missing(*_):
+        raise importlib.metadata.PackageNotFoundError
+
+    def nowhere():
+        raise ValueError("this copy of jaxapf has no stored checkpoints")
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    monkeypatch.setattr(stored, "folder", nowhere)
+    out = run(capsys, "info")[1]
+    assert "orbax-checkpoint  not installed\n" in out
+    assert out.endswith("checkpoints       none\n")
+
+
+def test_info_on_training_checkpoints(tmp_path, monkeypatch, capsys):
+    checkpoint = importlib.import_module("jaxapf.checkpoint")
+    monkeypatch.chdir(tmp_path)
+    state = {"params": {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float32)}, "mu": np.zeros(16)}
+    config = {"order": 7, "optimiser": {"lr": 1e-3}, "boxes": ["a"]}
+    with checkpoint.Checkpoints("run", config=config) as checkpoints:
+        for step, loss in ((50, 0.5), (100, float("nan"))):
+            checkpoints.save(state, {"loss": loss, "skipped": 2}, step=step)
+    code, out, err = run(capsys, "info", "run")
+    assert (code, err) == (0, "")
+    first, *others = out.splitlines()
+    assert first.startswith("run: 2 training checkpoints, 16 parameters in 2 arrays, jaxapf ")
+    assert others == [
+        "  step  50  loss 0.5  skipped 2",
+        "  step 100  loss nan  skipped 2",
+        '  config  order 7  optimiser.lr 0.001  boxes ["a"]',
+    ]
+    found = json.loads(run(capsys, "info", "--json", "run")[1])["run"]
+    assert found["config"] == config
+    assert found["steps"][1] == {"step": 100, "metrics": {"loss": None, "skipped": 2}}
+    for step in (50, 100):
+        Path(f"run/{step}/meta/metadata").write_text("{")
+    assert "'run' holds no whole checkpoint" in refused(capsys, "info", "run")
+
+
 def test_apply_at_another_rate(pair, align, capsys):
     run(capsys, "align", "dry.wav", "wet.wav", "-o", "a.wav", "--model", "m.json")
     audio.write("take.wav", np.zeros(11025) + 0.1, 11025)
@@ -434,7 +500,7 @@ ALIGN = ("align", "dry.wav", "wet.wav", "-o", "a.wav")
         (("export", "missing.json", "--format", "nonsense", "-o", "a.txt"), "invalid choice: 'nonsense'"),
         (("info", "missing.wav"), "'missing.wav' does not exist"),
         (("info", "missing.json"), "'missing.json' does not exist"),
-        (("info", "dry.wav", "."), "'.' is a folder"),
+        (("info", "dry.wav", "."), "'.' is a folder and holds no checkpoints"),
     ],
 )
 def test_wrong_use(pair, align, capsys, arguments, message):
@@ -605,6 +671,16 @@ def test_answers_without_importing_jax(tmp_path, arguments, code):
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60
     )
     assert done.returncode == code, done.stderr
+
+
+def test_info_imports_no_training_library(tmp_path):
+    program = (
+        "import sys\nfrom jaxapf.__main__ import main\ncode = main(['info'])\n"
+        "assert not {'flax', 'optax', 'orbax', 'jaxapf.estimate'} & set(sys.modules)\nsys.exit(code)"
+    )
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def jaxapf(*arguments, **options):

@@ -15,12 +15,11 @@ import numpy as np
 
 import jaxapf
 from jaxapf import audio
-from jaxapf.report import players, plots
+from jaxapf.report import players, plots, svg
 
 if TYPE_CHECKING:
     from jaxapf.alignment import Alignment
 
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _UNITS = {"hz": "Hz", "db": "dB", "ms": "ms", "s": "s", "samples": "samples"}
 
 
@@ -129,7 +128,7 @@ def _number(value: Any, digits: int = 3) -> str:
     text = f"{value:.{digits}g}" if value == int(value) else f"{value:#.{digits}g}".removesuffix(".")
     if "e" in text:
         mantissa, exponent = text.split("e")
-        return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−")
+        return f"{mantissa} × 10{str(int(exponent)).translate(svg.SUPERSCRIPT)}".replace("-", "−")
     return text.replace("-", "−")
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 _CHARACTER = 0.56  # mean width of a character of a sans-serif face, in font sizes
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Curve(NamedTuple):
@@ -117,6 +118,45 @@ def frequency_axis(low_hz: float, high_hz: float) -> Axis:
     return Axis("Frequency (Hz)", low_hz, high_hz, tuple(zip(inside, labels, strict=True)), log=True)
 
 
+def log_axis(title: str, values: np.ndarray, count: int = 5) -> Axis:
+    """A logarithmic axis that holds all positive finite `values` with a little room above and below.
+
+    Ticks are powers of ten, at most twice `count`; where the values span too little for three of them, 1, 2
+    and 5 times these, or round values.
+
+    >>> [label for _, label in log_axis("Loss", np.array([3e-5, np.nan, 2.0])).ticks]
+    ['10⁻⁴', '0.001', '0.01', '0.1', '1']
+    >>> [label for _, label in log_axis("Loss", np.array([0.21, 0.24])).ticks]
+    ['0.21', '0.22', '0.23', '0.24']
+    """
+    known = values[np.isfinite(values) & (values > 0)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 10.0)
+    room = max((high / low) ** 0.04, 1.01)
+    low, high = low / room, high * room
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    powers = [10.0**e for e in exponents]
+    powers = powers[:: -(-len(powers) // (2 * count))]
+    inside: list[float] = []
+    for at in (
+        powers,
+        [m * 10.0**e for e in exponents for m in (1, 2, 5)],
+        [m * 10.0**e for e in exponents for m in (1, 3)],
+        ticks(low, high, count).tolist(),
+    ):
+        inside = [value for value in at if low <= value <= high]
+        if 3 <= len(inside) <= 2 * count:
+            break
+    return Axis(title, low, high, tuple((value, _power(value)) for value in inside), log=True)
+
+
+def _power(value: float) -> str:
+    if 1e-3 <= value < 1e4:
+        return f"{value:.6g}"
+    mantissa, exponent = f"{value:.5e}".split("e")
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPT)
+    return power if float(mantissa) == 1 else f"{float(mantissa):g}·{power}"
+
+
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Start and stop of every run of true values.
 
@@ -179,29 +219,41 @@ def _panel(clip: str, panel: Panel, x: Axis, box: tuple[float, ...], top: float,
 
 
 def _head_lines(panel: Panel, size: Size) -> int:
-    widths = [_CHARACTER * len(panel.y.title) + 1.0, *_legend_widths(panel)]
-    return 1 if size.font * sum(widths) < size.width else 2
+    rows = _legend_rows(panel, size)
+    beside = size.font * (_CHARACTER * len(panel.y.title) + 1.0 + _width(rows)) < size.width
+    return 1 if beside else 1 + len(rows)
 
 
-def _legend_widths(panel: Panel) -> list[float]:
-    # of each entry with its swatch, in font sizes
-    return [_CHARACTER * len(curve.label) + 3.2 for curve in panel.curves if curve.label]
+def _legend_rows(panel: Panel, size: Size) -> list[list[tuple[Curve, float]]]:
+    # Entries with the width of each with its swatch, in font sizes; a new row where the drawing ends.
+    rows: list[list[tuple[Curve, float]]] = []
+    for curve in panel.curves:
+        entry = (curve, _CHARACTER * len(curve.label) + 3.2)
+        if curve.label and rows and size.font * (_width(rows[-1:]) + entry[1] - 0.6) < size.width:
+            rows[-1].append(entry)
+        elif curve.label:
+            rows.append([entry])
+    return rows
+
+
+def _width(rows: list[list[tuple[Curve, float]]]) -> float:
+    return sum(width for row in rows for _, width in row)
 
 
 def _head(panel: Panel, top: float, size: Size) -> str:
     font = size.font
     line = top + 1.2 * font
     out = [_text(0.2 * font, line, panel.y.title, "start", "axis")]
-    widths = _legend_widths(panel)
-    if _head_lines(panel, size) == 1:
-        at = size.width - font * (sum(widths) - 0.6)  # the last entry needs no gap after it
-    else:
-        at, line = 0.2 * font, line + 1.55 * font
-    for curve, width in zip((c for c in panel.curves if c.label), widths, strict=True):
-        swatch = f"M{at:.1f} {line - 0.35 * font:.1f}h{1.5 * font:.1f}"
-        out.append(f'<path class="curve {curve.role}" d="{swatch}"/>')
-        out.append(_text(at + 1.9 * font, line, curve.label, "start"))
-        at += font * width
+    beside = _head_lines(panel, size) == 1
+    for row in _legend_rows(panel, size):
+        # the last entry needs no gap after it
+        at = size.width - font * (_width([row]) - 0.6) if beside else 0.2 * font
+        line += 0.0 if beside else 1.55 * font
+        for curve, width in row:
+            swatch = f"M{at:.1f} {line - 0.35 * font:.1f}h{1.5 * font:.1f}"
+            out.append(f'<path class="curve {curve.role}" d="{swatch}"/>')
+            out.append(_text(at + 1.9 * font, line, curve.label, "start"))
+            at += font * width
     return "".join(out)
 
 

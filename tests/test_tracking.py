@@ -1,0 +1,641 @@
+"""What people see of a run: nothing lost or doubled by a kill, nothing on the screen that does not belong."""
+
+import io
+import math
+import os
+import re
+import struct
+import subprocess
+import sys
+import textwrap
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxapf import audio, tracking
+from jaxapf.report import curves
+
+RECORDS = [{"step": 10 * n, "loss": 1 / n, "grad_norm": math.sqrt(n)} for n in range(1, 6)]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def write(path, records, **options):
+    with tracking.open_metrics(path, **options) as log:
+        for record in records:
+            log(record)
+
+
+def steps(path):
+    return [record["step"] for record in tracking.read_metrics(path)]
+
+
+# Records and several sinks
+
+
+@pytest.mark.parametrize("number", [2, 0.5, True, float("nan"), np.float32(0.1), np.int64(3), np.array(4.0)])
+def test_numbers_become_plain(number):
+    (_, plain) = tracking.plain_record({"step": 1, "x": number}).values()
+    assert type(plain) in (int, float, bool)
+    np.testing.assert_array_equal(plain, number)
+
+
+def test_jax_scalars_become_plain():
+    record = {"step": jnp.int32(3), "loss": jnp.float32(0.5), "half": jnp.bfloat16(0.25), "one": jnp.ones(1)}
+    plain = tracking.plain_record(record)
+    assert plain == {"step": 3, "loss": 0.5, "half": 0.25, "one": 1.0}
+    assert list(map(type, plain.values())) == [int, float, float, float]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"loss": 1.0}, r"record\['step'\] is nan"),
+        ({"step": 1.5}, r"record\['step'\] is 1.5"),
+        ({"step": 1, "loss": np.ones(3)}, r"record\['loss'\] is an array of shape \(3,\)"),
+        ({"step": 1, "note": "good"}, r"record\['note'\] is str"),
+        ({"step": 1, "loss": None}, r"record\['loss'\] is NoneType"),
+    ],
+)
+def test_what_is_no_record_is_refused(record, message):
+    with pytest.raises(TypeError, match=message), tracking.track([].append) as log:
+        log(record)
+
+
+def test_all_sinks_see_all_records_and_are_closed(tmp_path):
+    seen, screen = [], Terminal()
+    path = tmp_path / "metrics.jsonl"
+
+    def interrupted():
+        sinks = tracking.progress(50, stream=screen), tracking.open_metrics(path), seen.append
+        with tracking.track(*sinks) as log:
+            for record in RECORDS:
+                log(record)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert seen == RECORDS == tracking.read_metrics(path)
+    assert screen.getvalue().endswith("\n")  # what the shell says next begins on a line of its own
+
+
+def test_an_inactive_process_opens_nothing_and_reads_nothing(tmp_path):
+    class Untouchable(dict):
+        def items(self):
+            raise AssertionError("an array was fetched in vain")
+
+    path = tmp_path / "metrics.jsonl"
+    screen = Terminal()
+    sinks = tracking.open_metrics(path), tracking.progress(9, stream=screen), [].append
+    with tracking.track(*sinks, active=False) as log:
+        log(Untouchable(step=1))
+    assert not path.exists()
+    assert screen.getvalue() == ""
+
+
+# The terminal
+
+
+def test_progress_overwrites_one_line_and_leaves_the_last(monkeypatch):
+    clock = iter(
+        [0.0, 30.0, 31.0, 33.0]
+    )  # the first 10 steps take 30 s, compiling; then 10 a second, 5 a second
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    screen = Terminal()
+    with tracking.progress(100, stream=screen) as show:
+        for step in (10, 20, 30):
+            show({"step": step, "loss": 1 / step, "samples_per_s": 123456.0, "skipped": step // 30})
+    lines = screen.getvalue().removesuffix("\n").split("\r\x1b[K")
+    assert lines == [
+        "",
+        "step 10/100  10 %  loss 0.1  123 k samples/s  4:30 left",
+        "step 20/100  20 %  loss 0.05  123 k samples/s  0:08 left",  # what compiled is forgotten
+        "step 30/100  30 %  loss 0.03333  1 skipped  123 k samples/s  0:10 left",
+    ]
+
+
+def test_progress_of_a_resumed_run_counts_from_its_start(monkeypatch):
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    screen = Terminal()
+    with tracking.progress(1000, start=500, stream=screen) as show:
+        show({"step": 600})
+    assert screen.getvalue() == "\r\x1b[Kstep 600/1000  60 %  0:40 left\n"
+
+
+def test_progress_is_silent_in_a_pipe(capsys):
+    for stream in (None, io.StringIO()):
+        with tracking.progress(100, stream=stream) as show:
+            show({"step": 50, "loss": 1.0})
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_without_records_prints_nothing():
+    screen = Terminal()
+    with tracking.progress(100, stream=screen):
+        pass
+    assert screen.getvalue() == ""
+
+
+def test_a_closed_terminal_does_not_end_the_training():
+    class Gone(Terminal):
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    with tracking.progress(100, stream=Gone()) as show:
+        show({"step": 50})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="terminals as on Linux")
+@pytest.mark.parametrize("columns", [1, 12, 30, 60, 100])
+def test_progress_fits_into_a_real_terminal(columns):
+    import fcntl
+    import termios
+
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with open(slave, "w") as screen, tracking.progress(5000, stream=screen) as show:
+        show({"step": 1200, "loss": 0.0123, "samples_per_s": 3.1e6, "skipped": 3})
+    line = os.read(master, 1000).decode().strip("\r\n").removeprefix("\x1b[K")
+    os.close(master)
+    assert len(line) < columns
+    wanted = {1: "", 12: "step 1200/5", 30: "step 1200/5000  loss 0.0123"}
+    assert line == wanted.get(columns, line)
+    assert ("samples/s" in line) == (columns == 100)
+    assert ("left" in line) == (columns >= 60)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.5, "0.5 "),
+        (1, "1.0 "),
+        (9.96, "10 "),
+        (812, "812 "),
+        (999.6, "1.0 k "),
+        (31e5, "3.1 M "),
+        (999499, "999 k "),
+        (4.2e13, "42 T "),
+    ],
+)
+def test_short_numbers(number, text):
+    assert tracking._short(number) == text
+
+
+def test_progress_needs_an_end():
+    with pytest.raises(ValueError, match="n_steps is 0"), tracking.progress(0):
+        pass
+
+
+# The metrics file
+
+
+def test_a_run_killed_anywhere_and_resumed_leaves_the_file_of_one_that_was_not(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, RECORDS)
+    whole = path.read_bytes()
+    assert whole.count(b"\n") == len(RECORDS)
+    for cut in range(len(whole) + 1):
+        for resumed in range(whole[:cut].count(b"\n") + 1):  # from a checkpoint as old as may be
+            path.write_bytes(whole[:cut])
+            write(path, RECORDS[resumed:], after=10 * resumed)
+            assert path.read_bytes() == whole, (cut, resumed)
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_a_run_from_the_start_begins_a_new_file(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, [{"step": 0, "loss": 9.0}, *RECORDS])
+    write(path, [{"step": 0, "loss": 9.0}], after=0)
+    assert steps(path) == [0]
+
+
+def test_without_a_step_all_whole_records_are_kept(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, RECORDS)
+    path.write_bytes(path.read_bytes()[:-3])
+    write(path, [{"step": 7}])
+    assert steps(path) == [10, 20, 30, 40, 7]
+
+
+def test_the_end_of_a_file_that_is_being_written_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with tracking.open_metrics(path) as log:
+        assert tracking.read_metrics(path) == []
+        for count, record in enumerate(RECORDS, 1):
+            log(record)
+            assert tracking.read_metrics(path) == RECORDS[:count]  # at once, not when a buffer is full
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        assert tracking.read_metrics(path) == RECORDS[: whole[:cut].count(b"\n")]
+
+
+def test_numbers_that_json_has_no_word_for(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, [{"loss": math.nan, "grad_norm": math.inf, "step": 1}])
+    assert path.read_text() == '{"step": 1, "loss": null, "grad_norm": null}\n'
+    np.testing.assert_equal(
+        tracking.read_metrics(path), [{"step": 1, "loss": math.nan, "grad_norm": math.nan}]
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"format": "jaxapf-alignment", "step": 3}',
+        b'{\n "step": 3\n}\n',
+        b'{"step": 1}\nnothing\n{"step": 2}\n',
+        b'{"step": 1, "loss": [1]}\n',
+        b'{"loss": 1}\n',
+        b"[1]\n",
+        b"\n",
+        b"RIFF\0\xff\xfe",
+        b'{"step": 1}\n\0\0\0',
+    ],
+)
+def test_another_file_is_refused_and_left_as_it_is(tmp_path, content):
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    for use in (lambda: tracking.read_metrics(path), lambda: write(path, RECORDS, after=0)):
+        with pytest.raises(ValueError, match=r"other' is not a metrics file \(line \d is not one\)"):
+            use()
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["missing/metrics.jsonl", "."])
+def test_a_place_that_cannot_hold_the_file_is_one_sentence(tmp_path, place):
+    with pytest.raises(audio.AudioError, match=r"create it|is a folder"):
+        write(tmp_path / place, RECORDS)
+    with pytest.raises(ValueError, match="does not exist or is no regular file"):
+        tracking.read_metrics(tmp_path / place)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_cut_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    write(path, RECORDS)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(audio.AudioError, match="no space left"):
+        write(path, [], after=20)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def python(program, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_a_killed_process_loses_no_record_that_it_has_written(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with python(
+        """
+        import sys, time
+        from jaxapf import tracking
+        with tracking.open_metrics(sys.argv[1]) as log:
+            for step in range(1, 4):
+                log({"step": step, "loss": 0.1})
+            print("written", flush=True)
+            time.sleep(60)
+        """,
+        path,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        process.kill()
+    assert steps(path) == [1, 2, 3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file size limits as on Linux")
+def test_a_full_disk_is_one_sentence(tmp_path):
+    with python(
+        """
+        import resource, signal, sys
+        from jaxapf import tracking
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
+        try:
+            with tracking.open_metrics(sys.argv[1]) as log:
+                for step in range(9):
+                    log({"step": step, "loss": 0.1})
+        except tracking.AudioError as error:
+            print(error)
+        """,
+        tmp_path / "metrics.jsonl",
+    ) as process:
+        out, err = process.communicate(timeout=60)
+    assert out.endswith("metrics.jsonl' was not written: file too large\n")
+    assert err == ""
+
+
+# TensorBoard
+
+
+def events(folder):
+    """Events of all files in the order of their names, read by the format's description alone."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    found = []
+    for path in sorted(Path(folder).iterdir()):
+        data = path.read_bytes()
+        while data:
+            (size,) = struct.unpack("<Q", data[:8])
+            found.append(event_pb2.Event.FromString(data[12 : 12 + size]))
+            data = data[16 + size :]
+    return found
+
+
+def test_tensorboard_files_hold_the_records(tmp_path, capfd):
+    pytest.importorskip("tensorboardX")
+    odd = {"step": 60, "loss": math.nan, "grad_norm": 0.25}
+    with tracking.open_tensorboard(tmp_path / "new" / "board") as log:
+        for record in (*RECORDS, odd):
+            log(record)
+    found = [
+        (e.step, v.tag, v.simple_value) for e in events(tmp_path / "new" / "board") for v in e.summary.value
+    ]
+    expected = [(r["step"], name, r[name]) for r in RECORDS for name in ("loss", "grad_norm")]
+    expected.append((60, "grad_norm", 0.25))
+    assert [one[:2] for one in found] == [one[:2] for one in expected]
+    np.testing.assert_allclose([one[2] for one in found], [one[2] for one in expected], rtol=1e-6)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_resumed_run_hides_its_overwritten_steps(tmp_path):
+    pytest.importorskip("tensorboardX")
+    for after in (0, 3):  # the second of them goes on from step 3
+        with tracking.open_tensorboard(tmp_path, after=after) as log:
+            for step in range(after + 1, after + 6):
+                log({"step": step, "loss": float(after)})
+    start = events(tmp_path)[0].session_log.START
+    shown = {}
+    for event in events(tmp_path):
+        if event.session_log.status == start:  # as TensorBoard does: what follows it is purged
+            shown = {step: loss for step, loss in shown.items() if step < event.step}
+        for value in event.summary.value:
+            shown[event.step] = value.simple_value
+    assert shown == {1: 0, 2: 0, 3: 0, 4: 3, 5: 3, 6: 3, 7: 3, 8: 3}
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with (
+        pytest.raises(ImportError, match=re.escape("pip install 'jaxapf[tensorboard]'")),
+        tracking.open_tensorboard(tmp_path),
+    ):
+        pass
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "board").touch()
+    with (
+        pytest.raises(audio.AudioError, match="board' cannot be written"),
+        tracking.open_tensorboard(tmp_path / "board"),
+    ):
+        pass
+
+
+# Plots
+
+
+def run(count, *, seed=0, **columns):
+    noise = np.exp(0.2 * np.random.default_rng(seed).standard_normal(count))
+    return [
+        {"step": n + 1, "loss": float(np.exp(-n / count) * noise[n]), **{k: f(n) for k, f in columns.items()}}
+        for n in range(count)
+    ]
+
+
+def drawn(tmp_path, runs, **options):
+    tracking.plot_losses(runs, tmp_path / "loss.svg", **options)
+    text = (tmp_path / "loss.svg").read_text(encoding="utf-8")
+    assert not re.search(r"nan|inf\b", text.split("</style>")[1].replace("finite", ""))
+    return ET.fromstring(text)
+
+
+def curve_points(root, role):
+    """Points of each curve of a role inside the panels, without the legend."""
+    found = []
+    for path in root.iterfind(f".//{SVG}g/{SVG}path"):
+        if set(role.split()) <= set(path.get("class", "").split()):
+            found.append(np.array([pair.split() for pair in re.split("[ML]", path.get("d", ""))[1:]], float))
+    return found
+
+
+def texts(root):
+    return [text.text for text in root.iter(f"{SVG}text")]
+
+
+def test_one_run_is_a_faint_and_a_smooth_line(tmp_path):
+    root = drawn(tmp_path, {"": run(200)})
+    (raw,) = curve_points(root, "run0 raw")
+    (line,) = curve_points(root, "run0 line")
+    assert len(raw) == len(line) == 200
+    roughness = [np.abs(np.diff(points[:, 1], 2)).mean() for points in (raw, line)]
+    assert roughness[1] < 0.1 * roughness[0]
+    assert np.abs(raw[:, 1].mean() - line[:, 1].mean()) < 2.0
+    assert "Loss" in texts(root)
+    assert "Step" in texts(root)
+    assert "Gradient norm" not in texts(root)
+
+
+def test_the_loss_is_on_a_logarithmic_axis(tmp_path):
+    root = drawn(tmp_path, {"": [{"step": n, "loss": 10.0**-n} for n in range(5)]})
+    (line,) = curve_points(root, "run0 line")
+    np.testing.assert_allclose(np.diff(line[:, 1]), (line[-1, 1] - line[0, 1]) / 4, atol=0.11)
+    assert {"1", "0.1", "0.01", "0.001", "10⁻⁴"} <= set(texts(root))
+
+
+def test_a_loss_that_may_be_negative_is_on_a_linear_axis(tmp_path):
+    root = drawn(tmp_path, {"": [{"step": n, "loss": 2.0 - n} for n in range(5)]})
+    (line,) = curve_points(root, "run0 line")
+    np.testing.assert_allclose(np.diff(line[:, 1]), (line[-1, 1] - line[0, 1]) / 4, atol=0.11)
+    assert "−2" in texts(root)
+
+
+def test_what_else_was_measured_has_panels_of_its_own(tmp_path):
+    root = drawn(
+        tmp_path, {"a": run(50, grad_norm=lambda n: 1.0 + n), "b": run(50, learning_rate=lambda n: 1e-3)}
+    )
+    assert [t for t in texts(root) if t in ("Loss", "Gradient norm", "Learning rate")] == [
+        "Loss",
+        "Gradient norm",
+        "Learning rate",
+    ]
+    assert len(curve_points(root, "run0 line")) == 2
+    assert len(curve_points(root, "run1 line")) == 2
+    assert len(root.findall(f".//{SVG}clipPath")) == 3
+
+
+def test_another_metric_in_place_of_the_loss(tmp_path):
+    records = [{"step": n, "esr": 0.5**n} for n in range(60)]
+    assert "Esr" in texts(drawn(tmp_path, {"": records}, metric="esr"))
+
+
+def test_a_number_that_only_some_records_have_is_no_gap(tmp_path):
+    records = run(200)
+    for record in records[9::10]:
+        record["esr"] = 1.0 / record["step"]
+    root = drawn(tmp_path, {"": records}, metric="esr")
+    (line,) = curve_points(root, "run0 line")
+    assert len(line) == 20
+    assert not curve_points(root, "run0 mark")
+
+
+def test_a_run_without_a_finite_loss_shows_that(tmp_path):
+    records = [{"step": n, "loss": math.nan, "skipped": n, "grad_norm": 1.0} for n in range(1, 40)]
+    root = drawn(tmp_path, {"diverged": records})
+    assert "diverged (39 skipped)" in texts(root)
+    assert len(curve_points(root, "run0 mark")[0]) == 2 * 39
+
+
+def test_skipped_steps_are_marked_where_they_were(tmp_path):
+    records = run(101, skipped=lambda n: (n >= 25) + (n >= 75))
+    root = drawn(tmp_path, {"tape": records})
+    (marks,) = curve_points(root, "run0 mark")
+    (raw,) = curve_points(root, "run0 raw")
+    np.testing.assert_allclose(marks[:, 0], np.repeat(raw[[25, 75], 0], 2), atol=0.11)
+    assert marks[:, 1].min() > raw[:, 1].max()  # below the curve
+    assert "tape (2 skipped)" in texts(root)
+
+
+def test_not_finite_losses_are_gaps_and_marks(tmp_path):
+    records = run(300)
+    for record in records[100:200]:
+        record["loss"] = math.nan
+    root = drawn(tmp_path, {"": records})
+    assert len(curve_points(root, "run0 mark")[0]) == 2 * 100
+    at = curve_points(root, "run0 raw")[0][:, 0]
+    assert np.diff(at).max() > 90 * np.median(np.diff(at))
+
+
+@pytest.mark.parametrize("name", ["loss.svg", "loss.html"])
+def test_long_runs_make_small_files_and_lose_no_extreme(tmp_path, name):
+    records = run(100_000, grad_norm=lambda n: 2.0 + n % 7, skipped=lambda n: n // 3)
+    records[70_001]["loss"], records[70_002]["loss"] = 50.0, 1e-4
+    for record in records[::5]:
+        record["loss"] = math.nan
+    tracking.plot_losses({"": records}, tmp_path / name)
+    assert (tmp_path / name).stat().st_size < 300_000
+    if name.endswith("svg"):
+        root = ET.parse(tmp_path / name).getroot()
+        band = curve_points(root, "run0 band")[0]
+        rect = next(root.iter(f"{SVG}clipPath"))[0]
+        height = float(rect.get("height", 0))
+        top, bottom = band[:, 1].min() - float(rect.get("y", 0)), band[:, 1].max() - float(rect.get("y", 0))
+        assert 0 < top < 0.06 * height
+        assert 0.9 * height < bottom < height
+        at = band[np.argmin(band[:, 1]), 0] - float(rect.get("x", 0))
+        assert abs(at / float(rect.get("width", 1)) - 0.7) < 0.01
+
+
+def test_few_records_are_dots(tmp_path):
+    root = drawn(tmp_path, {"": run(3)})
+    (dots,), (line,) = curve_points(root, "run0 dots"), curve_points(root, "run0 line")
+    np.testing.assert_allclose(dots[::2], line)
+    assert not curve_points(root, "run0 raw")
+    assert "1.5" not in texts(root)  # there is no half step
+
+
+def test_records_may_come_in_any_order(tmp_path):
+    records = run(40)
+    first = ET.tostring(drawn(tmp_path, {"": records}))
+    assert ET.tostring(drawn(tmp_path, {"": records[::-1]})) == first
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        run(1),
+        [{"step": n, "loss": math.nan} for n in range(50)],
+        [{"step": n, "loss": 0.0} for n in range(50)],
+    ],
+)
+def test_poor_runs_are_drawn_all_the_same(tmp_path, records):
+    drawn(tmp_path, {"poor": records})
+    drawn(tmp_path, {"poor": records, "rich": run(50)})
+    tracking.plot_losses({"poor": records}, tmp_path / "loss.html")
+
+
+def test_many_runs_with_long_names_keep_their_legend_inside(tmp_path):
+    runs = {f"start {n}, {'very ' * (n % 3)}long <name>": run(40, seed=n) for n in range(11)}
+    root = drawn(tmp_path, runs)
+    plot = root.find(f"{SVG}svg")
+    assert plot is not None
+    width = float(plot.get("width", 0))
+    legend = [text for text in root.iter(f"{SVG}text") if (text.text or "").startswith("start")]
+    assert [text.text for text in legend] == list(runs)
+    assert all(float(t.get("x", 0)) + 7.9 * len(t.text or "") < width for t in legend)
+    assert len(curve_points(root, "run0 line")) == 2  # colours come again, the second time dashed
+    assert len(curve_points(root, "run0 line dashed")) == 1
+
+
+def test_a_page_has_the_figures_as_a_table(tmp_path):
+    runs = {"<a>": run(500, skipped=lambda n: n // 250), "{{title}}": run(50)}
+    tracking.plot_losses(runs, tmp_path / "loss.html", title="Tape & tube")
+    page = (tmp_path / "loss.html").read_text(encoding="utf-8")
+    assert "<h1>Tape &amp; tube</h1>" in page
+    assert page.count('<svg class="plot"') == 2  # one for a desk, one for a phone
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", page)
+    losses = [record["loss"] for record in runs["<a>"]]
+    cells = re.findall(r">([^<>]+)</t[dh]>", rows[0])
+    assert cells[:3] == ["&lt;a&gt;", "500", f"{losses[-1]:.4g}"]
+    assert cells[3:] == [f"{min(losses):.4g}", str(1 + int(np.argmin(losses))), "1"]
+    assert "{{title}}" in rows[1]
+    assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
+
+
+def test_wrong_use_of_the_plot(tmp_path):
+    with pytest.raises(ValueError, match="runs is empty"):
+        tracking.plot_losses({}, tmp_path / "loss.svg")
+    with pytest.raises(ValueError, match=r"ends in \.svg or \.html"):
+        tracking.plot_losses({"": run(3)}, tmp_path / "loss.png")
+    assert os.listdir(tmp_path) == []
+
+
+def test_smoothing_is_a_mean_over_a_window_twice():
+    values = np.random.default_rng(0).standard_normal(400)
+    values[37:45] = np.nan
+
+    def smooth(x):
+        reach = [min(8, n + 1) for n in range(400)]
+        return np.array([np.nanmean(x[max(0, n - r) : n + r + 1]) for n, r in enumerate(reach)])
+
+    np.testing.assert_allclose(curves._smoothed(values), smooth(smooth(values)), atol=1e-12)
+
+
+def luminance(colour):
+    levels = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in levels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def test_every_colour_stands_out_from_the_paper():
+    """Contrast of at least 3, as WCAG 2 asks of graphics."""
+    style = curves._colours(":root")
+    for theme in re.findall(r":root\{(.*?)\}", style):
+        colours = dict(re.findall(r"--(\w+):(#\w{6})", theme))
+        paper = luminance(colours["paper"])
+        for name in ("ink", "muted", *(f"run{n}" for n in range(curves._COLOURS))):
+            low, high = sorted([paper, luminance(colours[name])])
+            assert (high + 0.05) / (low + 0.05) >= 3, name
