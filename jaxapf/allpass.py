@@ -93,7 +93,8 @@ def second_order(radius: Values, cutoff_hz: Values, fs: float, *, warp: Values =
     """Second-order sections from pole radius and centre frequency.
 
     Args:
-        radius: `(..., n_sections)` or scalar, pole radius R in [0, 1).
+        radius: `(..., n_sections)` or scalar, pole radius R in (-1, 1); a negative one stands for the poles
+            on the other side of the circle, as the paper's networks give them.
         cutoff_hz: `(..., n_sections)` or scalar, pole frequency in Hz, in [0, fs / 2].
         fs: sample rate in Hz.
         warp: `(..., n_sections)` or scalar, in (-1, 1). Replaces z^-1 by (warp + z^-1) / (1 + warp z^-1). The
@@ -114,13 +115,16 @@ def second_order(radius: Values, cutoff_hz: Values, fs: float, *, warp: Values =
         >>> sections.sos.shape
         (2, 6)
     """
-    require("radius", radius, "in [0, 1)", lambda r: (r >= 0) & (r < 1))
+    require("radius", radius, "in (-1, 1)", lambda r: np.abs(r) < 1)
     require("cutoff_hz", cutoff_hz, "in [0, fs / 2]", lambda f: (f >= 0) & (2 * f <= np.asarray(fs)), fs)
     xp, (r, freq, rate, a) = as_arrays(radius, cutoff_hz, fs, warp)
     r, freq, a = xp.broadcast_arrays(xp.atleast_1d(r), freq, a)
     sin_half, cos_half = half_angle(xp, freq, rate)
+    # -R at w is R at pi - w: that way round, no difference loses the pole's distance from the circle.
+    near, far = xp.where(r < 0, cos_half, sin_half), xp.where(r < 0, sin_half, cos_half)
+    r = xp.where(r < 0, -r, r)
     gap = (1 - r) ** 2
-    return _warped(gap + 4 * r * sin_half**2, gap + 4 * r * cos_half**2, (1 - r) * (1 + r), a)
+    return _warped(gap + 4 * r * near**2, gap + 4 * r * far**2, (1 - r) * (1 + r), a)
 
 
 def rbj(cutoff_hz: Values, q: Values, fs: float) -> Sections:

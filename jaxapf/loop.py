@@ -148,7 +148,7 @@ def fit(
             pending.append(metrics)
             clock.tick(metrics, batch)
             if len(pending) > AHEAD:
-                jax.block_until_ready(pending[-AHEAD])
+                pending[-AHEAD]["loss"].block_until_ready()
             last = done == steps
             if done % log_every and not last:
                 continue
@@ -164,7 +164,8 @@ def fit(
             if skipped_in_row >= max_skipped or (last and skipped_in_row >= done - start):
                 raise TrainingError(_only_skipped(skipped_in_row, done))
             if saving and checkpoints is not None:
-                checkpoints.save(plan.get_state(state), record, step=done)
+                figures = {name: value for name, value in record.items() if name != "step"}
+                checkpoints.save(plan.get_state(state), figures, step=done)
     if checkpoints is not None:
         checkpoints.wait()
     return Fitted(plan.get_state(state), records, losses)
@@ -201,7 +202,7 @@ class _Clock:
     def __init__(self) -> None:
         self.created = time.perf_counter()
         self.compile_s: float | None = None
-        self.samples = 0
+        self.samples = self.in_batch = 0
 
     def tick(self, metrics: Tree, batch: Tree) -> None:
         """Count a step; wait for the first one."""
@@ -209,8 +210,9 @@ class _Clock:
             jax.block_until_ready(metrics)
             self.started = self.since = time.perf_counter()
             self.compile_s = self.started - self.created
+            self.in_batch = max((leaf.size for leaf in jax.tree.leaves(batch)), default=0)
         else:
-            self.samples += max((leaf.size for leaf in jax.tree.leaves(batch)), default=0)
+            self.samples += self.in_batch
 
     def read(self) -> Record:
         """Figures since the last reading."""

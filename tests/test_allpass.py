@@ -183,6 +183,25 @@ def test_response_gradients_are_finite_at_the_ends():
 # Cascades
 
 
+@pytest.mark.parametrize("radius", [-0.99999, -0.9, -1e-3])
+@pytest.mark.parametrize("cutoff_hz", [30.0, 9000.0, 23990.0])
+def test_a_negative_radius_is_the_opposite_pole(radius, cutoff_hz):
+    c, d = radius**2, -2 * radius * np.cos(2 * np.pi * cutoff_hz / FS)
+    sections = allpass.second_order(radius, cutoff_hz, FS)
+    np.testing.assert_allclose(sections.sos[0, :2], [c, d], rtol=0, atol=1e-14)
+    opposite = allpass.second_order(-radius, FS / 2 - cutoff_hz, FS)
+    np.testing.assert_allclose(np.ravel(sections), np.ravel(opposite), rtol=1e-9)
+
+
+def test_slopes_are_continuous_where_the_radius_changes_sign(x64):
+    def margins(radius):
+        return jnp.stack(allpass.second_order(radius, 1000.0, FS)).ravel()
+
+    for radius in (-0.3, 0.0, 0.3):
+        slope = (margins(radius + 1e-6) - margins(radius - 1e-6)) / 2e-6
+        np.testing.assert_allclose(jax.jacfwd(margins)(radius), slope, atol=1e-8)
+
+
 @pytest.mark.parametrize("method", [*EXACT_METHODS, "auto"])
 def test_cascade_is_its_sos(x64, method):
     x = noise(2, 500)
@@ -312,8 +331,8 @@ def test_gradients_by_controls_match_differences(x64, method):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: allpass.second_order(1.0, 100.0, FS), r"radius is 1; expected in \[0, 1\)"),
-        (lambda: allpass.second_order([0.5, -0.1], 100.0, FS), "radius is -0.1"),
+        (lambda: allpass.second_order(1.0, 100.0, FS), r"radius is 1; expected in \(-1, 1\)"),
+        (lambda: allpass.second_order([0.5, -1.1], 100.0, FS), "radius is -1.1"),
         (lambda: allpass.second_order(0.5, 24001.0, FS), "cutoff_hz is 24001"),
         (lambda: allpass.second_order(0.5, 100.0, FS, warp=1.0), "warp is 1"),
         (lambda: allpass.second_order(np.nan, 100.0, FS), "radius is nan"),
