@@ -21,7 +21,7 @@ import optax
 from jaxapf import allpass, parallel
 from jaxapf.fitting import FIRST, SECOND, Cascade
 from jaxapf.loop import Record, fit
-from jaxapf.train import best_start, init_starts, make_train_step, many_starts
+from jaxapf.train import LossFn, best_start, init_starts, make_train_step, many_starts
 
 DEFAULT_ORDER = 7  # the paper's: three sections of second order, one of first
 STARTS = 32
@@ -74,12 +74,8 @@ def descend(
     skip = min(max(max_delay, window // 8), window // 4)
     batch_at = _windows(np.float32(dry) * scale, np.float32(wet) * scale, window)
 
-    def loss_fn(params: Params, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
-        kept = slice(skip, window - skip)
-        found = predict(params, kind, batch["dry"], fs)[..., kept]
-        return phase_only_error(found, batch["wet"][..., kept])
-
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
+    loss_fn = make_loss(kind, fs, slice(skip, window - skip))
     step = many_starts(make_train_step(loss_fn, optimizer, clip_norm=1.0))
     states = init_starts(_random_start(kind, delays, fs), optimizer, STARTS, key=key)
     spread = jax.local_device_count() > 1 and STARTS % jax.local_device_count() == 0
@@ -88,6 +84,16 @@ def descend(
     params, _ = best_start(fitted.state.params, fitted.losses)
     whole = {"dry": np.float32(dry) * scale, "wet": np.float32(wet) * scale}
     return _cascade(params, kind, whole, fs, max_delay)
+
+
+def make_loss(kind: np.ndarray, fs: float, kept: slice) -> LossFn:
+    """The error of a window's kept samples: its beginning lacks the state, its end may have wrapped."""
+
+    def loss_fn(params: Params, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
+        found = predict(params, kind, batch["dry"], fs)
+        return phase_only_error(found[..., kept], batch["wet"][..., kept])
+
+    return loss_fn
 
 
 def predict(params: Params, kind: np.ndarray, x: jax.Array, fs: float) -> jax.Array:

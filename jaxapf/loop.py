@@ -112,7 +112,7 @@ def fit(
             of the batch's largest array; `compile_s`, in a run's first record. Of many starts, those of the
             one with the lowest loss, `best_start`, and `loss_median`.
         max_skipped: steps skipped in a row, at which training stops.
-        prefetch: batches made in advance.
+        prefetch: batches made in advance, in a thread; 0 makes each when it is due.
 
     Returns:
         Fitted: the last state, as one device has it, and the records.
@@ -182,6 +182,9 @@ def _batches(
     batch_at: Callable[[int], Tree], positions: range, put: Callable[[Tree], Tree], ahead: int
 ) -> Iterator[Tree]:
     """The batches of these positions on the device, some of them in advance."""
+    if not ahead:
+        yield from (put(batch_at(position)) for position in positions)
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="jaxapf-batches") as thread:
         waiting: deque[Future[Tree]] = deque()
         try:

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.signal
 
 from jaxapf import align, audio, cli, descent, estimate
 from jaxapf.fitting import FIRST, SECOND, Cascade
+from jaxapf.programs import lowered, wide_types
+from jaxapf.train import init_starts, make_train_step, many_starts
 
 FS = 48000
 KIND = np.array([SECOND, SECOND, FIRST], np.int32)
@@ -57,6 +60,16 @@ def test_the_error_takes_the_better_polarity():
     x, y = (jnp.asarray(np.random.default_rng(seed).standard_normal(64), jnp.float32) for seed in (0, 1))
     expected = min(float(jnp.mean((x - y) ** 2)), float(jnp.mean((x + y) ** 2)))
     assert float(descent.phase_only_error(x, y)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_its_step_lowers_for_every_platform():
+    loss_fn = descent.make_loss(KIND, FS, slice(8, 120))
+    optimizer = optax.adam(0.1)
+    step = many_starts(make_train_step(loss_fn, optimizer))
+    states = init_starts(descent._random_start(KIND, [0.0], FS), optimizer, 4, key=jax.random.key(0))
+    batch = {"dry": np.ones((1, 128), np.float32), "wet": np.ones((1, 128), np.float32)}
+    for program in lowered(step, states, batch).values():
+        assert wide_types(program) == set()
 
 
 def test_a_known_cascade_is_found_again():

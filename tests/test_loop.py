@@ -75,21 +75,19 @@ def test_records_are_means_over_the_steps_between_them():
     assert "compile_s" not in seen[1]
 
 
-def test_metrics_come_to_the_host_once_a_record(monkeypatch):
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_metrics_come_to_the_host_once_a_record(prefetch):
     fetched = []
-    monkeypatch.setattr(jax, "device_get", lambda tree, real=jax.device_get: fetched.append(1) or real(tree))
     plan = parallel.single(STEP)
-    batch = plan.put_batch(DATA)
-    with jax.transfer_guard_host_to_device("disallow_explicit"):
-        pass  # the guard itself works here; the loop below may not trip it
-    run = loop.fit(plan, START, lambda _: batch, 30, log_every=10)
+    plan = plan._replace(get_metrics=lambda one, real=plan.get_metrics: fetched.append(len(one)) or real(one))
+    run = loop.fit(plan, START, BATCH_AT, 25, log_every=10, prefetch=prefetch)
+    assert fetched == [10, 10, 5]
     assert len(run.records) == 3
-    assert len(fetched) == 1 + 3  # the first position, and the records
 
 
 def test_the_state_stays_on_the_device():
     plan = parallel.single(STEP)
-    state, batch = plan.put_state(START), plan.put_batch(DATA)
+    state, batch = plan.put_state(START), jax.device_put(DATA)
     state, _ = plan.step(state, batch)
     with jax.transfer_guard("disallow"):
         for _ in range(3):

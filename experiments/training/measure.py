@@ -1,0 +1,314 @@
+"""Measure the training layer: `python experiments/training/measure.py [--update README.md]`.
+
+Writes results/figures.json and results/figures.md beside this file; `--update` puts the tables between a
+file's markers. config.py has the goals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import config
+import jax
+import numpy as np
+
+from jaxapf import checkpoint, tracking
+from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
+from jaxapf.files import write_text
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+MARKERS = "training"
+TIMES = ("seconds", "samples_per_s", "compile_s")
+
+
+# Other processes
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    """The environment for a process with so many virtual CPU devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def worker(*words: str, devices: int = 1) -> Any:
+    """What a measurement of workers.py found."""
+    command = [sys.executable, str(HERE / "workers.py"), *words]
+    done = subprocess.run(command, env=environment(devices), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"measure.py: workers.py {' '.join(words)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def training(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """A started run.py."""
+    command = [sys.executable, str(HERE / "run.py"), "--folder", str(folder), *words]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(processes: list[subprocess.Popen[str]]) -> None:
+    """Wait for processes that must succeed."""
+    for process in processes:
+        _, errors = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"measure.py: run.py failed:\n{errors[-2000:]}")
+
+
+def several(folder: Path, count: int, *words: str) -> list[subprocess.Popen[str]]:
+    """The started processes of one run."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count)]
+    return [training(folder, *words, *flags, "--process-id", str(number)) for number in range(count)]
+
+
+# The figures: each gives a row or rows, and goals
+
+
+def goal(text: str, value: float | str, met: bool) -> Row:
+    """A goal, the figure found, and whether it was met."""
+    return {"goal": text, "value": value, "met": bool(met)}
+
+
+def equalities(folder: Path) -> Row:
+    """Eight devices against one, two processes against one, after 20 steps."""
+    rows = []
+    for dtype, rate in (("float64", "1e-3"), ("float32", "1e-5")):
+        found = worker("equal", dtype, rate, devices=8)
+        rows += [
+            {"what": f"{name}, 8 devices", "dtype": dtype, "rate": rate, "difference": value}
+            for name, value in found.items()
+        ]
+    words = ("--steps", "20", "--log-every", "20", "--save-every", "20", "--rate", "1e-5")
+    finished([training(folder / "one", *words)])
+    finished(several(folder / "two", 2, *words))
+    one, two = (checkpoint.read(folder / name / "checkpoints")[0] for name in ("one", "two"))
+    names = [name for name in one if name.startswith("params/")]
+    apart = max(float(np.linalg.norm(two[name] - one[name]) / np.linalg.norm(one[name])) for name in names)
+    rows.append({"what": "2 processes", "dtype": "float32", "rate": "1e-5", "difference": apart})
+    goals = [
+        goal(
+            f"{row['what']}, {row['dtype']}, rate {row['rate']}: within {config.SAME:g} of one",
+            row["difference"],
+            row["difference"] <= config.SAME,
+        )
+        for row in rows
+    ]
+    return {"rows": rows, "goals": goals}
+
+
+def same_run(one: Path, other: Path) -> bool:
+    """Whether two runs ended in the same bits and wrote the same metrics, times apart."""
+    (arrays, _), (others, _) = (checkpoint.read(path / "checkpoints") for path in (one, other))
+    same = arrays.keys() == others.keys() and all(
+        arrays[name].tobytes() == others[name].tobytes() for name in arrays
+    )
+    records = [
+        [
+            {k: v for k, v in record.items() if k not in TIMES}
+            for record in tracking.read_metrics(path / "metrics.jsonl")
+        ]
+        for path in (one, other)
+    ]
+    return same and records[0] == records[1]
+
+
+def kills(folder: Path) -> Row:
+    """Runs killed with signal 9 at random moments and resumed, against one left alone."""
+    words = ("--save-every", "20", "--log-every", "20")
+    started = time.perf_counter()
+    finished([training(folder / "whole", *words)])
+    seconds = time.perf_counter() - started
+    rng = random.Random(config.SEED)
+    killed, runs, lost = 0, 0, 0
+    while killed < config.KILLS:
+        show_progress(f"kills: {killed} of {config.KILLS}, {runs} runs ended")
+        run = folder / f"killed{runs}"
+        while True:
+            process = training(run, *words)
+            try:
+                process.communicate(timeout=rng.uniform(0.3, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                killed += 1
+                continue
+            if process.returncode:
+                raise SystemExit("measure.py: a resumed run failed")
+            break
+        runs += 1
+        lost += not same_run(folder / "whole", run)
+        shutil.rmtree(run)
+    row = {"kills": killed, "runs ended": runs, "runs that differ": lost}
+    return {
+        "rows": [row],
+        "goals": [goal(f"{killed} kills, nothing lost", f"{lost} of {runs} runs differ", lost == 0)],
+    }
+
+
+def deaths(folder: Path) -> Row:
+    """Seconds until the other one of two processes ends, when one is killed."""
+    rows = []
+    for victim in (0, 1):
+        run = folder / f"death{victim}"
+        processes = several(run, 2, "--steps", "1000000")
+        metrics = run / "metrics.jsonl"
+        while not (metrics.exists() and metrics.stat().st_size):
+            time.sleep(0.2)
+            if any(process.poll() is not None for process in processes):
+                raise SystemExit(f"measure.py: run.py failed: {processes[1].communicate()[1][-2000:]}")
+        started = time.perf_counter()
+        processes[victim].kill()
+        _, said = processes[1 - victim].communicate(timeout=300)
+        processes[victim].communicate()
+        rows.append(
+            {
+                "killed": f"process {victim}",
+                "seconds": time.perf_counter() - started,
+                "exit code": processes[1 - victim].returncode,
+                "says": said.strip().splitlines()[-1],
+            }
+        )
+    worst = max(row["seconds"] for row in rows)
+    clean = all(row["exit code"] == 3 and "Traceback" not in row["says"] for row in rows)
+    return {
+        "rows": rows,
+        "goals": [goal(f"a clean end within {config.DEATH_S:g} s", worst, clean and worst <= config.DEATH_S)],
+    }
+
+
+def overhead(folder: Path) -> Row:
+    """The training layer against a bare loop."""
+    found = worker("overhead", str(folder))
+    row = {
+        "bare loop": found["bare_s"],
+        "layer": found["layer_ratio"] - 1,
+        "layer, checkpoint every 100 steps": found["layer_and_checkpoints_ratio"] - 1,
+    }
+    return {
+        "rows": [row],
+        "goals": [
+            goal(f"overhead at most {config.OVERHEAD:.0%}", row["layer"], row["layer"] <= config.OVERHEAD)
+        ],
+    }
+
+
+def scaling(_: Path) -> Row:
+    """Steps on 1, 2, 4 and 8 virtual devices, the work of a device kept."""
+    found = [worker("scaling", str(devices), devices=8) for devices in (1, 2, 4, 8)]
+    samples = config.BATCH * config.LENGTH
+    rows = [
+        {
+            "devices": one["devices"],
+            "step": one["step_s"],
+            "samples/s": one["devices"] * samples / one["step_s"],
+            "throughput": one["devices"] * found[0]["step_s"] / one["step_s"],
+        }
+        for one in found
+    ]
+    return {"rows": rows, "goals": []}
+
+
+def projection(_: Path) -> Row:
+    """What the program's own cost says of accelerators; config.ACCELERATORS has the assumptions."""
+    rows = []
+    for sequences in config.PROJECTED_ROWS:
+        cost = worker("cost", str(sequences), devices=8)
+        exchanged = sum(cost["collectives"].values())
+        for name, chip in config.ACCELERATORS.items():
+            alone = max(cost["flops"] / chip.flops, cost["bytes_accessed"] / chip.memory)
+            row = {
+                "sequences": sequences,
+                "GFLOP": cost["flops"] / 1e9,
+                "MB moved": cost["bytes_accessed"] / 1e6,
+                "MB exchanged": exchanged / 1e6,
+                "accelerator": name,
+                "alone": alone,
+            }
+            for devices in (8, 256):
+                link = chip.link if devices <= chip.island else chip.wide_link
+                ring = 2 * (devices - 1) / devices * exchanged / link + 2 * math.log2(devices) * chip.latency
+                row |= {f"{devices}: all-reduce": ring, f"{devices}: efficiency": alone / (alone + ring)}
+            rows.append(row)
+    return {"rows": rows, "goals": []}
+
+
+FIGURES: dict[str, Callable[[Path], Row]] = {
+    "equalities": equalities,
+    "kills": kills,
+    "deaths": deaths,
+    "overhead": overhead,
+    "scaling": scaling,
+    "projection": projection,
+}
+
+
+# Showing them
+
+
+def cell(column: str, value: Any) -> str:
+    """A value as the tables show it."""
+    if not isinstance(value, float):
+        return str(value)
+    if column in ("step", "bare loop", "alone") or column.endswith("all-reduce"):
+        return f"{1e3 * value:.3g} ms"
+    if column.startswith("layer") or column.endswith("efficiency"):
+        return f"{100 * value:.1f} %"
+    if column == "samples/s":
+        return f"{value / 1e6:.1f} M"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-2 else f"{value:.3g}"
+
+
+def tables(found: dict[str, Row]) -> str:
+    """All figures as Markdown."""
+    parts = [f"Python {platform.python_version()}, JAX {jax.__version__}, {os.cpu_count()} cores."]
+    for name, figure in found.items():
+        parts += [f"### {name.capitalize()}", table(figure["rows"], cell)]
+        if figure["goals"]:
+            parts.append(verdict(figure["goals"], cell))
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Measure the training layer.")
+    parser.add_argument("--only", choices=FIGURES, action="append", help="this figure alone; may be repeated")
+    parser.add_argument("--update", type=Path, help="put the tables between the markers of this file")
+    args = parser.parse_args()
+    if args.update is not None:
+        put_tables(args.update, None, MARKERS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    found: dict[str, Row] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.only or FIGURES:
+            show_progress(name)
+            found[name] = FIGURES[name](Path(folder))
+    show_progress("")
+    RESULTS.mkdir(exist_ok=True)
+    write_text(RESULTS / "figures.json", json.dumps(found, indent=1) + "\n")
+    write_text(RESULTS / "figures.md", tables(found))
+    print(tables(found))
+    if args.update is not None:
+        put_tables(args.update, tables(found), MARKERS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

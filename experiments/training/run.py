@@ -1,0 +1,132 @@
+"""Train a BiasNet's all-pass cascade on the embedded pair: `python experiments/training/run.py`.
+
+The whole of the training layer in one script: one device, a mesh or pmap; one process or several
+(`--coordinator`, `--num-processes`, `--process-id`, or the environment of SLURM or a TPU pod);
+checkpoints, from which a killed run goes on; metrics as JSON lines, a plot of the loss, and the trained
+cascade as a model that `jaxapf apply` takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import config
+import jax
+import numpy as np
+import problem
+
+from jaxapf import Alignment, batches, distributed, loop, parallel, tracking, train
+from jaxapf.checkpoint import CheckpointError, Checkpoints
+
+PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train a BiasNet's all-pass cascade on the embedded pair.")
+    parser.add_argument("--steps", type=int, default=config.STEPS, help="default: %(default)s")
+    parser.add_argument("--log-every", type=int, default=config.LOG_EVERY, help="default: %(default)s steps")
+    parser.add_argument(
+        "--save-every", type=int, default=config.SAVE_EVERY, help="default: %(default)s steps"
+    )
+    parser.add_argument(
+        "--starts", type=int, default=1, help="networks trained side by side, the best is kept"
+    )
+    parser.add_argument(
+        "--plan", choices=PLANS, default="mesh", help="how devices share a batch: %(default)s"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=config.RATE, help="of Adam at the first step: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=config.SEED, help="default: %(default)s")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(__file__).with_name("results") / "run",
+        help="checkpoints, metrics, plot",
+    )
+    distributed.add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def make_plan(args: argparse.Namespace, loss_fn: train.LossFn, optimizer: Any) -> parallel.Plan:
+    """One network with its batch shared by the devices, or many networks shared by them."""
+    step = train.make_train_step(loss_fn, optimizer, clip_norm=1.0)
+    return PLANS[args.plan](step) if args.starts == 1 else parallel.starts(train.many_starts(step))
+
+
+def first_state(args: argparse.Namespace, optimizer: Any) -> train.TrainState:
+    """The state before the first step."""
+    key = jax.random.key(args.seed)
+    if args.starts > 1:
+        return train.init_starts(problem.NET.init, optimizer, args.starts, key=key)
+    return train.init_state(problem.NET.init(key), optimizer, key=key)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or go on from the last checkpoint."""
+    data, fs, delay = problem.sequences()
+    optimizer = problem.make_optimizer(args.steps, args.rate)
+    plan = make_plan(args, problem.make_loss(fs), optimizer)
+    rows = slice(None) if args.starts > 1 else distributed.rows(config.BATCH)
+    batch_at = batches.shuffled(data, config.BATCH, seed=args.seed, rows=rows)
+    settings = {name: getattr(args, name) for name in ("steps", "starts", "rate", "seed")} | {
+        "batch": config.BATCH
+    }
+    main = jax.process_index() == 0
+    with Checkpoints(args.folder / "checkpoints", config=settings) as checkpoints:
+        start = first_state(args, optimizer)
+        state = checkpoints.restore(start) or start
+        done = loop.position(state)
+        with tracking.track(
+            tracking.progress(args.steps, start=done),
+            tracking.open_metrics(args.folder / "metrics.jsonl", after=done),
+            active=main,
+        ) as on_record:
+            fitted = loop.fit(
+                plan,
+                state,
+                batch_at,
+                args.steps,
+                log_every=args.log_every,
+                save_every=args.save_every,
+                checkpoints=checkpoints,
+                on_record=on_record,
+            )
+    if main:
+        finish(args, fitted, fs, delay)
+    return 0
+
+
+def finish(args: argparse.Namespace, fitted: loop.Fitted, fs: float, delay: int) -> None:
+    """Plot the losses, save the model, say what came out."""
+    records = tracking.read_metrics(args.folder / "metrics.jsonl")
+    tracking.plot_losses({"loss": records}, args.folder / "loss.svg")
+    weights = fitted.state.params
+    if args.starts > 1:
+        weights, _ = train.best_start(weights, fitted.losses)
+    raw = np.asarray(problem.NET.apply(weights), np.float64)
+    sections, controls = problem.sections_of(raw, fs), problem.named_controls(raw)
+    figures = {"loss": records[-1]["loss"]}
+    Alignment(sections, delay, 1, fs, controls, figures, method="biasnet-connected").save(
+        args.folder / "model.json"
+    )
+    print(f"step {records[-1]['step']}: loss {records[-1]['loss']:.5f}, skipped {records[-1]['skipped']}")
+    print(f"wrote {args.folder / 'model.json'} and {args.folder / 'loss.svg'}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    args = arguments(argv)
+    try:
+        return distributed.run(run, args)
+    except (CheckpointError, loop.TrainingError, ValueError) as error:
+        print(f"run.py: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Measurements that need a process of their own: `python workers.py NAME ...` prints one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import config
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import problem
+from jax.sharding import Mesh
+
+from jaxapf import batches, loop, parallel, programs, train
+from jaxapf.checkpoint import Checkpoints
+
+PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
+
+
+def equal(dtype: str, rate: str) -> dict[str, float]:
+    """Relative difference of the parameters after 20 steps, mesh and pmap against one device."""
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    data, fs, _ = problem.sequences()
+    data, weights = (
+        jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+        for tree in (data, problem.NET.init(jax.random.key(config.SEED)))
+    )
+    optimizer = problem.make_optimizer(config.STEPS, float(rate))
+    step = train.make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
+    state = train.init_state(weights, optimizer, key=jax.random.key(0))
+    batch_at = batches.shuffled(data, config.BATCH, seed=config.SEED)
+    found = {name: loop.fit(plan(step), state, batch_at, 20).state.params for name, plan in PLANS.items()}
+    return {name: difference(found[name], found["single"]) for name in ("mesh", "pmap")}
+
+
+def difference(found: Any, expected: Any) -> float:
+    """The largest relative difference over the arrays of a pytree."""
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    return max(float(np.linalg.norm(np.subtract(a, b)) / np.linalg.norm(b)) for a, b in pairs)
+
+
+def scaling(devices: int) -> dict[str, float]:
+    """Seconds a step with the same work on each device."""
+    compiled, state, batch = sharded_step(devices, config.BATCH)
+    times = []
+    for _ in range(60):
+        started = time.perf_counter()
+        state, _ = jax.block_until_ready(compiled(state, batch))
+        times.append(time.perf_counter() - started)
+    return {"devices": devices, "step_s": float(np.median(times[10:]))}
+
+
+def cost(rows: int) -> dict[str, Any]:
+    """What a step costs one of eight devices that has so many sequences."""
+    compiled, state, _ = sharded_step(8, rows)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
+    return {"rows": rows, "parameter_bytes": size, **programs.cost(compiled)._asdict()}
+
+
+def sharded_step(devices: int, rows: int) -> tuple[Any, Any, Any]:
+    """The compiled step on a mesh of some devices, its state and a batch of `rows` sequences a device."""
+    data, fs, _ = problem.sequences()
+    optimizer = problem.make_optimizer(config.STEPS)
+    step = train.make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
+    mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
+    plan = parallel.mesh(step, mesh)
+    weights = problem.NET.init(jax.random.key(config.SEED))
+    state = plan.put_state(train.init_state(weights, optimizer, key=jax.random.key(0)))
+    shape = (devices * rows, config.LENGTH)
+    batch = plan.put_batch({name: np.resize(one, shape) for name, one in data.items()})
+    return plan.step.lower(state, batch).compile(), state, batch
+
+
+def overhead(folder: str) -> dict[str, float]:
+    """Seconds a step: a bare jitted loop, the training layer, and it with a checkpoint every 100 steps."""
+    loss_fn, params, optimizer = dense_loss, dense_params(), optax.adam(1e-3)
+    data = [np.random.default_rng(seed).standard_normal((2, 256, 256), np.float32) for seed in range(4)]
+    step, opt_state = make_bare_step(loss_fn, optimizer), optimizer.init(params)
+    rows = batch_rows(step, params, opt_state)
+    data = [{"x": np.resize(x, (rows, 256)), "y": np.resize(y, (rows, 256))} for x, y in data]
+    plan = parallel.single(train.make_train_step(loss_fn, optimizer))
+    bare = partial(bare_loop, step, params, opt_state, data)
+
+    def layered(steps: int, checkpoints: Checkpoints | None = None) -> float:
+        state = train.init_state(params, optimizer, key=jax.random.key(0))
+        with open(f"{folder}/metrics.jsonl", "w", encoding="utf-8") as file:
+            run = loop.fit(
+                plan,
+                state,
+                lambda position: data[position % 4],
+                steps + 1,
+                log_every=50,
+                save_every=100,
+                checkpoints=checkpoints,
+                on_record=lambda record: print(json.dumps(record), file=file, flush=True),
+            )
+        return run.records[-1]["seconds"] / steps
+
+    def kept(steps: int) -> float:
+        with Checkpoints(f"{folder}/{time.perf_counter_ns()}") as checkpoints:
+            return layered(steps, checkpoints)
+
+    runs = {"bare": bare, "layer": layered, "layer_and_checkpoints": kept}
+    for run in runs.values():
+        run(20)
+    times = {name: [] for name in runs}
+    rng = random.Random(config.SEED)
+    for _ in range(16):
+        for name in rng.sample(list(runs), len(runs)):
+            times[name].append(runs[name](200))
+    ratios = {name: np.median(np.divide(times[name], times["bare"])) for name in runs if name != "bare"}
+    return {
+        "bare_s": float(np.median(times["bare"])),
+        **{f"{name}_ratio": float(ratio) for name, ratio in ratios.items()},
+        **{f"{name}_fastest_ratio": min(times[name]) / min(times["bare"]) for name in ratios},
+    }
+
+
+def dense_params() -> list[jax.Array]:
+    """Four layers of 256."""
+    return [jax.random.normal(key, (256, 256)) / 16 for key in jax.random.split(jax.random.key(0), 4)]
+
+
+def dense_loss(params: list[jax.Array], batch: dict[str, jax.Array], key: Any = None) -> jax.Array:
+    """A dense network with sine activations."""
+    x = batch["x"]
+    for weights in params:
+        x = jnp.sin(x @ weights)
+    return jnp.mean((x - batch["y"]) ** 2)
+
+
+def batch_rows(step: Any, params: Any, opt_state: Any) -> int:
+    """As many rows as make a step of about `STEP_S`."""
+    rows = 256
+    for _ in range(4):
+        data = [{name: jnp.sin(jnp.arange(rows * 256.0)).reshape(rows, 256) for name in ("x", "y")}]
+        seconds = min(bare_loop(step, params, opt_state, data, 20) for _ in range(5))
+        rows = max(1, round(rows * config.STEP_S / seconds))
+    return rows
+
+
+def make_bare_step(loss_fn: Any, optimizer: Any) -> Any:
+    """The step that one writes by hand."""
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, opt_state, batch):
+        loss, gradient = jax.value_and_grad(loss_fn)(params, batch)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    return step
+
+
+def bare_loop(step: Any, params: Any, opt_state: Any, data: list[Any], steps: int) -> float:
+    """Seconds a step of the loop that one writes by hand, the loss read every 50 steps."""
+    params, opt_state = jax.tree.map(jnp.copy, (params, opt_state))
+    params, opt_state, loss = step(params, opt_state, data[0])
+    jax.block_until_ready(loss)
+    started = time.perf_counter()
+    for number in range(steps):
+        params, opt_state, loss = step(params, opt_state, data[number % len(data)])
+        if number % 50 == 49:
+            float(loss)
+    jax.block_until_ready(loss)
+    return (time.perf_counter() - started) / steps
+
+
+if __name__ == "__main__":
+    name, *words = sys.argv[1:]
+    found = globals()[name](*(int(word) if word.isdigit() else word for word in words))
+    print(json.dumps(found))
