@@ -72,7 +72,8 @@ def descend(
     scale = np.float32(1 / max(float(np.sqrt(np.mean(np.square(wet, dtype=np.float64)))), 1e-20))
     window = min(WINDOW, dry.shape[-1])
     skip = min(max(max_delay, window // 8), window // 4)
-    batch_at = _windows(np.float32(dry) * scale, np.float32(wet) * scale, window)
+    dry, wet = (np.asarray(signal, np.float32) * scale for signal in (dry, wet))
+    batch_at = _windows(dry, wet, window)
 
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
     loss_fn = make_loss(kind, fs, slice(skip, window - skip))
@@ -82,8 +83,7 @@ def descend(
     plan = parallel.starts(step) if spread else parallel.single(step)
     fitted = fit(plan, states, batch_at, STEPS, log_every=LOG_EVERY, on_record=on_record)
     params, _ = best_start(fitted.state.params, fitted.losses)
-    whole = {"dry": np.float32(dry) * scale, "wet": np.float32(wet) * scale}
-    return _cascade(params, kind, whole, fs, max_delay)
+    return _cascade(params, kind, {"dry": dry, "wet": wet}, fs, max_delay)
 
 
 def make_loss(kind: np.ndarray, fs: float, kept: slice) -> LossFn:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -180,7 +180,7 @@ def _only_skipped(count: int, done: int) -> str:
 
 def _batches(
     batch_at: Callable[[int], Tree], positions: range, put: Callable[[Tree], Tree], ahead: int
-) -> Iterator[Tree]:
+) -> Generator[Tree, None, None]:
     """The batches of these positions on the device, some of them in advance."""
     if not ahead:
         yield from (put(batch_at(position)) for position in positions)

@@ -49,12 +49,12 @@ class Plan(NamedTuple):
     get_metrics: Callable[[Sequence[Metrics]], list[dict[str, np.ndarray]]]
 
 
-def single(step: TrainStep, device: jax.Device | None = None) -> Plan:
+def single(step: TrainStep, device: Any = None) -> Plan:
     """The step on one device.
 
     Args:
         step: a step of `make_train_step` or `many_starts`.
-        device: the first one of this process, unless given.
+        device: a `jax.Device`, the first one of this process unless given.
 
     Returns:
         A Plan.
@@ -115,12 +115,12 @@ def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
     )
 
 
-def pmap(step: TrainStep, devices: Sequence[jax.Device] | None = None) -> Plan:
+def pmap(step: TrainStep, devices: Sequence[Any] | None = None) -> Plan:
     """The step under `jax.pmap`, for code that has it; `mesh` does the same and is what JAX develops.
 
     Args:
         step: a step of `make_train_step`.
-        devices: this process's, unless given.
+        devices: a list of `jax.Device`, this process's unless given.
 
     Returns:
         A Plan. The state has a leading axis of devices between `put_state` and `get_state`.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax import export
 
 from jaxapf import native
 
@@ -46,13 +47,11 @@ def lowered(
         >>> sorted(lowered(lambda x: x + 1, jnp.ones(3)))
         ['cpu', 'cuda', 'tpu']
     """
-    jitted = function if hasattr(function, "lower") else jax.jit(function)
+    jitted: Any = function if hasattr(function, "lower") else jax.jit(function)
     # The CPU's kernels are this package's own; JAX refuses names that it does not know.
-    known = [jax.export.DisabledSafetyCheck.custom_call(name) for name in native.SYMBOLS]
+    known = [export.DisabledSafetyCheck.custom_call(name) for name in native.SYMBOLS]
     return {
-        platform: jax.export.export(jitted, platforms=[platform], disabled_checks=known)(
-            *arguments
-        ).mlir_module()
+        platform: export.export(jitted, platforms=[platform], disabled_checks=known)(*arguments).mlir_module()
         for platform in platforms
     }
 

@@ -385,7 +385,7 @@ def open_tensorboard(folder: PathLike, *, after: int | None = None) -> Iterator[
 
     def write(record: Record) -> None:
         plain = plain_record(record)
-        step = plain.pop("step")
+        step = int(plain.pop("step"))
         for name, value in plain.items():
             if math.isfinite(value):
                 writer.add_scalar(name, value, step)

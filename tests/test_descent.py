@@ -24,7 +24,7 @@ def known_pair(n_samples=40000):
         w = 2 * np.pi * cutoff_hz / FS
         alpha = np.sin(w) / (2 * q)
         a = np.array([1 + alpha, -2 * np.cos(w), 1 - alpha])
-        wet = scipy.signal.lfilter(a[::-1] / a[0], a / a[0], wet)
+        wet = np.asarray(scipy.signal.lfilter(a[::-1] / a[0], a / a[0], wet))
     return dry.astype(np.float32), wet.astype(np.float32)
 
 

@@ -135,10 +135,6 @@ def test_an_optimiser_that_asks_for_the_loss_gets_it():
 
 
 def test_optimisers_that_keep_the_first_parameters_can_be_donated():
-    optimizer = optax.lookahead(optax.sgd(0.1), sync_period=2, slow_step_size=0.5)
-    params = optax.LookaheadParams.init_synced({"w": jnp.zeros(4)})
-    state = init_state(params.fast, optax.ema(0.9), key=KEY)
-    assert state.params["w"] is not params.fast["w"]
     optimizer = optax.chain(optax.adam(0.1), optax.contrib.schedule_free_sgd(0.1))
     state = init_state({"w": jnp.zeros(4)}, optimizer, key=KEY)
     step = jax.jit(make_train_step(linear_loss, optimizer), donate_argnums=0)
