@@ -26,6 +26,7 @@ from typing import Any
 import config
 import jax
 import numpy as np
+import workers
 
 from jaxapf import checkpoint, tracking
 from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
@@ -93,25 +94,28 @@ def equalities(folder: Path) -> Row:
     for dtype, rate in (("float64", "1e-3"), ("float32", "1e-5")):
         found = worker("equal", dtype, rate, devices=8)
         rows += [
-            {"what": f"{name}, 8 devices", "dtype": dtype, "rate": rate, "difference": value}
-            for name, value in found.items()
+            {"what": f"{name}, 8 devices", "dtype": dtype, "rate": rate, **found[name]} for name in found
         ]
     words = ("--steps", "20", "--log-every", "20", "--save-every", "20", "--rate", "1e-5")
     finished([training(folder / "one", *words)])
     finished(several(folder / "two", 2, *words))
-    one, two = (checkpoint.read(folder / name / "checkpoints")[0] for name in ("one", "two"))
-    names = [name for name in one if name.startswith("params/")]
-    apart = max(float(np.linalg.norm(two[name] - one[name]) / np.linalg.norm(one[name])) for name in names)
-    rows.append({"what": "2 processes", "dtype": "float32", "rate": "1e-5", "difference": apart})
+    one, two = (parameters(folder / name) for name in ("one", "two"))
+    rows.append({"what": "2 processes", "dtype": "float32", "rate": "1e-5", **workers.differences(two, one)})
     goals = [
         goal(
-            f"{row['what']}, {row['dtype']}, rate {row['rate']}: within {config.SAME:g} of one",
-            row["difference"],
-            row["difference"] <= config.SAME,
+            f"{row['what']}, {row['dtype']}: within {config.SAME:g}",
+            row["whole"],
+            row["whole"] <= config.SAME,
         )
         for row in rows
     ]
     return {"rows": rows, "goals": goals}
+
+
+def parameters(run: Path) -> dict[str, np.ndarray]:
+    """The parameters of a run's last checkpoint."""
+    arrays, _ = checkpoint.read(run / "checkpoints")
+    return {name: array for name, array in arrays.items() if name.startswith("params/")}
 
 
 def same_run(one: Path, other: Path) -> bool:
