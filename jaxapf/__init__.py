@@ -8,7 +8,24 @@ from typing import TYPE_CHECKING, Any
 from jaxapf.version import __version__
 
 if TYPE_CHECKING:
-    from jaxapf import allpass, biquad, frames, frequency, metrics, recursion
+    from jaxapf import (
+        allpass,
+        batches,
+        biquad,
+        checkpoint,
+        distributed,
+        frames,
+        frequency,
+        loop,
+        metrics,
+        nets,
+        parallel,
+        params,
+        programs,
+        recursion,
+        tracking,
+        train,
+    )
     from jaxapf.alignment import Alignment, ModelError
     from jaxapf.estimate import align
     from jaxapf.filters import lfilter, sosfilt
@@ -21,13 +38,23 @@ __all__ = [
     "align",
     "allpass",
     "allpole",
+    "batches",
     "biquad",
+    "checkpoint",
+    "distributed",
     "frames",
     "frequency",
     "lfilter",
+    "loop",
     "metrics",
+    "nets",
+    "parallel",
+    "params",
+    "programs",
     "recursion",
     "sosfilt",
+    "tracking",
+    "train",
 ]
 
 # Loaded on first use: importing JAX takes a second, and the command line answers most mistakes without it.

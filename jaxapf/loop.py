@@ -49,7 +49,7 @@ class Fitted(NamedTuple):
     """What `fit` returns.
 
     ``state`` after the last step; ``records`` of this run; ``losses`` (), or (starts,) of many starts, means
-    since the last record but one: what `train.best_start` chooses by.
+    since the last record but one, what `train.best_start` chooses by; NaN where no step was left to do.
     """
 
     state: TrainState

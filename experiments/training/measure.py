@@ -141,18 +141,19 @@ def kills(folder: Path) -> Row:
     finished([training(folder / "whole", *words)])
     seconds = time.perf_counter() - started
     rng = random.Random(config.SEED)
-    killed, runs, lost = 0, 0, 0
+    killed, midway, runs, lost = 0, 0, 0, 0
     while killed < config.KILLS:
         show_progress(f"kills: {killed} of {config.KILLS}, {runs} runs ended")
         run = folder / f"killed{runs}"
         while True:
             process = training(run, *words)
             try:
-                process.communicate(timeout=rng.uniform(0.3, 1.0) * seconds)
+                process.communicate(timeout=rng.uniform(0.4, 1.1) * seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
                 killed += 1
+                midway += any(path.name.isdigit() for path in run.glob("checkpoints/*"))
                 continue
             if process.returncode:
                 raise SystemExit("measure.py: a resumed run failed")
@@ -160,7 +161,12 @@ def kills(folder: Path) -> Row:
         runs += 1
         lost += not same_run(folder / "whole", run)
         shutil.rmtree(run)
-    row = {"kills": killed, "runs ended": runs, "runs that differ": lost}
+    row = {
+        "kills": killed,
+        "of them after a checkpoint": midway,
+        "runs ended": runs,
+        "runs that differ": lost,
+    }
     return {
         "rows": [row],
         "goals": [goal(f"{killed} kills, nothing lost", f"{lost} of {runs} runs differ", lost == 0)],

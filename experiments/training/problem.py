@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxapf import allpass, audio, nets, params, spectrum
+from jaxapf import Alignment, allpass, audio, metrics, nets, params, spectrum
 
 Tree = Any
 NET = nets.BiasNet(features=3 * config.SECOND_ORDER + 2 * config.FIRST_ORDER)
@@ -76,3 +76,9 @@ def sequences() -> tuple[dict[str, np.ndarray], float, int]:
         float(fs),
         delay,
     )
+
+
+def error_of(model: Alignment) -> float:
+    """Error-to-signal ratio of a model on the embedded pair."""
+    (dry, _), (wet, _) = (audio.read(path) for path in audio.example_pair())
+    return metrics.esr(model.apply(dry), wet)

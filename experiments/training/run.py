@@ -9,6 +9,7 @@ cascade as a model that `jaxapf apply` takes.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,14 +108,16 @@ def finish(args: argparse.Namespace, fitted: loop.Fitted, fs: float, delay: int)
     tracking.plot_losses({"loss": records}, args.folder / "loss.svg")
     weights = fitted.state.params
     if args.starts > 1:
-        weights, _ = train.best_start(weights, fitted.losses)
+        best = int(records[-1]["best_start"])
+        weights = jax.tree.map(lambda leaf: leaf[best], weights)
     raw = np.asarray(problem.NET.apply(weights), np.float64)
-    sections, controls = problem.sections_of(raw, fs), problem.named_controls(raw)
-    figures = {"loss": records[-1]["loss"]}
-    Alignment(sections, delay, 1, fs, controls, figures, method="biasnet-connected").save(
-        args.folder / "model.json"
+    model = Alignment(
+        problem.sections_of(raw, fs), delay, 1, fs, problem.named_controls(raw), {}, "biasnet-connected"
     )
+    error = problem.error_of(model)
+    dataclasses.replace(model, metrics={"esr_aligned": error}).save(args.folder / "model.json")
     print(f"step {records[-1]['step']}: loss {records[-1]['loss']:.5f}, skipped {records[-1]['skipped']}")
+    print(f"error-to-signal ratio of the whole recording, filtered at once: {error:.5f}")
     print(f"wrote {args.folder / 'model.json'} and {args.folder / 'loss.svg'}")
 
 
