@@ -142,10 +142,13 @@ def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> I
         return
     marks = deque([(time.monotonic(), start)], maxlen=_RECENT)
     shown = 0
+    _print(stream, f"step {start}/{n_steps}  compiling"[: max(_columns(stream) - 1, 0)])
 
     def show(record: Record) -> None:
         nonlocal shown
         plain = plain_record(record)
+        if shown == 0 and plain.get("compile_s"):
+            marks[0] = (marks[0][0] + plain["compile_s"], start)
         if shown == 1:
             marks.popleft()  # the first interval has compiled: it says little about the others
         marks.append((time.monotonic(), int(plain["step"])))
@@ -155,8 +158,7 @@ def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> I
     try:
         yield show
     finally:
-        if shown:
-            _print(stream, "\n")
+        _print(stream, "\n" if shown else "\r\x1b[K")
 
 
 def _columns(stream: TextIO) -> int:

@@ -114,7 +114,7 @@ def test_progress_overwrites_one_line_and_leaves_the_last(monkeypatch):
             show({"step": step, "loss": 1 / step, "samples_per_s": 123456.0, "skipped": step // 30})
     lines = screen.getvalue().removesuffix("\n").split("\r\x1b[K")
     assert lines == [
-        "",
+        "step 0/100  compiling",
         "step 10/100  10 %  loss 0.1  123 k samples/s  4:30 left",
         "step 20/100  20 %  loss 0.05  123 k samples/s  0:08 left",  # what compiled is forgotten
         "step 30/100  30 %  loss 0.03333  1 skipped  123 k samples/s  0:10 left",
@@ -127,7 +127,17 @@ def test_progress_of_a_resumed_run_counts_from_its_start(monkeypatch):
     screen = Terminal()
     with tracking.progress(1000, start=500, stream=screen) as show:
         show({"step": 600})
-    assert screen.getvalue() == "\r\x1b[Kstep 600/1000  60 %  0:40 left\n"
+    _, line = screen.getvalue().split("\r\x1b[K")
+    assert line == "step 600/1000  60 %  0:40 left\n"
+
+
+def test_progress_leaves_the_time_of_compiling_out(monkeypatch):
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    screen = Terminal()
+    with tracking.progress(1000, stream=screen) as show:
+        show({"step": 100, "compile_s": 8.0})
+    assert "0:18 left" in screen.getvalue()
 
 
 def test_progress_is_silent_in_a_pipe(capsys):
@@ -137,11 +147,11 @@ def test_progress_is_silent_in_a_pipe(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_progress_without_records_prints_nothing():
+def test_progress_without_records_clears_its_line():
     screen = Terminal()
     with tracking.progress(100, stream=screen):
         pass
-    assert screen.getvalue() == ""
+    assert screen.getvalue() == "step 0/100  compiling\r\x1b[K"
 
 
 def test_a_closed_terminal_does_not_end_the_training():
@@ -163,8 +173,9 @@ def test_progress_fits_into_a_real_terminal(columns):
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with open(slave, "w") as screen, tracking.progress(5000, stream=screen) as show:
         show({"step": 1200, "loss": 0.0123, "samples_per_s": 3.1e6, "skipped": 3})
-    line = os.read(master, 1000).decode().strip("\r\n").removeprefix("\x1b[K")
+    first, line = os.read(master, 1000).decode().strip("\r\n").split("\r\x1b[K")
     os.close(master)
+    assert len(first) < columns
     assert len(line) < columns
     wanted = {1: "", 12: "step 1200/5", 30: "step 1200/5000  loss 0.0123"}
     assert line == wanted.get(columns, line)

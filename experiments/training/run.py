@@ -126,6 +126,9 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     try:
         return distributed.run(run, args)
+    except KeyboardInterrupt:
+        print("run.py: interrupted; started again, it goes on from its last checkpoint", file=sys.stderr)
+        return 130
     except (CheckpointError, loop.TrainingError, ValueError) as error:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 2
