@@ -173,7 +173,7 @@ def test_progress_fits_into_a_real_terminal(columns):
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with open(slave, "w") as screen, tracking.progress(5000, stream=screen) as show:
         show({"step": 1200, "loss": 0.0123, "samples_per_s": 3.1e6, "skipped": 3})
-    first, line = os.read(master, 1000).decode().strip("\r\n").split("\r\x1b[K")
+    first, line = os.read(master, 1000).decode().rstrip("\r\n").split("\r\x1b[K")
     os.close(master)
     assert len(first) < columns
     assert len(line) < columns
