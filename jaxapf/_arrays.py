@@ -164,6 +164,15 @@ def count(name: str, value: Any) -> int:
     return number
 
 
+def enable_x64(on: bool = True) -> Any:
+    """JAX's context manager for float64, under the name this JAX has it."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(on)
+    from jax import experimental
+
+    return experimental.enable_x64(on)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:
     """Sine and cosine of half the angular frequency, pi f / fs; the cosine is exactly 0 at fs / 2."""
     half = freqs_hz / fs

@@ -561,6 +561,8 @@ def _stored_checkpoints() -> list[dict[str, Any]]:
 
 
 def _checkpoint_figures(path: str) -> dict[str, Any]:
+    inside = os.path.join(path, "checkpoints")  # where a training's folder has them
+    path = inside if os.path.isdir(inside) else path
     if not any(name.isdecimal() for name in os.listdir(path)):
         raise UsageError(
             f"'{path}' is a folder and holds no checkpoints; give an audio file, a model or a folder that a "

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.fft
 
 from jaxapf import allpass
+from jaxapf._arrays import enable_x64
 from jaxapf.files import write_text
 from jaxapf.spectrum import fast_length
 from jaxapf.version import __version__
@@ -288,12 +289,3 @@ def _filter(sections: allpass.Sections, x: np.ndarray, state: Any) -> tuple[np.n
         sections = allpass.Sections(*(np.asarray(v, x.dtype) for v in sections))
         y, state = _jit_cascade(sections, x, state)
         return np.asarray(y), state
-
-
-def enable_x64(on: bool = True) -> Any:
-    """JAX's context manager for float64, under the name this JAX has it."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(on)
-    from jax import experimental
-
-    return experimental.enable_x64(on)  # pyright: ignore[reportAttributeAccessIssue]

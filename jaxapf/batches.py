@@ -34,7 +34,8 @@ def shuffled(
         wants it.
 
     Raises:
-        ValueError: the arrays differ in length or hold less than one batch; the batch is below one.
+        ValueError: the arrays differ in length or hold less than one batch; the batch is below one, or the
+            seed below zero.
 
     Example:
         >>> batch_at = shuffled(np.arange(6), 2, seed=1)
@@ -44,6 +45,8 @@ def shuffled(
         True
     """
     batch_size = checked_count("batch_size", batch_size)
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; expected a whole number of 0 or more.")
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays)}
     if len(lengths) != 1 or lengths == {()}:
         raise ValueError(f"arrays have leading axes {sorted(lengths)}; give one number of examples for all")

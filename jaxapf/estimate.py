@@ -19,12 +19,12 @@ import numpy as np
 import scipy.fft
 
 from jaxapf import allpass, descent, metrics, search, spectrum
+from jaxapf._arrays import enable_x64
 from jaxapf.alignment import (
     HALF_WIDTH,
     Alignment,
     ModelError,
     as_real_signal,
-    enable_x64,
     interpolator,
     order_of,
     stream,

@@ -16,14 +16,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from jaxapf._arrays import count as checked_count
-from jaxapf.parallel import Plan
-from jaxapf.train import TrainState
+from jaxapf._arrays import enable_x64, whole_number
+from jaxapf.parallel import Plan, of_this_process
+from jaxapf.train import RESERVED, TrainState
 
 Tree = Any
 Record = dict[str, Any]
@@ -72,7 +74,7 @@ def position(state: TrainState) -> int:
         >>> position(init_state(np.zeros(2), optax.sgd(0.1), key=jax.random.key(0)))
         0
     """
-    return int(np.max(jax.device_get(state.step)))
+    return int(np.max(np.asarray(of_this_process(state.step))))
 
 
 def fit(
@@ -105,7 +107,8 @@ def fit(
         save_every: steps between checkpoints, a multiple of `log_every`; its default is `log_every`. The last
             step is always kept.
         checkpoints: an open `jaxapf.checkpoint.Checkpoints`; without it nothing is kept.
-        evaluate: state -> numbers, asked before each checkpoint and put into its record.
+        evaluate: state -> numbers, asked before each checkpoint and put into its record, under names that
+            records do not have. The state's memory is the next step's: copy what is to be kept.
         on_record: called with each record, a dictionary of numbers: `step`; means over the steps since the
             record before (the skipped ones left out) of `loss`, `grad_norm` and the loss function's
             metrics; `skipped` so far; `seconds` since the first step of this run; `samples_per_s`, elements
@@ -118,8 +121,9 @@ def fit(
         Fitted: the last state, as one device has it, and the records.
 
     Raises:
-        TrainingError: `max_skipped` steps in a row, or all steps of the run, were not finite.
-        ValueError: `save_every` is no multiple of `log_every`; a count is below one.
+        TrainingError: `max_skipped` steps in a row, or the last half of the run, were not finite.
+        ValueError: `save_every` is no multiple of `log_every`; a count is too small; `evaluate` takes a name
+            of the record's own.
 
     Example:
         >>> import optax
@@ -132,7 +136,10 @@ def fit(
         >>> round(float(fitted.state.params), 4), [record["step"] for record in fitted.records]
         (1.0, [50, 100])
     """
-    log_every = checked_count("log_every", log_every)
+    log_every, max_skipped = checked_count("log_every", log_every), checked_count("max_skipped", max_skipped)
+    steps, prefetch = (
+        _not_negative(name, value) for name, value in (("steps", steps), ("prefetch", prefetch))
+    )
     save_every = log_every if save_every is None else checked_count("save_every", save_every)
     if save_every % log_every:
         raise ValueError(f"save_every is {save_every} and log_every {log_every}; give a multiple of it")
@@ -157,11 +164,11 @@ def fit(
             skipped_in_row = record.pop("skipped_in_row")
             saving = last or done % save_every == 0
             if saving and evaluate is not None:
-                record |= {name: float(value) for name, value in evaluate(plan.get_state(state)).items()}
+                record |= _evaluated(evaluate(plan.get_state(state)))
             records.append(record)
             if on_record is not None:
                 on_record(record)
-            if skipped_in_row >= max_skipped or (last and skipped_in_row >= done - start):
+            if skipped_in_row >= max_skipped or (last and 2 * skipped_in_row >= done - start):
                 raise TrainingError(_only_skipped(skipped_in_row, done))
             if saving and checkpoints is not None:
                 figures = {name: value for name, value in record.items() if name != "step"}
@@ -169,6 +176,20 @@ def fit(
     if checkpoints is not None:
         checkpoints.wait()
     return Fitted(plan.get_state(state), records, losses)
+
+
+def _not_negative(name: str, value: Any) -> int:
+    number = whole_number(name, value)
+    if number < 0:
+        raise ValueError(f"{name} is {number}; expected 0 or more.")
+    return number
+
+
+def _evaluated(found: dict[str, Any]) -> Record:
+    for name in found:
+        if name in RESERVED:
+            raise ValueError(f"evaluate returned '{name}', a name of the record's own; rename it")
+    return {name: float(value) for name, value in found.items()}
 
 
 def _only_skipped(count: int, done: int) -> str:
@@ -185,7 +206,8 @@ def _batches(
     if not ahead:
         yield from (put(batch_at(position)) for position in positions)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="jaxapf-batches") as thread:
+    name = "jaxapf-batches"
+    with ThreadPoolExecutor(1, name, _enter_settings, (_settings(),)) as thread:
         waiting: deque[Future[Tree]] = deque()
         try:
             for position in positions:
@@ -197,6 +219,22 @@ def _batches(
         finally:
             for one in waiting:
                 one.cancel()
+
+
+def _settings() -> list[AbstractContextManager[Any]]:
+    """JAX's settings of this thread, such as those of an open `jax.enable_x64`, to enter in another one."""
+    config = jax.config
+    return [
+        enable_x64(config.jax_enable_x64),
+        jax.default_device(config.jax_default_device),
+        jax.numpy_dtype_promotion(config.jax_numpy_dtype_promotion),
+        jax.numpy_rank_promotion(config.jax_numpy_rank_promotion),
+    ]
+
+
+def _enter_settings(settings: list[AbstractContextManager[Any]]) -> None:
+    for one in settings:  # never left: they end with their thread
+        one.__enter__()
 
 
 class _Clock:

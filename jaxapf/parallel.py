@@ -59,6 +59,9 @@ def single(step: TrainStep, device: Any = None) -> Plan:
     Returns:
         A Plan.
 
+    Raises:
+        ValueError: there are several processes, and no device is named.
+
     Example:
         >>> import optax
         >>> from jaxapf.train import init_state, make_train_step
@@ -69,6 +72,11 @@ def single(step: TrainStep, device: Any = None) -> Plan:
         >>> plan.get_metrics([metrics])[0]["loss"], float(state.params)
         (array(1., dtype=float32), 1.0)
     """
+    if device is None and jax.process_count() > 1:
+        raise ValueError(
+            f"there are {jax.process_count()} processes and single trains one device alone, on its share of "
+            "the batch; take parallel.mesh or pmap, or name the device"
+        )
     device = device or jax.local_devices()[0]
     put = partial(_put, where=device)
     # On a CPU the compiled step reads NumPy arrays where they lie; putting them there would copy them.
@@ -110,7 +118,7 @@ def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
         jax.jit(body, donate_argnums=0),
         _owned(partial(_put, where=everywhere)),
         partial(_put_shares, where=split),
-        _as_it_is,
+        partial(jax.tree.map, of_this_process),
         _on_host,
     )
 
@@ -139,7 +147,7 @@ def pmap(step: TrainStep, devices: Sequence[Any] | None = None) -> Plan:
     laid_out = jax.pmap(lambda state: state, axis_name=AXIS, devices=devices)
 
     def put_state(state: TrainState) -> TrainState:
-        return laid_out(jax.tree.map(lambda leaf: jnp.stack([leaf] * len(local)), state))
+        return laid_out(jax.tree.map(lambda leaf: jnp.stack([_uncommitted(leaf)] * len(local)), state))
 
     def put_batch(batch: Tree) -> Tree:
         _check_divisible(batch, len(local))
@@ -163,8 +171,8 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
             number of starts.
 
     Returns:
-        A Plan; the devices exchange nothing. Its `put_state` raises ValueError where the devices do not
-        divide the number of starts.
+        A Plan; the devices exchange nothing but, among several processes, the metrics. Its `put_state` raises
+        ValueError where the devices do not divide the number of starts.
 
     Example:
         >>> import optax
@@ -180,10 +188,22 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
     """
     devices = devices or all_devices()
     axis = _only_axis(devices)
+    alone = jax.process_count() == 1
+
+    def told(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
+        state, metrics = step(state, batch)
+        # Each process has to know the losses of all starts, to choose the same one.
+        return state, metrics if alone else jax.lax.all_gather(metrics, axis, tiled=True)
+
     body = jax.shard_map(
-        step, mesh=devices, in_specs=(P(axis), P()), out_specs=(P(axis), P(axis)), check_vma=False
+        told,
+        mesh=devices,
+        in_specs=(P(axis), P()),
+        out_specs=(P(axis), P(axis) if alone else P()),
+        check_vma=False,
     )
     split, everywhere = NamedSharding(devices, P(axis)), NamedSharding(devices, P())
+    gathered = jax.jit(_as_it_is, out_shardings=everywhere)
 
     def put_state(state: TrainState) -> TrainState:
         _check_divisible(state, devices.size, "starts")
@@ -193,7 +213,7 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
         jax.jit(body, donate_argnums=0),
         _owned(put_state),
         partial(_put, where=everywhere),
-        _as_it_is,
+        _as_it_is if alone else lambda state: jax.tree.map(of_this_process, gathered(state)),
         _on_host,
     )
 
@@ -257,15 +277,28 @@ def _check_divisible(tree: Tree, count: int, what: str = "examples") -> None:
 
 def _on_host(metrics: Sequence[Metrics]) -> list[dict[str, np.ndarray]]:
     # Not device_get: on a CPU it takes ten times as long, for what is a few hundred numbers.
-    local = jax.tree.map(_local, list(metrics))
+    local = jax.tree.map(of_this_process, list(metrics))
     for value in jax.tree.leaves(local):
         if next(iter(value.devices())).platform != "cpu":
             value.copy_to_host_async()
     return [{name: np.asarray(value) for name, value in one.items()} for one in local]
 
 
-def _local(value: Any) -> Any:
-    """What this process has of a value that is the same on all devices."""
+def _uncommitted(leaf: Any) -> jax.Array:
+    """A copy that is bound to no device, whatever plan the array comes from: pmap refuses others."""
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        data = _uncommitted(jax.random.key_data(of_this_process(leaf)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jnp.asarray(np.array(of_this_process(leaf)))
+
+
+def of_this_process(value: Any) -> Any:
+    """An array as this process has it: of one that spans processes, the part on its first device.
+
+    Example:
+        >>> of_this_process(jnp.ones(2)).shape
+        (2,)
+    """
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
         return value.addressable_data(0)
     return value

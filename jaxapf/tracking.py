@@ -308,7 +308,7 @@ def _read(path: PathLike) -> list[tuple[str, dict[str, Any]]]:
         raise ValueError(f"'{path}' cannot be read: it does not exist or is no regular file")
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read().rstrip(b"\0")  # a power cut can leave zeros where text was to be
     except OSError as error:
         raise ValueError(f"'{path}' cannot be read: {reason(error)}") from error
     *lines, rest = content.split(b"\n")

@@ -24,7 +24,9 @@ from jaxapf._arrays import count as checked_count
 Tree = Any
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[Tree, Tree, jax.Array], Any]
-RESERVED = ("loss", "grad_norm", "skipped", "skipped_in_row")
+# Of the step's metrics and of the loop's records; a loss function's own have other names.
+RESERVED = ("step", "loss", "grad_norm", "skipped", "skipped_in_row", "seconds", "samples_per_s", "compile_s")
+RESERVED += ("best_start", "loss_median")
 
 
 class TrainState(NamedTuple):
@@ -99,15 +101,16 @@ def make_train_step(
     """Make a pure train step, ``(state, batch) -> (state, metrics)``.
 
     One step is: the gradient of the loss, its mean over the devices where there are several, clipping,
-    the optimiser's update. Where the loss or the gradient's norm is not finite (a norm that overflows
-    counts), parameters and optimiser state stay as they were and the step is counted in `skipped`.
+    the optimiser's update. Where the loss, or the norm of gradient or update, is not finite (a norm that
+    overflows counts), parameters and optimiser state stay as they were and the step is counted in `skipped`.
 
     Args:
         loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``, scalars all. It has to be a mean
             over the examples, the leading axis of every array of the batch: that makes the mean over
             devices, or over parts of a batch, the loss of the whole. `key` is new in each step, and on
             each device.
-        optimizer: an optax optimiser. It is given the loss as `value`, as `reduce_on_plateau` wants it.
+        optimizer: an optax optimiser. It is given the loss as `value`, as `reduce_on_plateau` wants it; those
+            that call the loss again, such as L-BFGS with a line search, cannot be used.
         clip_norm: gradients longer than this, as one vector, are scaled down to it.
         accumulate: the batch is worked off in so many parts, one after the other, and their gradients are
             averaged: less memory, the same result.
@@ -146,13 +149,13 @@ def make_train_step(
         loss, metrics, gradient = _gradient(loss_fn, state.params, batch, key, accumulate)
         if axis_name is not None:
             loss, metrics, gradient = jax.lax.pmean((loss, metrics, gradient), axis_name)
-        norm = _norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         # Optimisers mix integers and floats; callers may have forbidden that for their own code.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            norm = _norm(gradient)
             clipped = _clipped(gradient, norm, clip_norm)
             updates, opt_state = update(clipped, state.opt_state, state.params, value=loss)
             params = optax.apply_updates(state.params, updates)
+            finite = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(_norm(updates))
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
         )
@@ -217,13 +220,19 @@ def _loss_and_metrics(returned: Any) -> tuple[jax.Array, Metrics]:
 
 
 def _norm(gradient: Tree) -> jax.Array:
-    return jnp.sqrt(sum(jnp.sum(g.real**2 + g.imag**2) for g in jax.tree.leaves(gradient)))
+    return jnp.sqrt(sum((_energy(g) for g in jax.tree.leaves(gradient)), start=jnp.zeros(())))
+
+
+def _energy(g: jax.Array) -> jax.Array:
+    # Half precision would overflow, and lose the small ones.
+    wide = jnp.promote_types(g.real.dtype, jnp.float32)
+    return jnp.sum(g.real.astype(wide) ** 2 + g.imag.astype(wide) ** 2)
 
 
 def _clipped(gradient: Tree, norm: jax.Array, clip_norm: float | None) -> Tree:
     if clip_norm is None:
         return gradient
-    scale = clip_norm / jnp.maximum(norm, clip_norm)
+    scale = jnp.where(norm > clip_norm, clip_norm / norm, 1.0)
     return jax.tree.map(lambda g: g * scale.astype(g.real.dtype), gradient)
 
 
@@ -306,8 +315,12 @@ def best_start(states: Tree, losses: Any) -> tuple[Tree, int]:
         ({'w': Array(2., dtype=float32)}, 2)
     """
     values = np.asarray(losses, np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"losses has shape {values.shape}; give one loss for each start")
+    starts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(states)}
+    if values.ndim != 1 or starts - {values.shape}:
+        raise ValueError(
+            f"losses has shape {values.shape} and states has leading axes {sorted(starts)}; "
+            "give one loss for each start"
+        )
     if not np.any(np.isfinite(values)):
         raise ValueError(f"none of the {len(values)} starts has a finite loss; lower the learning rate")
     best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))

@@ -11,6 +11,7 @@ import pytest
 from problems import PROBLEMS
 
 from jaxapf import loop, parallel
+from jaxapf._arrays import enable_x64
 from jaxapf.programs import collective_bytes
 from jaxapf.train import init_starts, init_state, make_train_step, many_starts
 
@@ -149,3 +150,30 @@ def test_starts_that_devices_cannot_share_are_refused():
     state = init_starts(lambda key: problem.params, OPTIMIZER, 6, key=jax.random.key(0))
     with pytest.raises(ValueError, match="the starts, must be a multiple of 8"):
         plan.put_state(state)
+
+
+@pytest.mark.parametrize("then", ["single", *PLANS])
+@pytest.mark.parametrize("first", ["single", *PLANS])
+def test_a_run_goes_on_with_another_plan(first, then):
+    problem = PROBLEMS["dense"]()
+    step = make_train_step(problem.loss_fn, OPTIMIZER)
+    state = init_state(problem.params, OPTIMIZER, key=jax.random.key(0))
+    plans = {name: getattr(parallel, name)(step) for name in {first, then}}
+    half = loop.fit(plans[first], state, lambda _: problem.batch, 5).state
+    found = loop.fit(plans[then], half, lambda _: problem.batch, 10).state
+    expected = loop.fit(parallel.single(step), state, lambda _: problem.batch, 10).state
+    assert relative(found.params, expected.params) < 1e-6
+
+
+def test_batches_have_the_precision_of_the_caller():
+    seen = []
+
+    def loss_fn(params, batch, key):
+        seen.append((params.dtype, batch.dtype))
+        return jnp.mean((params - batch) ** 2)
+
+    with enable_x64():
+        state = init_state(jnp.zeros(()), OPTIMIZER, key=jax.random.key(0))
+        plan = parallel.mesh(make_train_step(loss_fn, OPTIMIZER))
+        loop.fit(plan, state, lambda _: np.ones(8), 3)
+    assert set(seen) == {(np.dtype(np.float64), np.dtype(np.float64))}

@@ -140,6 +140,11 @@ def test_a_short_run_that_only_skips_stops_too():
         loop.fit(parallel.single(STEP), START, broken_from(0), 12, log_every=5, checkpoints=kept)
 
 
+def test_a_run_that_ends_in_skipping_stops_too():
+    with pytest.raises(loop.TrainingError, match="the last 29 steps were skipped"):
+        loop.fit(parallel.single(STEP), START, broken_from(1), 30, log_every=10)
+
+
 def test_some_skipped_steps_are_counted_and_left_out_of_the_means():
     def batch_at(at):
         return BATCH_AT(at) * np.float32(np.inf if at % 10 == 3 else 1)
@@ -165,6 +170,25 @@ def test_what_fails_in_the_data_reaches_the_caller_and_leaves_no_thread():
     with pytest.raises(OSError, match="disk gone"):
         loop.fit(parallel.single(STEP), START, batch_at, 20)
     assert not [one for one in threading.enumerate() if one.name.startswith("jaxapf-batches")]
+
+
+def test_evaluation_may_not_take_the_records_names():
+    with pytest.raises(ValueError, match="evaluate returned 'step', a name of the record's own"):
+        loop.fit(parallel.single(STEP), START, BATCH_AT, 10, evaluate=lambda state: {"step": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_skipped": 0}, "max_skipped is 0; expected at least 1"),
+        ({"prefetch": -1}, "prefetch is -1; expected 0 or more"),
+        ({"steps": -3}, "steps is -3; expected 0 or more"),
+        ({"steps": "10"}, "steps is '10'; expected a whole number"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        loop.fit(parallel.single(STEP), START, BATCH_AT, **{"steps": 10, **options})
 
 
 def test_saving_between_records_is_refused():

@@ -221,6 +221,16 @@ def test_a_run_killed_anywhere_and_resumed_leaves_the_file_of_one_that_was_not(t
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
+def test_zeros_that_a_power_cut_left_are_no_record(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path, RECORDS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes(20))
+    assert len(tracking.read_metrics(path)) == len(RECORDS) - 1
+    write(path, RECORDS[-1:], after=RECORDS[-2]["step"])
+    assert path.read_bytes() == whole
+
+
 def test_a_run_from_the_start_begins_a_new_file(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, [{"step": 0, "loss": 9.0}, *RECORDS])

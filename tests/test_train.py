@@ -104,6 +104,30 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_skipped():
     np.testing.assert_array_equal(state.params["w"], np.zeros(4))
 
 
+@pytest.mark.parametrize("rate", [1e38, np.inf])
+def test_an_update_that_is_not_finite_is_skipped(rate):
+    state, history = run(linear_loss, optax.sgd(rate), [{"x": X, "y": Y}] * 3)
+    assert np.isfinite(history[0]["grad_norm"])
+    assert int(state.skipped) == 3
+    np.testing.assert_array_equal(state.params["w"], np.zeros(4))
+
+
+def test_clipping_to_infinity_is_no_clipping():
+    one, _ = run(linear_loss, optax.adam(0.1), [{"x": X, "y": Y}] * 3, clip_norm=np.inf)
+    two, _ = run(linear_loss, optax.adam(0.1), [{"x": X, "y": Y}] * 3)
+    np.testing.assert_allclose(one.params["w"], two.params["w"], rtol=1e-6)
+
+
+def test_parameters_of_several_dtypes():
+    def loss_fn(params, batch, key):
+        return jnp.mean((params["a"].astype(jnp.float32) + params["b"] - 1.0) ** 2)
+
+    params = {"a": jnp.zeros(3, jnp.bfloat16), "b": jnp.zeros(3)}
+    state, history = run(loss_fn, optax.sgd(0.2), [0.0] * 20, params=params, clip_norm=1.0)
+    assert state.params["a"].dtype == jnp.bfloat16
+    assert history[-1]["loss"] < 0.01 * history[0]["loss"]
+
+
 def test_each_step_has_its_own_randomness_and_repeats():
     def loss_fn(params, batch, key):
         return linear_loss(params, batch, key), {"drawn": jax.random.normal(key)}
@@ -175,6 +199,11 @@ def test_a_start_that_fails_leaves_the_others_alone():
         np.testing.assert_array_equal(broken.params["w"][number], states.params["w"][number])
     assert list(np.asarray(broken.skipped)) == [0, 5, 0]
     assert best_start(broken, metrics["loss"])[1] in (0, 2)
+
+
+def test_a_loss_for_each_start():
+    with pytest.raises(ValueError, match=r"losses has shape \(3,\) and states has leading axes \[\(2,\)\]"):
+        best_start({"w": jnp.zeros(2)}, [1.0, 2.0, 3.0])
 
 
 def test_no_start_left():

@@ -116,6 +116,35 @@ def test_many_starts(tmp_path):
     assert len(Alignment.load(tmp_path / "model.json").sections.u) == 4
 
 
+def test_starts_shared_by_processes_are_those_of_one(tmp_path, measure):
+    words = ("--steps", "10", "--log-every", "5", "--save-every", "10", "--starts", "4", "--rate", "1e-5")
+    measure.finished([measure.training(tmp_path / "one", *words)])
+    measure.finished(measure.several(tmp_path / "two", 2, *words))
+    one, two = (tracking.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    for record, other in zip(one, two, strict=True):
+        assert record["best_start"] == other["best_start"]
+        assert record["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert record["loss_median"] == pytest.approx(other["loss_median"], rel=1e-4)
+    assert (tmp_path / "two" / "model.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rate", "nan"), "argument --rate: 'nan' is no positive number"),
+        (("--starts", "0"), "argument --starts: '0' is no whole number of 1 or more"),
+        (("--starts", "3", "--plan", "pmap"), "argument --plan: pmap trains one network"),
+        (("--save-every", "30", "--log-every", "20"), "save_every is 30 and log_every 20"),
+    ],
+)
+def test_wrong_words(words, message, tmp_path):
+    done = train(tmp_path, *words)
+    assert done is not None
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_its_steps_lower_for_every_platform(monkeypatch, loose_jax):
     problem = load("problem", monkeypatch)
     optimizer = problem.make_optimizer(10)

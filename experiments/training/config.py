@@ -4,7 +4,7 @@ Commands:
     python experiments/training/run.py            train, on one device, several or several machines
     python experiments/training/measure.py        measure the training layer
 
-Run time on two CPU cores: run.py about 30 s; measure.py about 12 min, most of it the twenty kills.
+Run time on two CPU cores: run.py about 10 s; measure.py about 10 min, half of it the twenty kills.
 
 Expected figures: the tables in README.md. Seed: 0.
 """

@@ -9,8 +9,11 @@ cascade as a model that `jaxapf apply` takes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +28,45 @@ from jaxapf.checkpoint import CheckpointError, Checkpoints
 PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
 
 
+def at_least(lowest: int) -> Callable[[str], int]:
+    """A whole number, for argparse."""
+
+    def whole(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number of {lowest} or more")
+        return int(text)
+
+    return whole
+
+
+def positive(text: str) -> float:
+    """A positive number, for argparse."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no positive number")
+
+
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train a BiasNet's all-pass cascade on the embedded pair.")
-    parser.add_argument("--steps", type=int, default=config.STEPS, help="default: %(default)s")
-    parser.add_argument("--log-every", type=int, default=config.LOG_EVERY, help="default: %(default)s steps")
+    parser.add_argument("--steps", type=at_least(1), default=config.STEPS, help="default: %(default)s")
     parser.add_argument(
-        "--save-every", type=int, default=config.SAVE_EVERY, help="default: %(default)s steps"
+        "--log-every", type=at_least(1), default=config.LOG_EVERY, help="default: %(default)s steps"
     )
     parser.add_argument(
-        "--starts", type=int, default=1, help="networks trained side by side, the best is kept"
+        "--save-every", type=at_least(1), default=config.SAVE_EVERY, help="default: %(default)s steps"
+    )
+    parser.add_argument(
+        "--starts", type=at_least(1), default=1, help="networks trained side by side, the best is kept"
     )
     parser.add_argument(
         "--plan", choices=PLANS, default="mesh", help="how devices share a batch: %(default)s"
     )
     parser.add_argument(
-        "--rate", type=float, default=config.RATE, help="of Adam at the first step: %(default)s"
+        "--rate", type=positive, default=config.RATE, help="of Adam at the first step: %(default)s"
     )
-    parser.add_argument("--seed", type=int, default=config.SEED, help="default: %(default)s")
+    parser.add_argument("--seed", type=at_least(0), default=config.SEED, help="default: %(default)s")
     parser.add_argument(
         "--folder",
         type=Path,
@@ -50,7 +74,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="checkpoints, metrics, plot",
     )
     distributed.add_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.starts > 1 and args.plan != "mesh":
+        parser.error(f"argument --plan: {args.plan} trains one network; --starts {args.starts} needs mesh")
+    return args
 
 
 def make_plan(args: argparse.Namespace, loss_fn: train.LossFn, optimizer: Any) -> parallel.Plan:
