@@ -223,7 +223,7 @@ def _batches(
 
 def _settings() -> list[AbstractContextManager[Any]]:
     """JAX's settings of this thread, such as those of an open `jax.enable_x64`, to enter in another one."""
-    config = jax.config
+    config: Any = jax.config
     return [
         enable_x64(config.jax_enable_x64),
         jax.default_device(config.jax_default_device),

@@ -279,7 +279,6 @@ def test_numbers_that_json_has_no_word_for(tmp_path):
         b"[1]\n",
         b"\n",
         b"RIFF\0\xff\xfe",
-        b'{"step": 1}\n\0\0\0',
     ],
 )
 def test_another_file_is_refused_and_left_as_it_is(tmp_path, content):
