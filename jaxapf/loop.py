@@ -17,9 +17,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxapf._arrays import count as checked_count
@@ -121,7 +123,8 @@ def fit(
         Fitted: the last state, as one device has it, and the records.
 
     Raises:
-        TrainingError: `max_skipped` steps in a row, or the last half of the run, were not finite.
+        TrainingError: `max_skipped` steps in a row, or the last half of the run, were not finite; parameters
+            (of many starts, those of all) are not.
         ValueError: `save_every` is no multiple of `log_every`; a count is too small; `evaluate` takes a name
             of the record's own.
 
@@ -163,6 +166,8 @@ def fit(
             record, losses, pending = {"step": done, **_summary(means), **clock.read()}, means["loss"], []
             skipped_in_row = record.pop("skipped_in_row")
             saving = last or done % save_every == 0
+            if saving and _all_broken(state.params, state.step.ndim):
+                raise TrainingError(_broke(done, save_every))
             if saving and evaluate is not None:
                 record |= _evaluated(evaluate(plan.get_state(state)))
             records.append(record)
@@ -190,6 +195,21 @@ def _evaluated(found: dict[str, Any]) -> Record:
         if name in RESERVED:
             raise ValueError(f"evaluate returned '{name}', a name of the record's own; rename it")
     return {name: float(value) for name, value in found.items()}
+
+
+@partial(jax.jit, static_argnums=1)
+def _all_broken(params: Tree, stacked: int) -> jax.Array:
+    """Whether parameters are not finite: of one start, or of all that are stacked on the first axis."""
+    leaves = jax.tree.leaves(params)
+    whole = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(stacked, leaf.ndim))) for leaf in leaves]
+    return ~jnp.any(jnp.all(jnp.stack(whole), axis=0)) if whole else jnp.array(False)
+
+
+def _broke(done: int, every: int) -> str:
+    return (
+        f"the parameters are not finite any more, since a step between {max(0, done - every)} and {done} "
+        "whose loss and gradient were; lower the learning rate, and go on from the last checkpoint"
+    )
 
 
 def _only_skipped(count: int, done: int) -> str:

@@ -145,6 +145,28 @@ def test_a_run_that_ends_in_skipping_stops_too():
         loop.fit(parallel.single(STEP), START, broken_from(1), 30, log_every=10)
 
 
+@pytest.mark.parametrize("starts", [0, 3])
+def test_parameters_that_overflow_stop_the_run_and_are_not_kept(starts):
+    optimizer = optax.sgd(lambda count: jnp.where(count < 30, 1e-3, jnp.inf))
+    step, kept = make_train_step(loss_fn, optimizer), Kept()
+    state, plan = init_state(jnp.zeros((1, 4)), optimizer, key=KEY), parallel.single(step)
+    if starts:
+        state = init_starts(lambda key: jnp.zeros((1, 4)), optimizer, starts, key=KEY)
+        plan = parallel.single(many_starts(step))
+    with pytest.raises(
+        loop.TrainingError, match="parameters are not finite any more, since a step between 30 and 40"
+    ):
+        loop.fit(plan, state, BATCH_AT, 60, log_every=10, checkpoints=kept)
+    assert sorted(kept.saved) == [10, 20, 30]
+
+
+def test_one_start_that_overflowed_does_not_stop_the_others():
+    states = init_starts(lambda key: jax.random.normal(key, (1, 4)), OPTIMIZER, 3, key=KEY)
+    broken = states._replace(params=states.params.at[1].set(jnp.inf))
+    run = loop.fit(parallel.single(many_starts(STEP)), broken, BATCH_AT, 20, log_every=10)
+    assert run.records[-1]["best_start"] != 1
+
+
 def test_some_skipped_steps_are_counted_and_left_out_of_the_means():
     def batch_at(at):
         return BATCH_AT(at) * np.float32(np.inf if at % 10 == 3 else 1)
