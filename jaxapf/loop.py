@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -226,19 +226,38 @@ def _batches(
     if not ahead:
         yield from (put(batch_at(position)) for position in positions)
         return
-    name = "jaxapf-batches"
-    with ThreadPoolExecutor(1, name, _enter_settings, (_settings(),)) as thread:
-        waiting: deque[Future[Tree]] = deque()
-        try:
-            for position in positions:
-                waiting.append(thread.submit(lambda position: put(batch_at(position)), position))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for one in waiting:
-                one.cancel()
+    ready: SimpleQueue[tuple[Tree, BaseException | None]] = SimpleQueue()
+    room: SimpleQueue[bool] = SimpleQueue()  # False: nothing more is wanted
+    for _ in range(ahead):
+        room.put(True)
+
+    def make(settings: list[AbstractContextManager[Any]]) -> None:
+        for one in settings:  # never left: they end with their thread
+            one.__enter__()
+        for position in positions:
+            if not room.get():
+                return
+            try:
+                ready.put((put(batch_at(position)), None))
+            except BaseException as error:
+                ready.put((None, error))
+                return
+
+    thread = Thread(target=make, args=(_settings(),), name="jaxapf-batches", daemon=True)
+    thread.start()
+    try:
+        for _ in positions:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            room.put(True)
+            yield batch
+    finally:
+        with contextlib.suppress(Empty):
+            while True:
+                room.get_nowait()
+        room.put(False)
+        thread.join()
 
 
 def _settings() -> list[AbstractContextManager[Any]]:
@@ -250,11 +269,6 @@ def _settings() -> list[AbstractContextManager[Any]]:
         jax.numpy_dtype_promotion(config.jax_numpy_dtype_promotion),
         jax.numpy_rank_promotion(config.jax_numpy_rank_promotion),
     ]
-
-
-def _enter_settings(settings: list[AbstractContextManager[Any]]) -> None:
-    for one in settings:  # never left: they end with their thread
-        one.__enter__()
 
 
 class _Clock:
