@@ -208,17 +208,9 @@ def deaths(folder: Path) -> Row:
 def overhead(folder: Path) -> Row:
     """The training layer against a bare loop."""
     found = worker("overhead", str(folder))
-    row = {
-        "bare loop": found["bare_s"],
-        "layer": found["layer_ratio"] - 1,
-        "layer, checkpoint every 100 steps": found["layer_and_checkpoints_ratio"] - 1,
-    }
-    return {
-        "rows": [row],
-        "goals": [
-            goal(f"overhead at most {config.OVERHEAD:.0%}", row["layer"], row["layer"] <= config.OVERHEAD)
-        ],
-    }
+    row = {"bare loop": found["bare_s"], "layer": found["ratio"] - 1, "a save blocks": found["save_s"]}
+    met = row["layer"] <= config.OVERHEAD
+    return {"rows": [row], "goals": [goal(f"overhead at most {config.OVERHEAD:.0%}", row["layer"], met)]}
 
 
 def scaling(_: Path) -> Row:
@@ -279,7 +271,7 @@ def cell(column: str, value: Any) -> str:
     """A value as the tables show it."""
     if not isinstance(value, float):
         return str(value)
-    if column in ("step", "bare loop", "alone") or column.endswith("all-reduce"):
+    if column in ("step", "bare loop", "a save blocks", "alone") or column.endswith("all-reduce"):
         return f"{1e3 * value:.3g} ms"
     if column.startswith("layer") or column.endswith("efficiency"):
         return f"{100 * value:.1f} %"
@@ -301,20 +293,29 @@ def tables(found: dict[str, Row]) -> str:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Measure the training layer.")
-    parser.add_argument("--only", choices=FIGURES, action="append", help="this figure alone; may be repeated")
+    parser.add_argument(
+        "--only",
+        choices=FIGURES,
+        action="append",
+        help="this figure alone, the others as they were measured last; may be repeated",
+    )
     parser.add_argument("--update", type=Path, help="put the tables between the markers of this file")
     args = parser.parse_args()
     if args.update is not None:
         put_tables(args.update, None, MARKERS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    found: dict[str, Row] = {}
+    kept = RESULTS / "figures.json"
+    found: dict[str, Row] = (
+        json.loads(kept.read_text(encoding="utf-8")) if args.only and kept.exists() else {}
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name in args.only or FIGURES:
             show_progress(name)
             found[name] = FIGURES[name](Path(folder))
     show_progress("")
+    found = {name: found[name] for name in FIGURES if name in found}
     RESULTS.mkdir(exist_ok=True)
-    write_text(RESULTS / "figures.json", json.dumps(found, indent=1) + "\n")
+    write_text(kept, json.dumps(found, indent=1) + "\n")
     write_text(RESULTS / "figures.md", tables(found))
     print(tables(found))
     if args.update is not None:
