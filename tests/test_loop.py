@@ -147,7 +147,7 @@ def test_a_run_that_ends_in_skipping_stops_too():
 
 @pytest.mark.parametrize("starts", [0, 3])
 def test_parameters_that_overflow_stop_the_run_and_are_not_kept(starts):
-    optimizer = optax.sgd(lambda count: jnp.where(count < 30, 1e-3, jnp.inf))
+    optimizer = optax.sgd(lambda count: jnp.where(jnp.less(count, 30), 1e-3, jnp.inf))
     step, kept = make_train_step(loss_fn, optimizer), Kept()
     state, plan = init_state(jnp.zeros((1, 4)), optimizer, key=KEY), parallel.single(step)
     if starts:
