@@ -65,7 +65,7 @@ def descend(
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal((1, 2048)).astype(np.float32)
-        >>> descend(x, -x, 48000.0, [0.0], order=1, key=jax.random.key(0)).polarity
+        >>> float(descend(x, -x, 48000.0, [0.0], order=1, key=jax.random.key(0)).polarity)
         -1.0
     """
     kind = np.array([SECOND] * (order // 2) + [FIRST] * (order % 2), np.int32)

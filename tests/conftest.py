@@ -17,6 +17,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("jaxapf", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("jaxapf")
 
+# Scripts, which tests start: collected for doctests they would be imported, and set this process's devices.
+collect_ignore = ["programs", "eight_devices.py"]
+
 
 @pytest.fixture
 def x64():
