@@ -1,14 +1,17 @@
 """Settings for all tests: no silent promotion of dtypes or ranks."""
 
 import pathlib
+import shutil
 import sys
 
 import jax
+import numpy as np
 import pytest
 from hypothesis import settings
 
-# Tests import their neighbours `helpers` and `reference`.
+# Tests import their neighbours, such as `helpers` and `reference`.
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+pytest.register_assert_rewrite("checkpoint_states", "command_line", "helpers")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -37,3 +40,45 @@ def loose_jax():
     yield
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def align(monkeypatch):
+    """A stand-in for jaxapf.estimate, and a report that is one line."""
+    import command_line
+
+    from jaxapf._commands import starting
+
+    stand_in = command_line.StandIn()
+    monkeypatch.setitem(sys.modules, "jaxapf.estimate", stand_in)
+    monkeypatch.setitem(sys.modules, "jaxapf.report", command_line.Report(stand_in.reports))
+    monkeypatch.setattr(starting, "use_compilation_cache", lambda: None)
+    return stand_in
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    """dry.wav and wet.wav, two channels, in the current folder."""
+    import command_line
+
+    from jaxapf import audio
+
+    monkeypatch.chdir(tmp_path)
+    x = 0.2 * command_line.RNG.standard_normal((2, 4000)).clip(-4, 4)
+    audio.write("dry.wav", x, command_line.FS)
+    audio.write("wet.wav", -np.roll(x, 2, axis=-1), command_line.FS)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """A folder with checkpoints of steps 1 and 2, to be copied before anything is done to it."""
+    import checkpoint_states
+
+    return checkpoint_states.filled(tmp_path_factory.mktemp("checkpoints") / "two", 1, 2)
+
+
+@pytest.fixture
+def folder(two_steps, tmp_path):
+    """A copy of `two_steps`, to be changed."""
+    return pathlib.Path(shutil.copytree(two_steps, tmp_path / "run"))

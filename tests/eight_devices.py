@@ -1,5 +1,6 @@
 """Training on eight virtual devices; run by test_parallel.py in a process of its own, which has them."""
 
+import itertools
 import re
 
 import chex
@@ -17,6 +18,13 @@ from jaxapf.train import init_starts, init_state, make_train_step, many_starts
 
 OPTIMIZER = optax.adam(1e-2)
 PLANS = {"mesh": parallel.mesh, "pmap": parallel.pmap}
+QUICK = ["dense", "spectra", "cascade-blocked", "moving-allpole"]
+CASES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PROBLEMS]
+QUICK_CHANGES = [("single", "mesh"), ("mesh", "pmap"), ("pmap", "single")]
+CHANGES = [
+    pytest.param(*change, marks=() if change in QUICK_CHANGES else pytest.mark.slow)
+    for change in itertools.product(("single", *PLANS), repeat=2)
+]
 
 
 def relative(found, expected) -> float:
@@ -41,7 +49,7 @@ def test_there_are_eight_devices():
 
 
 @pytest.mark.parametrize("plan", PLANS)
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", CASES)
 def test_many_devices_give_the_result_of_one(name, plan):
     problem = PROBLEMS[name]()
     step = make_train_step(problem.loss_fn, OPTIMIZER, clip_norm=1.0)
@@ -54,7 +62,7 @@ def test_many_devices_give_the_result_of_one(name, plan):
     assert int(found.step) == 20
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", CASES)
 def test_a_step_exchanges_the_gradient_and_nothing_else(name):
     problem = PROBLEMS[name]()
     plan = parallel.mesh(make_train_step(problem.loss_fn, OPTIMIZER))
@@ -123,7 +131,7 @@ def test_starts_spread_over_devices_equal_starts_on_one():
 
 
 def test_the_loop_trains_alike_with_every_plan():
-    problem = PROBLEMS["cascade-scan"]()
+    problem = PROBLEMS["dense"]()
     step = make_train_step(problem.loss_fn, OPTIMIZER)
     state = init_state(problem.params, OPTIMIZER, key=jax.random.key(0))
     runs = {
@@ -152,8 +160,7 @@ def test_starts_that_devices_cannot_share_are_refused():
         plan.put_state(state)
 
 
-@pytest.mark.parametrize("then", ["single", *PLANS])
-@pytest.mark.parametrize("first", ["single", *PLANS])
+@pytest.mark.parametrize(("first", "then"), CHANGES)
 def test_a_run_goes_on_with_another_plan(first, then):
     problem = PROBLEMS["dense"]()
     step = make_train_step(problem.loss_fn, OPTIMIZER)

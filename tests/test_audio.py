@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxapf import audio
+from jaxapf.audio import reading, writing
 
 RNG = np.random.default_rng(0)
 LOSSLESS = [
@@ -429,7 +430,7 @@ def test_no_room_on_the_disk(tmp_path, name, limit):
 
 
 def test_more_than_4_gib_becomes_rf64_or_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "_MAX_32BIT_BYTES", 20000)
+    monkeypatch.setattr(writing, "_MAX_32BIT_BYTES", 20000)
     x = noise(1, 10000)
     audio.write(tmp_path / "x.wav", x, 48000, subtype="FLOAT")
     assert audio.info(tmp_path / "x.wav").format == "RF64"
@@ -478,7 +479,7 @@ def test_resampling_to_the_same_rate_changes_nothing():
 
 
 def test_a_file_is_resampled_as_an_array_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 7001)
+    monkeypatch.setattr(reading, "BLOCK_SAMPLES", 7001)
     x = 3 * noise(2, 50000)
     audio.write(tmp_path / "x.wav", x, 44100, subtype="FLOAT")
     audio.resample_file(tmp_path / "x.wav", tmp_path / "y.wav", 48000, channels=(1,))

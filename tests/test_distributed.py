@@ -100,6 +100,12 @@ def start_all(start):
     return several
 
 
+def training(start_all, count=2, *flags):
+    """Processes that train without end, and the ids of their workers, which have begun."""
+    processes = start_all(count, "--slow", "--steps", 10**6, *flags)
+    return processes, [process.worker() for process in processes]
+
+
 def is_alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(") ")[2][0] != "Z"
@@ -144,8 +150,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_is_killed_the_other_ends_with_one_sentence(start_all, victim):
-    both = start_all(2, "--slow", "--steps", 10**6)
-    workers = [process.worker() for process in both]
+    both, workers = training(start_all)
     killed = time.monotonic()
     both[victim].popen.kill()
     code, stderr = both[1 - victim].ends()
@@ -161,8 +166,7 @@ def test_when_one_is_killed_the_other_ends_with_one_sentence(start_all, victim):
 
 @pytest.mark.slow
 def test_a_killed_worker_is_reported_by_its_own_process_as_well(start_all):
-    both = start_all(2, "--slow", "--steps", 10**6)
-    workers = [process.worker() for process in both]
+    both, workers = training(start_all)
     os.kill(workers[1], signal.SIGKILL)
     expected = f"jaxapf: process 1 of 2 was ended by SIGKILL (out of memory?); {RESUME}\n"
     assert both[1].ends() == (distributed.LOST, expected)
@@ -172,8 +176,7 @@ def test_a_killed_worker_is_reported_by_its_own_process_as_well(start_all):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_frozen_process_ends_the_run(start_all, victim):
-    both = start_all(2, "--slow", "--steps", 10**6)
-    workers = [process.worker() for process in both]
+    both, workers = training(start_all)
     frozen = time.monotonic()
     os.kill(workers[victim], signal.SIGSTOP)
     sentence = f"jaxapf: process {1 - victim} of 2 lost contact with process {victim}; {RESUME}\n"
@@ -188,8 +191,7 @@ def test_a_frozen_process_ends_the_run(start_all, victim):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 2])
 def test_of_three_processes_the_others_name_the_dead_one(start_all, victim):
-    three = start_all(3, "--slow", "--steps", 10**6, "--batch", 12)
-    workers = [process.worker() for process in three]
+    three, workers = training(start_all, 3, "--batch", 12)
     killed = time.monotonic()
     os.kill(workers[victim], signal.SIGKILL)
     for number, process in enumerate(three):
@@ -248,8 +250,7 @@ def test_an_exit_code_is_passed_on(start_all):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_worker_too(start_all, number):
-    both = start_all(2, "--slow", "--steps", 10**6)
-    workers = [process.worker() for process in both]
+    both, workers = training(start_all)
     both[1].popen.send_signal(number)
     # Python ends itself by the signal where nobody catches KeyboardInterrupt.
     assert both[1].ends()[0] == {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT}[number]

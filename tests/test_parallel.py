@@ -18,7 +18,8 @@ from jaxapf.train import init_state, make_train_step
 EIGHT = pathlib.Path(__file__).with_name("eight_devices.py")
 
 
-def test_on_eight_devices():
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_on_eight_devices(which):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     command = [
         sys.executable,
@@ -30,6 +31,8 @@ def test_on_eight_devices():
         "no:cacheprovider",
         "-p",
         "no:xdist",
+        "-m",
+        which,
         str(EIGHT),
     ]
     done = subprocess.run(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxapf.files import write_text
+from jaxapf.report.filled import filled
 from jaxapf.report.svg import (
     SUPERSCRIPT,
     Axis,
@@ -25,7 +24,6 @@ from jaxapf.report.svg import (
     snug_axis,
 )
 from jaxapf.report.svg import runs as stretches
-from jaxapf.version import __version__
 
 _FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
 _WIDE, _NARROW = 920, 360
@@ -36,6 +34,7 @@ _BESIDE = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
 _LIGHT = ("#1559c7", "#b5650b", "#1a7f5a", "#b3266f", "#6b4bc4", "#5b6270", "#0d8296", "#8a6d00")
 _DARK = ("#6eacff", "#e3a34d", "#5fcf9f", "#f17fb5", "#b39bff", "#a7adb8", "#5fd0e0", "#d8c258")
 _COLOURS = len(_LIGHT)
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class _Series(NamedTuple):
@@ -307,15 +306,11 @@ def _page(runs: list[_Run], title: str, metric: str) -> str:
     marks = "Ticks at the foot: steps skipped because loss or gradient was not finite." if skipped else ""
     caption = f"<figcaption>{smooth}{marks}</figcaption>" if smooth or marks else ""
     parts = {
-        "version": escape(__version__),
-        "title": escape(title),
         "style": _colours(":root") + _STYLE,
         "figures": f"<figure>{figures}{caption}</figure>",
         "table": _table(runs, metric),
     }
-    template = resources.files("jaxapf.report").joinpath("curves.html").read_text(encoding="utf-8")
-    # one pass, so that braces in a label are never taken for a placeholder
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    return filled("curves.html", parts, title=title, policy=_POLICY)
 
 
 def _table(runs: list[_Run], metric: str) -> str:

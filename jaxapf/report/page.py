@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Iterable
 from html import escape
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +14,16 @@ import numpy as np
 import jaxapf
 from jaxapf import audio
 from jaxapf.report import players, plots, svg
+from jaxapf.report.filled import filled
 
 if TYPE_CHECKING:
     from jaxapf.alignment import Alignment
 
 _UNITS = {"hz": "Hz", "db": "dB", "ms": "ms", "s": "s", "samples": "samples"}
+_POLICY = (
+    "default-src 'none'; media-src data:; img-src data:; style-src 'unsafe-inline';"
+    " script-src 'unsafe-inline'"
+)
 
 
 def write(
@@ -78,8 +81,6 @@ def write(
     heading = title or f"{dry_name or 'dry'} → {wet_name or 'wet'}"
     silent = not (dry.any() and wet.any())
     parts = {
-        "version": escape(jaxapf.__version__),
-        "title": escape(heading),
         "summary": escape(_summary(metrics, alignment, len(sos), silent)),
         "key_figures": _key_figures(metrics, alignment, len(sos), fs),
         "notes": _notes([*notes, *_remarks(alignment, len(sos), fs, len(wet))]),
@@ -94,9 +95,7 @@ def write(
         "sections": _sections(sos, list(alignment.controls), fs),
         "footer": _footer(dry_name, wet_name, command),
     }
-    template = resources.files("jaxapf.report").joinpath("template.html").read_text(encoding="utf-8")
-    # one pass, so that braces in a file name are never taken for a placeholder
-    audio.write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
+    audio.write_text(path, filled("template.html", parts, title=heading, policy=_POLICY))
 
 
 def _signals(*signals) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,12 +2,15 @@
 
 import os
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from checkpoint_states import compilations, restored
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxapf.checkpoint import Checkpoints
@@ -52,16 +55,6 @@ def advance(state):
         "rows": state["rows"] - 1,
         "step": state["step"] + jnp.int32(1),
     }
-
-
-def restored(checkpoints, like):
-    state = checkpoints.restore(like)
-    assert state is not None
-    return state
-
-
-def compilations(jitted):
-    return jitted._cache_size()
 
 
 def main(folder):

@@ -1,0 +1,248 @@
+"""Audio files in: their properties, their samples as a whole, block by block or at any place."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile as sf
+
+from jaxapf.files import AudioError, PathLike, promised_size, regular_file_size
+
+BLOCK_SAMPLES = 2**18
+
+
+class AudioInfo(NamedTuple):
+    """What a file's header says: `fs` in Hz, `n_samples` per channel, libsndfile's format names."""
+
+    path: str
+    fs: int
+    n_samples: int
+    n_channels: int
+    format: str
+    subtype: str
+
+
+def info(path: PathLike) -> AudioInfo:
+    """Check a file and return its properties without reading its samples.
+
+    Args:
+        path: an audio file.
+
+    Returns:
+        AudioInfo, with `fs` in Hz and `n_samples` per channel.
+
+    Raises:
+        AudioError: missing, not a regular file, empty, not audio, cut short, or without samples.
+
+    Example:
+        >>> from jaxapf import audio
+        >>> dry_path, wet_path = audio.example_pair()
+        >>> audio.info(dry_path).fs
+        48000
+    """
+    with _open_input(path) as file:
+        return _info(path, file)
+
+
+def read(
+    path: PathLike, *, start: int = 0, stop: int | None = None, channels: Sequence[int] | None = None
+) -> tuple[np.ndarray, int]:
+    """Read a file, or a part of it.
+
+    Args:
+        path: an audio file.
+        start: first sample.
+        stop: one past the last sample; None means the end.
+        channels: 0-based channels to keep, in the order wanted; None keeps all.
+
+    Returns:
+        (x, fs): float32 samples (channels, stop - start), full scale 1.0; sample rate in Hz.
+
+    Raises:
+        AudioError: as `info`; a channel that is not there; a sample that is NaN or infinite.
+
+    Example:
+        >>> from jaxapf import audio
+        >>> x, fs = audio.read(audio.example_pair()[0], stop=480)
+        >>> x.shape, x.dtype, fs
+        ((1, 480), dtype('float32'), 48000)
+    """
+    with open_reader(path, channels=channels) as reader:
+        stop = reader.info.n_samples if stop is None else stop
+        if not 0 <= start <= stop <= reader.info.n_samples:
+            raise ValueError(
+                f"start and stop must satisfy 0 <= start <= stop <= {reader.info.n_samples}, "
+                f"got {start} and {stop}"
+            )
+        return reader.read(start, stop), reader.info.fs
+
+
+def read_blocks(
+    path: PathLike, *, block_samples: int = BLOCK_SAMPLES, channels: Sequence[int] | None = None
+) -> Iterator[np.ndarray]:
+    """Read a file block by block.
+
+    Args:
+        path: an audio file.
+        block_samples: samples in a block; the last block is shorter.
+        channels: 0-based channels to keep; None keeps all.
+
+    Returns:
+        Iterator of float32 blocks (channels, n).
+
+    Raises:
+        AudioError: as `read`.
+
+    Example:
+        >>> from jaxapf import audio
+        >>> dry_path, wet_path = audio.example_pair()
+        >>> [block.shape for block in audio.read_blocks(dry_path, block_samples=200000)]
+        [(1, 200000), (1, 143680)]
+    """
+    if block_samples < 1:
+        raise ValueError(f"block_samples must be 1 or more, got {block_samples}")
+    with open_reader(path, channels=channels) as reader:
+        for start in range(0, reader.info.n_samples, block_samples):
+            yield reader.read(start, min(start + block_samples, reader.info.n_samples))
+
+
+class Reader:
+    """Random access to an open file: `.info` is its AudioInfo, `.read(start, stop)` its samples."""
+
+    def __init__(self, path: PathLike, file: sf.SoundFile, channels: Sequence[int] | None) -> None:
+        self.info = _info(path, file)
+        self._file = file
+        self._channels = None if channels is None else _checked_channels(path, self.info.n_channels, channels)
+        self.n_channels = self.info.n_channels if channels is None else len(channels)
+        self._at = 0
+        # Telephone codecs (GSM 6.10, G.721) cannot seek; their files are small.
+        self._whole = None if file.seekable() else self._decoded(self.info.n_samples)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return float32 samples (channels, stop - start)."""
+        if self._whole is not None:
+            x = self._whole[start:stop]
+        else:
+            self._seek(start)
+            x = self._decoded(stop - start)
+        if self._channels is not None:
+            x = x[:, self._channels]
+        if not np.isfinite(x).all():
+            at, channel = np.argwhere(~np.isfinite(x))[0]
+            raise AudioError(
+                f"'{self.info.path}' holds a sample that is not a finite number ({x[at, channel]} at sample "
+                f"{start + at} of channel {self._number(channel)}); export it again from its source"
+            )
+        return np.ascontiguousarray(x.T)
+
+    def _seek(self, start: int) -> None:
+        if start != self._at:
+            try:
+                self._at = self._file.seek(start)
+            except sf.SoundFileError as error:
+                raise _cut_short(self.info.path) from error
+
+    def _decoded(self, n_samples: int) -> np.ndarray:
+        try:
+            x = self._file.read(n_samples, dtype="float32", always_2d=True)
+        except sf.SoundFileError as error:
+            raise _cut_short(self.info.path) from error
+        if len(x) < n_samples:
+            raise _cut_short(self.info.path)
+        self._at += n_samples
+        return x
+
+    def _number(self, column: int) -> int:
+        return 1 + (int(column) if self._channels is None else self._channels[column])
+
+
+@contextlib.contextmanager
+def open_reader(path: PathLike, *, channels: Sequence[int] | None = None) -> Iterator[Reader]:
+    """Open a file for random access.
+
+    Args:
+        path: an audio file.
+        channels: 0-based channels to keep; None keeps all.
+
+    Returns:
+        Context manager of a Reader, whose `.read(start, stop)` gives float32 (channels, stop - start).
+
+    Raises:
+        AudioError: as `read`.
+
+    Example:
+        >>> from jaxapf import audio
+        >>> with audio.open_reader(audio.example_pair()[0]) as reader:
+        ...     reader.read(100, 164).shape
+        (1, 64)
+    """
+    with _open_input(path) as file:
+        yield Reader(path, file, channels)
+
+
+def _open_input(path: PathLike) -> sf.SoundFile:
+    size = regular_file_size(path)
+    if size == 0:
+        raise AudioError(f"'{path}' is empty (0 bytes); export or copy it again")
+    try:
+        return sf.SoundFile(native_name(path))
+    except (sf.SoundFileError, TypeError) as error:
+        with contextlib.suppress(OSError), open(path, "rb") as raw:
+            if raw.read(4) in (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff"):
+                raise AudioError(
+                    f"'{path}' begins like audio, but its header is damaged or cut short; copy it again"
+                ) from error
+        raise AudioError(
+            f"'{path}' is not an audio file that can be read; give a WAV, FLAC, AIFF or OGG file"
+        ) from error
+
+
+def native_name(path: PathLike) -> Any:
+    # Bytes, because soundfile cannot encode every name that a POSIX file system allows.
+    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
+
+
+def _info(path: PathLike, file: sf.SoundFile) -> AudioInfo:
+    name = os.fspath(path)
+    if file.frames == 0:
+        raise AudioError(f"'{name}' holds no samples; export or copy it again")
+    if file.frames >= 2**62:
+        raise AudioError(f"'{name}' does not state its length; convert it, for example to WAV")
+    promised = promised_size(path)
+    if promised is not None and promised > os.stat(path).st_size:
+        raise _cut_short(name)
+    if file.format == "FLAC":
+        _check_last_sample(name, file)
+    return AudioInfo(name, file.samplerate, file.frames, file.channels, file.format, file.subtype)
+
+
+def _check_last_sample(name: str, file: sf.SoundFile) -> None:
+    # A FLAC header knows the number of samples, not of bytes: only decoding the last one tells.
+    try:
+        file.seek(file.frames - 1)
+        complete = len(file.read(1)) == 1
+        file.seek(0)
+    except sf.SoundFileError:
+        complete = False
+    if not complete:
+        raise _cut_short(name)
+
+
+def _cut_short(name: PathLike) -> AudioError:
+    return AudioError(
+        f"'{name}' is damaged or cut short: its header promises more than is there; copy it again"
+    )
+
+
+def _checked_channels(path: PathLike, n_channels: int, channels: Sequence[int]) -> list[int]:
+    for channel in channels:
+        if not 0 <= channel < n_channels:
+            have = "1 channel" if n_channels == 1 else f"{n_channels} channels"
+            raise AudioError(
+                f"'{path}' has {have}, so there is no channel {channel + 1}; choose from 1 to {n_channels}"
+            )
+    if not channels:
+        raise ValueError("channels is empty; give at least one channel, or None for all")
+    return list(channels)

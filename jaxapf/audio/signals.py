@@ -1,0 +1,236 @@
+"""The example pair, test signals, segments, and resampling of arrays and files."""
+
+import math
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+
+from jaxapf.audio import reading
+from jaxapf.audio.reading import open_reader
+from jaxapf.audio.writing import has_subtype, open_writer
+from jaxapf.files import PathLike
+
+
+def resample(x: Any, fs_from: int, fs_to: int) -> np.ndarray:
+    """Resample with soxr at its very high quality.
+
+    Args:
+        x: floating-point samples (..., T).
+        fs_from: sample rate of `x` in Hz.
+        fs_to: sample rate of the result in Hz.
+
+    Returns:
+        Samples (..., about T * fs_to / fs_from), same dtype; `x` itself for equal rates.
+
+    Raises:
+        ValueError: a rate is not positive.
+
+    Example:
+        >>> resample(np.zeros((2, 4800), np.float32), 48000, 44100).shape
+        (2, 4410)
+    """
+    if fs_from <= 0 or fs_to <= 0:
+        raise ValueError(f"fs_from and fs_to must be positive rates in Hz, got {fs_from} and {fs_to}")
+    x = np.asarray(x)
+    if fs_from == fs_to:
+        return x
+    columns = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
+    y = soxr.resample(columns, fs_from, fs_to, quality="VHQ")
+    return np.ascontiguousarray(y.T).reshape(*x.shape[:-1], -1)
+
+
+def resample_file(
+    path: PathLike, output: PathLike, fs: int, *, channels: Sequence[int] | None = None
+) -> None:
+    """Resample a file of any length into another, block by block, as `resample` does.
+
+    Args:
+        path: an audio file.
+        output: output file; WAV and AIFF hold float samples, so nothing clips.
+        fs: sample rate of the output in Hz.
+        channels: 0-based channels to keep; None keeps all.
+
+    Raises:
+        AudioError: as `read` and `write`.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxapf import audio
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     audio.resample_file(audio.example_pair()[0], f"{folder}/a.wav", 24000)
+        ...     audio.info(f"{folder}/a.wav").n_samples
+        171840
+    """
+    subtype = "FLOAT" if has_subtype(output, "FLOAT") else None
+    with open_reader(path, channels=channels) as reader:
+        n_samples = math.ceil(reader.info.n_samples * fs / reader.info.fs)
+        stream = soxr.ResampleStream(reader.info.fs, fs, reader.n_channels, dtype="float32", quality="VHQ")
+        with open_writer(output, fs, reader.n_channels, subtype=subtype, n_samples=n_samples) as writer:
+            for start in range(0, reader.info.n_samples, reading.BLOCK_SAMPLES):
+                stop = min(start + reading.BLOCK_SAMPLES, reader.info.n_samples)
+                block = np.ascontiguousarray(reader.read(start, stop).T)
+                writer.write(stream.resample_chunk(block, last=stop == reader.info.n_samples).T)
+
+
+def log_sweep(
+    duration_s: float, fs: int, *, low_hz: float = 20.0, high_hz: float = 20000.0, amplitude: float = 0.5
+) -> np.ndarray:
+    """Return an exponential sine sweep.
+
+    Args:
+        duration_s: length in seconds, > 0.
+        fs: sample rate in Hz.
+        low_hz: first frequency, > 0.
+        high_hz: last frequency, low_hz < high_hz <= fs / 2.
+        amplitude: peak value.
+
+    Returns:
+        float64 NumPy samples (round(duration_s * fs),); no fade.
+
+    Raises:
+        ValueError: a length or frequency out of range.
+
+    Source: Farina, "Simultaneous measurement of impulse response and distortion with a swept-sine
+    technique", AES Convention 108, 2000, eq. 5.
+
+    Example:
+        >>> log_sweep(10.0, 48000).shape
+        (480000,)
+    """
+    if not 0 < low_hz < high_hz <= fs / 2:
+        raise ValueError(f"need 0 < low_hz < high_hz <= fs / 2 = {fs / 2:g} Hz, got {low_hz} and {high_hz}")
+    if not duration_s * fs >= 1:
+        raise ValueError(f"duration_s must give at least one sample at {fs} Hz, got {duration_s}")
+    t = np.arange(round(duration_s * fs)) / fs
+    rate = math.log(high_hz / low_hz) / duration_s
+    return amplitude * np.sin(2 * np.pi * low_hz / rate * np.expm1(t * rate))
+
+
+def segment(x: Any, length: int, *, hop: int | None = None) -> Any:
+    """Cut a signal into segments of equal length, the short rest left out.
+
+    Args:
+        x: NumPy or JAX array (..., T).
+        length: samples in a segment, 1 <= length <= T.
+        hop: samples from one start to the next; None means `length`.
+
+    Returns:
+        (n_segments, ..., length), the same kind of array and dtype.
+
+    Raises:
+        ValueError: `length` or `hop` out of range.
+
+    Example:
+        >>> segment(np.arange(7), 3, hop=2)
+        array([[0, 1, 2],
+               [2, 3, 4],
+               [4, 5, 6]])
+    """
+    hop = length if hop is None else hop
+    if not 1 <= length <= x.shape[-1]:
+        raise ValueError(f"length must be from 1 to the {x.shape[-1]} samples of x, got {length}")
+    if hop < 1:
+        raise ValueError(f"hop must be 1 or more, got {hop}")
+    starts = np.arange(0, x.shape[-1] - length + 1, hop)
+    return np.moveaxis(x[..., starts[:, None] + np.arange(length)], -2, 0)
+
+
+def example_pair() -> tuple[Path, Path]:
+    """Return the paths (dry, wet) of the example that ships with the package.
+
+    Seven seconds of drums and guitar, dry and through a tape machine simulation; 48 kHz, 24 bit, mono,
+    CC0 (`jaxapf/data/LICENSE.md`).
+
+    Example:
+        >>> [path.name for path in example_pair()]
+        ['dry.flac', 'wet.flac']
+    """
+    folder = Path(str(resources.files("jaxapf") / "data"))
+    return folder / "dry.flac", folder / "wet.flac"
+
+
+def informative_segments(
+    dry_path: PathLike,
+    wet_path: PathLike,
+    n_samples: int,
+    fs: int,
+    channels: Sequence[int] | None = None,
+    *,
+    length: int | None = None,
+    count: int = 4,
+) -> list[tuple[int, int]]:
+    """Choose the stretches of a long pair that say most about the filter between them.
+
+    Streams through both files once, and so finds their errors. Each stretch is described by the energy
+    that dry and wet share in each third of an octave. Stretches are added one at a time, each the one
+    that adds most to the sum of the logarithms of the bands' energies: loud stretches count, and bands
+    not yet covered count more.
+
+    Args:
+        dry_path: audio file.
+        wet_path: audio file of the same rate.
+        n_samples: samples to look at, from the start.
+        fs: their sample rate in Hz.
+        channels: 0-based channels to look at; None means all.
+        length: samples in a stretch; None means 30 s.
+        count: how many stretches, at most.
+
+    Returns:
+        Up to `count` pairs (start, stop) in samples, ascending, without overlap.
+
+    Raises:
+        AudioError: as `read`.
+
+    Example:
+        >>> dry_path, wet_path = example_pair()
+        >>> informative_segments(dry_path, wet_path, 48000 * 6, 48000, length=48000 * 2, count=2)
+        [(96000, 192000), (192000, 288000)]
+    """
+    length = min(n_samples, 30 * fs) if length is None else length
+    block = min(fs, length)
+    per_stretch = length // block
+    n_stretches = n_samples // (per_stretch * block)
+    with open_reader(dry_path, channels=channels) as dry, open_reader(wet_path, channels=channels) as wet:
+        energy = np.stack(
+            [
+                np.sqrt(
+                    _band_energy(dry.read(at, at + block), fs) * _band_energy(wet.read(at, at + block), fs)
+                )
+                for at in range(0, n_stretches * per_stretch * block, block)
+            ]
+        )
+        for at in range(n_stretches * per_stretch * block, n_samples, block):  # the rest, for its errors
+            dry.read(at, min(at + block, n_samples))
+            wet.read(at, min(at + block, n_samples))
+    stretches = np.reshape(energy, (n_stretches, per_stretch, -1)).sum(axis=1)
+    chosen = sorted(_most_informative(stretches, min(count, n_stretches)))
+    return [(i * per_stretch * block, (i + 1) * per_stretch * block) for i in chosen]
+
+
+def _band_energy(x: np.ndarray, fs: int) -> np.ndarray:
+    """Energy (n_bands,) of (channels, n) samples in thirds of an octave from 25 Hz."""
+    n = x.shape[-1]
+    power = np.sum(np.abs(np.fft.rfft(x * np.hanning(n), axis=-1)) ** 2, axis=0)
+    edges_hz = 25.0 * 2.0 ** (np.arange(math.floor(3 * math.log2(max(fs / 2, 51) / 25.0)) + 1) / 3)
+    edges = np.searchsorted(np.fft.rfftfreq(n, 1 / fs), edges_hz)
+    total = np.concatenate([[0.0], np.cumsum(power, dtype=np.float64)])
+    return np.diff(total[edges])
+
+
+def _most_informative(energy: np.ndarray, count: int) -> list[int]:
+    """Indices of the `count` rows whose sum has the largest total log energy, chosen greedily."""
+    # Bands 60 dB below the strongest, and what a hundredth of a band's best stretch adds, hardly count.
+    floor = 1e-2 * energy.max(axis=0) + 1e-6 * energy.max() + np.finfo(float).tiny
+    covered = np.zeros(energy.shape[1])
+    chosen: list[int] = []
+    for _ in range(count):
+        gain = np.sum(np.log1p(energy / (floor + covered)), axis=1)
+        gain[chosen] = -np.inf
+        best = int(np.argmax(gain))
+        chosen.append(best)
+        covered += energy[best]
+    return chosen
