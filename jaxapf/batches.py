@@ -12,11 +12,10 @@ import numpy as np
 from jaxapf._arrays import count as checked_count
 
 Tree = Any
+BatchAt = Callable[[int], Tree]
 
 
-def shuffled(
-    arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice(None)
-) -> Callable[[int], Tree]:
+def shuffled(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice(None)) -> BatchAt:
     """Batches of examples in a new random order each epoch, by position.
 
     Every epoch shows each example at most once; the last ones, too few for a batch, wait for the next
@@ -44,6 +43,54 @@ def shuffled(
         >>> bool(np.all(batch_at(7) == batch_at(7)))
         True
     """
+    arrays, examples = _checked(arrays, batch_size, seed)
+    order = _orders(examples, seed)
+    in_epoch = examples // batch_size
+
+    def batch_at(position: int) -> Tree:
+        epoch, number = divmod(position, in_epoch)
+        chosen = order(epoch)[number * batch_size : (number + 1) * batch_size][rows]
+        return jax.tree.map(lambda leaf: leaf[chosen], arrays)
+
+    return batch_at
+
+
+def endless(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice(None)) -> BatchAt:
+    """As `shuffled`, but with batches that reach over the end of an epoch, so that none leaves examples out.
+
+    For data of few batches, of which `shuffled` would leave out a good part: position n shows the examples
+    n * batch_size and following of all epochs' orders in a row.
+
+    Args:
+        arrays: as in `shuffled`.
+        batch_size: as in `shuffled`.
+        seed: as in `shuffled`.
+        rows: as in `shuffled`.
+
+    Returns:
+        ``batch_at``, as that of `shuffled`.
+
+    Raises:
+        ValueError: as in `shuffled`.
+
+    Example:
+        >>> batch_at = endless(np.arange(3), 2)
+        >>> sorted(int(one) for position in range(3) for one in batch_at(position))
+        [0, 0, 1, 1, 2, 2]
+    """
+    arrays, examples = _checked(arrays, batch_size, seed)
+    order = _orders(examples, seed)
+
+    def batch_at(position: int) -> Tree:
+        epoch, first = divmod(position * batch_size, examples)
+        chosen = np.concatenate([order(epoch), order(epoch + 1)])[first : first + batch_size][rows]
+        return jax.tree.map(lambda leaf: leaf[chosen], arrays)
+
+    return batch_at
+
+
+def _checked(arrays: Tree, batch_size: int, seed: int) -> tuple[Tree, int]:
+    """The arrays, NumPy's, and the number of examples in them."""
     batch_size = checked_count("batch_size", batch_size)
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed is {seed!r}; expected a whole number of 0 or more.")
@@ -55,16 +102,14 @@ def shuffled(
         raise ValueError(
             f"arrays hold {examples} examples and batch_size is {batch_size}; give a smaller one"
         )
-    arrays = jax.tree.map(np.asarray, arrays)
-    in_epoch = examples // batch_size
+    return jax.tree.map(np.asarray, arrays), examples
 
-    @lru_cache(maxsize=2)
+
+def _orders(examples: int, seed: int) -> Callable[[int], np.ndarray]:
+    """The order of each epoch."""
+
+    @lru_cache(maxsize=3)
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch)).permutation(examples)
 
-    def batch_at(position: int) -> Tree:
-        epoch, number = divmod(position, in_epoch)
-        chosen = order(epoch)[number * batch_size : (number + 1) * batch_size][rows]
-        return jax.tree.map(lambda leaf: leaf[chosen], arrays)
-
-    return batch_at
+    return order

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
-from jaxapf import allpass, descent, metrics, search, spectrum
+from jaxapf import allpass, cascades, deep, descent, metrics, search, spectrum
 from jaxapf._arrays import enable_x64
 from jaxapf.alignment import (
     HALF_WIDTH,
@@ -34,8 +34,9 @@ from jaxapf.search import Found, Problem
 
 __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 
-METHODS = ("auto", "spectral", "direct")
-PLANNED_METHODS = ("biasnet-sequential", "biasnet-connected", "tcn")
+BIASNETS = {"biasnet-sequential": cascades.sequential, "biasnet-connected": cascades.connected}
+METHODS = ("auto", "spectral", "direct", *BIASNETS)
+PLANNED_METHODS = ("tcn",)
 MAX_ORDER = 32
 COARSE_PER_OCTAVE, COARSE_BINS = 32, 384
 FINE_PER_OCTAVE, FINE_BINS = 400, 4608
@@ -46,6 +47,7 @@ PAYS = 0.005  # a further section must lower the error by this fraction
 MUSIC_SHARE, TEST_SIGNAL_SHARE = 0.3, 0.9  # of the music-like weighting, see spectrum.bin_weights
 NIL_ERROR = 1e-6  # lower errors are as good as none: no section pays for them
 SILENCE = 1e-12
+MOST_DAMPING, COMPLEX_POLES = 20.0, 1.998  # 1 / Q of a section; below 2 its poles are complex
 
 
 class Measured(NamedTuple):
@@ -56,6 +58,7 @@ class Measured(NamedTuple):
     max_delay: int
     delays: list[float]  # candidates, samples
     delay_only: tuple[float, int]  # best delay and polarity
+    most_damping: float = MOST_DAMPING
 
 
 def align(
@@ -79,8 +82,10 @@ def align(
             if it is odd. `"auto"` adds sections while they pay and says in `stop_reason` why it stopped.
         method: `"spectral"` (many starts on the cross-spectrum, then growth and exchange of sections, see
             `jaxapf.search`); `"direct"` (many starts of gradient descent through the recursion, in float32 on
-            the default device, see `jaxapf.descent`; order `"auto"` is 7 then); `"auto"` is the best one
-            within seconds, today `"spectral"`.
+            the default device, see `jaxapf.descent`; order `"auto"` is 7 then); `"biasnet-sequential"`,
+            `"biasnet-connected"` (a network's controls, started at the spectral fit and refined through the
+            recursion over the whole recording, see `jaxapf.deep`; order `"auto"` is 7 as well); `"auto"` is
+            the best one within seconds, today `"spectral"`.
         max_delay_ms: largest static latency looked for, of either sign.
         key: a JAX random key or a number that seeds the random starts; None is always the same seed.
         progress: show the stages on stderr.
@@ -125,6 +130,9 @@ def align(
         return _result(x, y, fs, _nothing(), reason, started, measured)
     if method == "direct":
         return _result(x, y, fs, *_descended(x, y, measured, order, rng, show), started, measured, method)
+    if method in BIASNETS:
+        found = _refined(x, y, measured, order, rng, show, method)
+        return _result(x, y, fs, *found, started, measured, method)
     result = _result(x, y, fs, *_fit(measured, order, rng, show), started, measured)
     if result.metrics["n_sections"] == 0 and (result.metrics["esr_delay"] or 0.0) > NIL_ERROR:
         # Weighed for what it would do to other material it does harm here: let this pair count alone.
@@ -208,7 +216,7 @@ def _problem(measured: Measured, per_octave: float, size: int, delay: float, nar
     bounds = Bounds(
         delay=(-float(measured.max_delay), float(measured.max_delay)),
         log_t=(log_t[0], log_t[1]),
-        log_d=(-9.0, float(np.log(20.0))),
+        log_d=(-9.0, float(np.log(measured.most_damping))),
         log_bandwidth=float(np.log(np.tan(np.pi * min(0.4, bandwidth / cross.fs)))),
     )
     return Problem(search.make_target(bins, weight, size), bounds)
@@ -235,6 +243,46 @@ def _descended(
     )
     asked = "is the default of method direct" if order == "auto" else "was asked for"
     return found, f"the order {wanted} {asked}"
+
+
+def _refined(
+    x: np.ndarray,
+    y: np.ndarray,
+    measured: Measured,
+    order: int | str,
+    rng: np.random.Generator,
+    show,
+    method: str,
+) -> tuple[Cascade, str]:
+    """A network's cascade, from the spectral fit of the same sections on, and why it has its order."""
+    wanted = descent.DEFAULT_ORDER if order == "auto" else int(order)
+    found, _ = _fit(measured._replace(most_damping=COMPLEX_POLES), wanted, rng, show)
+    fs = measured.spectrum.fs
+    sections = _sections(found)
+    n_first = int(np.sum(sections.v == 0))
+    shape = cascades.Structure(len(sections.u) - n_first, n_first, True, 1)
+    bins = spectrum.log_bins(measured.spectrum, FINE_PER_OCTAVE, float(found.delay))
+    weight = spectrum.bin_weights(bins, fs, measured.weight_share)
+    dry, wet = (np.reshape(v, (-1, v.shape[-1])) for v in (x, y))
+    pair = deep.weighted(dry, wet, bins, weight, delay=float(found.delay), polarity=int(found.polarity))
+    refined = deep.refine(
+        BIASNETS[method](shape, fs),
+        cascades.raw_of(sections, shape, fs),
+        pair,
+        key=jax.random.key(int(rng.integers(2**31))),
+        on_record=lambda record: show(f"refining, step {record['step']} of {deep.STEPS}"),
+    )
+    asked = f"is the default of method {method}" if order == "auto" else "was asked for"
+    return _cascade_of(cascades.sections_of(refined.raw, shape, fs), found), f"the order {wanted} {asked}"
+
+
+def _cascade_of(sections: allpass.Sections, like: Cascade) -> Cascade:
+    """The inverse of `_sections`, with the delay and polarity of another one."""
+    u, v, m = sections
+    first = v == 0
+    log_t = np.where(first, np.log(u / (2 * m)), np.log(u / np.where(first, 1.0, v)) / 2)
+    log_d = np.where(first, 0.0, np.log(2 * m) - np.log(u * np.where(first, 1.0, v)) / 2)
+    return like._replace(log_t=log_t, log_d=log_d, kind=np.where(first, FIRST, SECOND).astype(np.int32))
 
 
 def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:

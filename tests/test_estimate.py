@@ -518,7 +518,7 @@ def test_unknown_methods(method):
     refused(ValueError, "method", method=method)
 
 
-@pytest.mark.parametrize("method", ["biasnet-sequential", "biasnet-connected", "tcn"])
+@pytest.mark.parametrize("method", ["tcn"])
 def test_planned_methods_say_that_they_are_planned(method):
     with pytest.raises(
         ValueError, match=rf"^method '{method}' is not in this version .*; choose one of auto"

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -33,6 +34,15 @@ def load(name: str, monkeypatch):
     for other in ("config", "problem", "workers"):
         monkeypatch.delitem(sys.modules, other, raising=False)
     return module
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once(tmp_path_factory):
+    """A folder in which the processes started here share what they compile, most of their work."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        environment.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
 
 
 @pytest.fixture
@@ -70,12 +80,18 @@ def whole(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_in_the_same_bits(kills, whole, tmp_path, measure):
-    rng, killed, runs, seconds = random.Random(kills), 0, 0, 4.0
+    started = time.monotonic()
+    assert train(tmp_path / "in peace", *WORDS) is not None
+    seconds = time.monotonic() - started  # without compiling, which is done
+    rng, killed, runs = random.Random(kills), 0, 0
+
+    def time_to_kill():
+        return seconds * rng.uniform(0.4, 1.1) if killed < kills else None
+
     while killed < kills:
         folder = tmp_path / str(runs)
-        while (done := train(folder, *WORDS, timeout=rng.uniform(0.5, 1.5) * seconds)) is None:
+        while (done := train(folder, *WORDS, timeout=time_to_kill())) is None:
             killed += 1
-            seconds *= 1.1  # on a busy machine nothing would ever end
         assert done.returncode == 0, done.stderr
         assert measure.same_run(whole, folder)
         runs += 1
@@ -109,24 +125,32 @@ def test_another_configuration_is_refused(whole):
     assert "Traceback" not in done.stderr
 
 
-def test_many_starts(tmp_path):
-    done = train(tmp_path, "--steps", "20", "--starts", "3")
+STARTS = ("--steps", "10", "--log-every", "5", "--save-every", "10", "--starts", "4", "--rate", "1e-5")
+
+
+@pytest.fixture(scope="module")
+def four_starts(tmp_path_factory) -> Path:
+    """Four networks trained side by side by one process."""
+    folder = tmp_path_factory.mktemp("starts")
+    done = train(folder, *STARTS)
     assert done is not None
     assert done.returncode == 0, done.stderr
-    assert tracking.read_metrics(tmp_path / "metrics.jsonl")[-1]["best_start"] in range(3)
-    assert len(Alignment.load(tmp_path / "model.json").sections.u) == 4
+    return folder
 
 
-def test_starts_shared_by_processes_are_those_of_one(tmp_path, measure):
-    words = ("--steps", "10", "--log-every", "5", "--save-every", "10", "--starts", "4", "--rate", "1e-5")
-    measure.finished([measure.training(tmp_path / "one", *words)])
-    measure.finished(measure.several(tmp_path / "two", 2, *words))
-    one, two = (tracking.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+def test_many_starts(four_starts):
+    assert tracking.read_metrics(four_starts / "metrics.jsonl")[-1]["best_start"] in range(4)
+    assert len(Alignment.load(four_starts / "model.json").sections.u) == 4
+
+
+def test_starts_shared_by_processes_are_those_of_one(four_starts, tmp_path, measure):
+    measure.finished(measure.several(tmp_path, 2, *STARTS))
+    one, two = (tracking.read_metrics(folder / "metrics.jsonl") for folder in (four_starts, tmp_path))
     for record, other in zip(one, two, strict=True):
         assert record["best_start"] == other["best_start"]
         assert record["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert record["loss_median"] == pytest.approx(other["loss_median"], rel=1e-4)
-    assert (tmp_path / "two" / "model.json").exists()
+    assert (tmp_path / "model.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -151,8 +175,8 @@ def test_its_steps_lower_for_every_platform(monkeypatch, loose_jax):
     optimizer = problem.make_optimizer(10)
     step = make_train_step(problem.make_loss(48000.0), optimizer, clip_norm=1.0)
     batch = {name: jax.ShapeDtypeStruct((4, 512), jnp.float32) for name in ("dry", "wet")}
-    one = init_state(problem.NET.init(jax.random.key(0)), optimizer, key=jax.random.key(0))
-    many = init_starts(problem.NET.init, optimizer, 2, key=jax.random.key(0))
+    one = init_state(problem.model_at(1.0).init(jax.random.key(0)), optimizer, key=jax.random.key(0))
+    many = init_starts(problem.model_at(1.0).init, optimizer, 2, key=jax.random.key(0))
     for program in (*lowered(step, one, batch).values(), *lowered(many_starts(step), many, batch).values()):
         assert wide_types(program) == set()
 

@@ -7,51 +7,26 @@ from typing import Any
 
 import config
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxapf import Alignment, allpass, audio, metrics, nets, params, spectrum
+from jaxapf import Alignment, audio, cascades, losses, metrics, spectrum
 
 Tree = Any
-NET = nets.BiasNet(features=3 * config.SECOND_ORDER + 2 * config.FIRST_ORDER)
+SHAPE = cascades.Structure(config.SECOND_ORDER, config.FIRST_ORDER, warped=True, stretch=1)
 
 
-def controls_of(raw: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The network's outputs (11,) as radius, frequency and warp, and as coefficient and warp (eq. 6)."""
-    second, first = raw[: 3 * config.SECOND_ORDER], raw[3 * config.SECOND_ORDER :]
-    return (
-        params.denormalise(second.reshape(-1, 3), params.SECOND_ORDER),
-        params.denormalise(first.reshape(-1, 2), params.FIRST_ORDER),
-    )
-
-
-def sections_of(raw: Any, fs: float) -> allpass.Sections:
-    """The network's outputs as sections (Bargum et al. 2023, eq. 4 and 5)."""
-    (radius, cutoff_hz, warp), (coefficient, first_warp) = controls_of(raw)
-    return allpass.concatenate(
-        allpass.second_order(radius, cutoff_hz, fs, warp=warp),
-        allpass.first_order(coefficient, warp=first_warp),
-    )
-
-
-def named_controls(raw: np.ndarray) -> list[dict[str, Any]]:
-    """The controls of each section by name, for a model file."""
-    second, first = controls_of(raw)
-    kinds = (("second_order", params.SECOND_ORDER, second), ("first_order", params.FIRST_ORDER, first))
-    return [
-        {"type": kind, **{one.name: float(value) for one, value in zip(controls, row, strict=True)}}
-        for kind, controls, values in kinds
-        for row in zip(*values, strict=True)
-    ]
+def model_at(fs: float) -> cascades.Model:
+    """A connected BiasNet's cascade at a sample rate."""
+    return cascades.connected(SHAPE, fs)
 
 
 def make_loss(fs: float) -> Callable[[Tree, Tree, jax.Array], Any]:
     """Mean squared error over the error of silence: 1 is no better than nothing."""
+    model = model_at(fs)
 
     def loss_fn(weights: Tree, batch: Tree, key: jax.Array):
-        error = allpass.cascade(sections_of(NET.apply(weights), fs), batch["dry"]) - batch["wet"]
-        return jnp.mean(error**2)
+        return losses.mse(model.filter(weights, batch["dry"]), batch["wet"])
 
     return loss_fn
 

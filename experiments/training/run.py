@@ -19,10 +19,9 @@ from typing import Any
 
 import config
 import jax
-import numpy as np
 import problem
 
-from jaxapf import Alignment, batches, distributed, loop, parallel, tracking, train
+from jaxapf import Alignment, batches, cascades, distributed, loop, parallel, tracking, train
 from jaxapf.checkpoint import CheckpointError, Checkpoints
 
 PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
@@ -88,10 +87,10 @@ def make_plan(args: argparse.Namespace, loss_fn: train.LossFn, optimizer: Any) -
 
 def first_state(args: argparse.Namespace, optimizer: Any) -> train.TrainState:
     """The state before the first step."""
-    key = jax.random.key(args.seed)
+    init, key = problem.model_at(1.0).init, jax.random.key(args.seed)  # no sample rate matters yet
     if args.starts > 1:
-        return train.init_starts(problem.NET.init, optimizer, args.starts, key=key)
-    return train.init_state(problem.NET.init(key), optimizer, key=key)
+        return train.init_starts(init, optimizer, args.starts, key=key)
+    return train.init_state(init(key), optimizer, key=key)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,10 +136,10 @@ def finish(args: argparse.Namespace, fitted: loop.Fitted, fs: float, delay: int)
     if args.starts > 1:
         best = int(records[-1]["best_start"])
         weights = jax.tree.map(lambda leaf: leaf[best], weights)
-    raw = np.asarray(problem.NET.apply(weights), np.float64)
-    model = Alignment(
-        problem.sections_of(raw, fs), delay, 1, fs, problem.named_controls(raw), {}, "biasnet-connected"
-    )
+    raw = cascades.outputs(problem.model_at(fs), weights)
+    sections = cascades.sections_of(raw, problem.SHAPE, fs)
+    controls = cascades.named_controls(raw, problem.SHAPE)
+    model = Alignment(sections, delay, 1, fs, controls, {}, "biasnet-connected")
     error = problem.error_of(model)
     dataclasses.replace(model, metrics={"esr_aligned": error}).save(args.folder / "model.json")
     print(f"step {records[-1]['step']}: loss {records[-1]['loss']:.5f}, skipped {records[-1]['skipped']}")

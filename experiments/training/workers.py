@@ -29,7 +29,7 @@ def equal(dtype: str, rate: str) -> dict[str, dict[str, float]]:
     data, fs, _ = problem.sequences()
     data, weights = (
         jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
-        for tree in (data, problem.NET.init(jax.random.key(config.SEED)))
+        for tree in (data, problem.model_at(1.0).init(jax.random.key(config.SEED)))
     )
     optimizer = problem.make_optimizer(config.STEPS, float(rate))
     step = train.make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
@@ -72,7 +72,7 @@ def sharded_step(devices: int, rows: int) -> tuple[Any, Any, Any]:
     step = train.make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
     mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
     plan = parallel.mesh(step, mesh)
-    weights = problem.NET.init(jax.random.key(config.SEED))
+    weights = problem.model_at(1.0).init(jax.random.key(config.SEED))
     state = plan.put_state(train.init_state(weights, optimizer, key=jax.random.key(0)))
     shape = (devices * rows, config.LENGTH)
     batch = plan.put_batch({name: np.resize(one, shape) for name, one in data.items()})
