@@ -1,0 +1,49 @@
+"""What the experiment trains and measures, and what to expect.
+
+Commands:
+    python experiments/black_box/run.py                      embedded devices
+    python experiments/black_box/run.py --data DIR           recorded pairs, DIR laid out as README.md says
+
+Run time on two CPU cores, for three devices: --protocol exact about 3 minutes; --protocol paper about 45 s
+(MSE) or 3 minutes (M-STFT) for each device, model and seed, 70 minutes in all.
+
+Expected figures: the tables in README.md. Seeds: 0, 1, 2.
+"""
+
+from __future__ import annotations
+
+FS = 192_000
+ORDER = 7
+MODELS = ("sequential", "connected")
+LOSSES = ("mse", "mstft")
+SEEDS = (0, 1, 2)
+
+# --protocol paper: Bargum et al. 2023, section 5
+LENGTH = 2048  # samples of a sequence
+BATCH = 512  # sequences
+RATE = 1e-5  # of Adam
+EPOCHS = 400
+# The authors' released code; eq. 7 and 8 as printed are power 2 over all bins.
+POWER, FRACTION = 1, 1 / 8
+LOG_EVERY, SAVE_EVERY = 10, 100
+
+# The ladder: from the paper's protocol to the exact one, a change at a time (connected, MSE, one device)
+LADDER_RATE = 1e-3
+LADDER_LENGTH, LADDER_BATCH = 65536, 16
+LADDER_STARTS = 8
+
+# The known answer
+SURVEYOR = {  # of the authors' released code, at FS
+    "c": (0.9980386166384465, 0.002789362428126286, 0.9984650242883831),
+    "d": (-1.6534246988804708, 0.10138022220093301, -1.6954015215440774),
+    "a": (-0.8644981322332936, -0.30740110972783036, -0.8657947815319681),
+    "g": -0.9649031710274468,
+    "h": -0.9729902664858184,
+}
+OFFSETS_HZ = (1.0, 3.0, 10.0, 30.0, 100.0)  # by which a narrow pole pair is moved before training
+
+# Goals
+MSTFT_STEP_S, MSE_STEP_S, RUN_S = 0.35, 0.08, 360.0
+LESS = 3.0  # times lower ESR under exact than under paper
+KNOWN_ESR, KNOWN_FINE_ESR = 6e-3, 1e-4
+PIPELINE_DB = -100.0

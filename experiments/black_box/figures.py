@@ -1,0 +1,201 @@
+"""What the experiment measures beside the table: speed, the ladder, the known answer, the pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import config
+import jax
+import numpy as np
+import protocol
+import scipy.signal
+
+import jaxapf
+from jaxapf import Alignment, allpass, audio, batches, cascades, deep, metrics, parallel, train
+from jaxapf._experiments import Row
+from jaxapf.alignment import interpolator
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def goal(text: str, value: float | str, met: bool) -> Row:
+    """A goal, the figure found, and whether it was met."""
+    return {"goal": text, "value": value, "met": bool(met)}
+
+
+def errors(found: Alignment | None, pair: Pair) -> Row:
+    """MAE, MSE and ESR of a model on a recording; of the dry signal itself where there is no model."""
+    pred = pair[0] if found is None else found.apply(pair[0])
+    return {name: getattr(metrics, name)(pred, pair[1]) for name in ("mae", "mse", "esr")}
+
+
+# Speed
+
+
+def speed(sweep: Pair, repeats: int = 20) -> Row:
+    """Seconds of a train step, compiling apart."""
+    rows = []
+    for name in config.LOSSES:
+        objective = protocol.Objective(name)
+        data = protocol.sequences(*sweep, objective)
+        for kind, make in protocol.MAKE.items():
+            step, optimizer = protocol.make_step(make(cascades.structure(config.ORDER), config.FS), objective)
+            model = make(cascades.structure(config.ORDER), config.FS)
+            plan = parallel.single(step)
+            key = jax.random.key(0)
+            state = plan.put_state(train.init_state(model.init(key), optimizer, key=key))
+            batch_at = batches.endless(data, config.BATCH)
+            seconds = []
+            for position in range(repeats + 1):
+                started = time.perf_counter()
+                state, _ = plan.step(state, plan.put_batch(batch_at(position)))
+                jax.block_until_ready(state)
+                seconds.append(time.perf_counter() - started)
+            best = min(seconds[1:])
+            steps = protocol.steps_of(len(data["dry"]), config.EPOCHS)
+            rows.append(
+                {
+                    "loss": name,
+                    "model": kind,
+                    "compile": seconds[0] - best,
+                    "step": best,
+                    "median step": float(np.median(seconds[1:])),
+                    f"{config.EPOCHS} epochs": steps * float(np.median(seconds[1:])),
+                }
+            )
+    slowest = {name: max(row["step"] for row in rows if row["loss"] == name) for name in config.LOSSES}
+    longest = max(row[f"{config.EPOCHS} epochs"] for row in rows)
+    goals = [
+        goal(f"a step with {name} under {limit:g} s", slowest[name], slowest[name] < limit)
+        for name, limit in (("mstft", config.MSTFT_STEP_S), ("mse", config.MSE_STEP_S))
+    ]
+    goals.append(goal(f"{config.EPOCHS} epochs under {config.RUN_S:g} s", longest, longest < config.RUN_S))
+    return {"rows": rows, "goals": goals}
+
+
+# From the paper's protocol to the exact one
+
+
+def ladder(name: str, sweep: Pair, loops: Pair, exact: Alignment) -> Row:
+    """The error on unseen music of a connected BiasNet, each row one change more than the row before."""
+    steps = protocol.steps_of(len(sweep[0]) // config.LENGTH, config.EPOCHS)
+    dry, wet = sweep
+    moved = dataclasses.replace(exact, sections=allpass.first_order(np.zeros(0)), controls=[])
+    shifted = (moved.apply(dry), wet)
+    paper: Row = {"length": config.LENGTH, "batch": config.BATCH, "rate": config.RATE, "starts": 1}
+    fast = {**paper, "rate": config.LADDER_RATE}
+    long = {**fast, "length": config.LADDER_LENGTH, "batch": config.LADDER_BATCH}
+    rungs = (
+        ("the paper's sequences, rate and Adam", sweep, paper),
+        (f"rate {config.LADDER_RATE:g}, falling", sweep, fast),
+        (f"sequences of {config.LADDER_LENGTH}", sweep, long),
+        ("delay and polarity taken out before", shifted, long),
+        (f"the best of {config.LADDER_STARTS} starts", shifted, {**long, "starts": config.LADDER_STARTS}),
+    )
+    rows = []
+    for what, pair, options in rungs:
+        found = protocol.descended(pair, steps, **options)
+        if pair is shifted:
+            found = dataclasses.replace(found, delay_samples=exact.delay_samples, polarity=exact.polarity)
+        rows.append({"device": name, "change": what, "ESR, music": errors(found, loops)["esr"]})
+    rows.append(
+        {
+            "device": name,
+            "change": "spectral start, the whole sweep in one recursion, weighted as music is",
+            "ESR, music": errors(exact, loops)["esr"],
+        }
+    )
+    return {"rows": rows, "goals": []}
+
+
+# A cascade that is known
+
+
+def surveyor() -> allpass.Sections:
+    """The cascade of the authors' released code (Bargum et al. 2023, eq. 4, then warped)."""
+    c, d, a = (np.asarray(config.SURVEYOR[name]) for name in "cda")
+    radius = np.sqrt(c)
+    cutoff_hz = np.arccos(-d / (2 * radius)) * config.FS / (2 * np.pi)
+    return allpass.concatenate(
+        allpass.second_order(radius, cutoff_hz, config.FS, warp=a),
+        allpass.first_order(config.SURVEYOR["g"], warp=config.SURVEYOR["h"]),
+    )
+
+
+def known_answer(steps: int = deep.STEPS) -> Row:
+    """A sequential BiasNet given the sweep through a known cascade; and how near its start has to be."""
+    dry = audio.log_sweep(10.0, config.FS)
+    sections = surveyor()
+    wet = np.asarray(scipy.signal.sosfilt(sections.sos, dry))
+    found = jaxapf.align(dry, wet, config.FS, order=config.ORDER, method="biasnet-sequential")
+    rows = [
+        {"start": "none: the dry signal", "ESR before": metrics.esr(dry, wet), "ESR after": None},
+        {"start": "spectral", "ESR before": None, "ESR after": errors(found, (dry, wet))["esr"]},
+    ]
+    shape = cascades.structure(config.ORDER)
+    model = cascades.sequential(shape, config.FS)
+    pair = {"dry": dry[None].astype(np.float32), "wet": wet[None].astype(np.float32)}
+    scale = float(np.mean(wet**2))
+    for offset in config.OFFSETS_HZ:
+        start = cascades.raw_of(_moved(sections, offset), shape, config.FS)
+        refined = deep.refine(model, start, pair, key=jax.random.key(0), steps=steps, rate=1e-5)
+        rows.append(
+            {
+                "start": f"the answer, its first pole pair moved by {offset:g} Hz",
+                "ESR before": refined.loss_before / scale,
+                "ESR after": refined.loss_after / scale,
+            }
+        )
+    best = rows[1]["ESR after"]
+    goals = [
+        goal(f"{limit:g} or less", best, best <= limit) for limit in (config.KNOWN_ESR, config.KNOWN_FINE_ESR)
+    ]
+    return {"rows": rows, "goals": goals}
+
+
+def _moved(sections: allpass.Sections, offset_hz: float) -> allpass.Sections:
+    """The same cascade, the poles of its first section moved up."""
+    c, d = sections.sos[0, 0], sections.sos[0, 1]
+    radius = np.sqrt(c)
+    cutoff_hz = np.arccos(-d / (2 * radius)) * config.FS / (2 * np.pi) + offset_hz
+    first = allpass.second_order(radius, cutoff_hz, config.FS)
+    rest = allpass.Sections(*(np.asarray(field)[1:] for field in sections))
+    return allpass.concatenate(first, rest)
+
+
+# The pipeline elsewhere
+
+
+def export(model: Alignment) -> Row:
+    """The learnt controls as what a plain all-pass pipeline needs: delay, polarity, second-order sections."""
+    whole = int(np.floor(model.delay_samples))
+    fraction = model.delay_samples - whole
+    return {
+        "fs": model.fs,
+        "polarity": model.polarity,
+        "delay_samples": model.delay_samples,
+        "controls": model.controls,
+        "sos": model.sos.tolist(),
+        # The delay as whole samples and a filter; where the delay has no fraction, a single tap.
+        "shift_samples": whole - (len(interpolator(0.0)) // 2 if fraction else 0),
+        "taps": interpolator(fraction).tolist() if fraction else [1.0],
+    }
+
+
+def pipeline(document: Row, x: np.ndarray) -> np.ndarray:
+    """What anybody can run, with SciPy alone, in float64."""
+    y = (
+        np.convolve(np.asarray(x, np.float64), document["taps"])
+        if len(x) < 4096
+        else scipy.signal.oaconvolve(np.asarray(x, np.float64), np.asarray(document["taps"]))
+    )
+    shift = document["shift_samples"]
+    y = np.concatenate([np.zeros(max(shift, 0)), y[max(-shift, 0) :], np.zeros(len(x))])[: len(x)]
+    return document["polarity"] * np.asarray(scipy.signal.sosfilt(document["sos"], y))
+
+
+def pipeline_error_db(model: Alignment, x: np.ndarray) -> float:
+    """Difference between the pipeline and the model's own float32 output, against the output, in dB."""
+    own = model.apply(np.asarray(x, np.float32)).astype(np.float64)
+    return 10 * float(np.log10(max(metrics.esr(own, pipeline(export(model), x)), 1e-30)))
