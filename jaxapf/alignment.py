@@ -285,7 +285,7 @@ _jit_cascade = jax.jit(_cascade)
 
 
 def _filter(sections: allpass.Sections, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-    """One block, in float64 whatever it came in: float32 puts slow sections off by 1e-5, and 24 bits show it."""
+    """One block, in float64 whatever it came in: float32 is off by 1e-5 on slow sections."""
     with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
         sections = allpass.Sections(*(np.asarray(v, np.float64) for v in sections))
         y, state = _jit_cascade(sections, x.astype(np.float64), state)

@@ -39,7 +39,7 @@ def modules():
 def device(x):
     """An all-pass of second order, a delay, a little saturation."""
     sections = allpass.rbj(np.array([800.0]), 0.8, float(FS))
-    y = scipy.signal.sosfilt(sections.sos, np.concatenate([np.zeros(9), x[:-9]]))
+    y = np.asarray(scipy.signal.sosfilt(sections.sos, np.concatenate([np.zeros(9), x[:-9]])))
     return np.tanh(0.3 * y) / 0.3
 
 

@@ -25,6 +25,7 @@ RATE = 1e-5  # of Adam
 EPOCHS = 400
 # The authors' released code; eq. 7 and 8 as printed are power 2 over all bins.
 POWER, FRACTION = 1, 1 / 8
+PARTS = 8  # of a batch, one after the other, with M-STFT
 LOG_EVERY, SAVE_EVERY = 10, 100
 
 # The ladder: from the paper's protocol to the exact one, a change at a time (connected, MSE, one device)

@@ -40,8 +40,8 @@ def speed(sweep: Pair, repeats: int = 20) -> Row:
         objective = protocol.Objective(name)
         data = protocol.sequences(*sweep, objective)
         for kind, make in protocol.MAKE.items():
-            step, optimizer = protocol.make_step(make(cascades.structure(config.ORDER), config.FS), objective)
             model = make(cascades.structure(config.ORDER), config.FS)
+            step, optimizer = protocol.make_step(model, objective, config.BATCH)
             plan = parallel.single(step)
             key = jax.random.key(0)
             state = plan.put_state(train.init_state(model.init(key), optimizer, key=key))
