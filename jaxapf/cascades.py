@@ -291,8 +291,8 @@ def raw_of(sections: allpass.Sections, shape: Structure, fs: float) -> Raw:
 
     Warped sections of low frequency are given a warping factor that moves their poles to 5 kHz, where all
     controls are of moderate size. Poles that are real and differ cannot be given by a radius and a
-    frequency: they become a double pole between them. Frequencies out of range move to its end, where
-    no warping helps.
+    frequency: they become a double pole between them (see `with_complex_poles`). Frequencies out of range
+    move to its end, where no warping helps.
 
     Args:
         sections: `(n_sections,)`, NumPy; as many of either order as the structure has.
@@ -320,6 +320,36 @@ def raw_of(sections: allpass.Sections, shape: Structure, fs: float) -> Raw:
         )
     second = _second_raw(u[~first], v[~first], m[~first], shape, fs)
     return Raw(second, _first_raw(u[first] / (2 * m[first]), shape))
+
+
+def with_complex_poles(sections: allpass.Sections) -> allpass.Sections:
+    """The same cascade with each second-order section of two real poles as two of first order.
+
+    A radius and a frequency give complex poles alone.
+
+    Args:
+        sections: `(n_sections,)`, NumPy.
+
+    Returns:
+        Sections, those of second order first, in float64.
+
+    Example:
+        >>> split = with_complex_poles(allpass.rbj(np.array([500.0, 900.0]), np.array([0.3, 2.0]), 48000.0))
+        >>> [bool(v == 0) for v in split.v]
+        [False, True, True]
+    """
+    u, v, m = (np.asarray(field, np.float64) for field in sections)
+    real = (v > 0) & (m * m >= u * v)
+    # With t = sqrt(u / v) and d = 2 m / sqrt(u v), d >= 2, the section is the product of two of first order
+    # at t a and t / a, where a + 1 / a = d (see jaxapf.fitting).
+    t, half = np.sqrt(u[real] / v[real]), m[real] / np.sqrt(u[real] * v[real])
+    a = half + np.sqrt(half**2 - 1)
+    ratio = np.concatenate([t * a, t / a])
+    two = allpass.first_order((ratio - 1) / (ratio + 1))
+    second, first = ((v > 0) & ~real), v == 0
+    return allpass.concatenate(
+        allpass.Sections(u[second], v[second], m[second]), allpass.Sections(u[first], v[first], m[first]), two
+    )
 
 
 def _second_raw(u: np.ndarray, v: np.ndarray, m: np.ndarray, shape: Structure, fs: float) -> np.ndarray:

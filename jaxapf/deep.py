@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import scipy.fft
 
-from jaxapf import cascades, parallel, spectrum
+from jaxapf import allpass, cascades, parallel, spectrum
 from jaxapf.loop import Record, fit
 from jaxapf.train import init_state, make_train_step
 
@@ -81,6 +81,29 @@ def weighted(
     )
     scale = 1 / max(float(np.sqrt(np.mean(np.square(y)))), 1e-20)
     return {"dry": (scale * x).astype(np.float32), "wet": (scale * y).astype(np.float32)}
+
+
+def error_of(sections: allpass.Sections, pair: dict[str, np.ndarray]) -> float:
+    """Mean squared error of a pair's dry signals through sections.
+
+    Args:
+        sections: `(n_sections,)`.
+        pair: of `weighted`.
+
+    Returns:
+        The error; with a wet signal of unit power, the error-to-signal ratio.
+
+    Example:
+        >>> x = np.ones((1, 64), np.float32)
+        >>> error_of(allpass.first_order(np.zeros(0)), {"dry": x, "wet": -x})
+        4.0
+    """
+    dry = jnp.asarray(pair["dry"])
+    narrow = allpass.Sections(*(jnp.asarray(field, dry.dtype) for field in sections))
+    return float(jnp.mean((_cascade(narrow, dry) - pair["wet"]) ** 2))
+
+
+_cascade = jax.jit(allpass.cascade)
 
 
 def make_loss(model: cascades.Model) -> Callable[[Tree, dict[str, Any], jax.Array], jax.Array]:

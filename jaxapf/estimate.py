@@ -245,6 +245,14 @@ def _descended(
     return found, f"the order {wanted} {asked}"
 
 
+class _Start(NamedTuple):
+    """Where a network begins: a fitted cascade, its sections as a network can give them, signals to train on."""
+
+    found: Cascade
+    sections: allpass.Sections
+    pair: dict[str, np.ndarray]
+
+
 def _refined(
     x: np.ndarray,
     y: np.ndarray,
@@ -254,17 +262,18 @@ def _refined(
     show,
     method: str,
 ) -> tuple[Cascade, str]:
-    """A network's cascade, from the spectral fit of the same sections on, and why it has its order."""
+    """A network's cascade, from the spectral fit on, and why it has its order."""
     wanted = descent.DEFAULT_ORDER if order == "auto" else int(order)
-    found, _ = _fit(measured._replace(most_damping=COMPLEX_POLES), wanted, rng, show)
-    fs = measured.spectrum.fs
-    sections = _sections(found)
-    n_first = int(np.sum(sections.v == 0))
-    shape = cascades.Structure(len(sections.u) - n_first, n_first, True, 1)
-    bins = spectrum.log_bins(measured.spectrum, FINE_PER_OCTAVE, float(found.delay))
-    weight = spectrum.bin_weights(bins, fs, measured.weight_share)
     dry, wet = (np.reshape(v, (-1, v.shape[-1])) for v in (x, y))
-    pair = deep.weighted(dry, wet, bins, weight, delay=float(found.delay), polarity=int(found.polarity))
+    found, _ = _fit(measured, wanted, rng, show)
+    starts = [_start(found, measured, dry, wet)]
+    if np.any((found.kind == SECOND) & (found.log_d > np.log(COMPLEX_POLES))):
+        narrower, _ = _fit(measured._replace(most_damping=COMPLEX_POLES), wanted, rng, show)
+        starts.append(_start(narrower, measured, dry, wet))
+    found, sections, pair = min(starts, key=lambda start: deep.error_of(start.sections, start.pair))
+    fs = measured.spectrum.fs
+    n_first = int(np.sum(sections.v == 0))
+    shape = cascades.Structure(len(sections.u) - n_first, n_first, warped=True, stretch=1)
     refined = deep.refine(
         BIASNETS[method](shape, fs),
         cascades.raw_of(sections, shape, fs),
@@ -274,6 +283,14 @@ def _refined(
     )
     asked = f"is the default of method {method}" if order == "auto" else "was asked for"
     return _cascade_of(cascades.sections_of(refined.raw, shape, fs), found), f"the order {wanted} {asked}"
+
+
+def _start(found: Cascade, measured: Measured, dry: np.ndarray, wet: np.ndarray) -> _Start:
+    """A fitted cascade as a network's beginning, with the signals weighted as the fit has them."""
+    bins = spectrum.log_bins(measured.spectrum, FINE_PER_OCTAVE, float(found.delay))
+    weight = spectrum.bin_weights(bins, measured.spectrum.fs, measured.weight_share)
+    pair = deep.weighted(dry, wet, bins, weight, delay=float(found.delay), polarity=int(found.polarity))
+    return _Start(found, cascades.with_complex_poles(_sections(found)), pair)
 
 
 def _cascade_of(sections: allpass.Sections, like: Cascade) -> Cascade:

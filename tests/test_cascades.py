@@ -142,6 +142,22 @@ def test_poles_that_radius_and_frequency_cannot_give():
         cascades.raw_of(real, cascades.structure(2, stretch=2), FS)
 
 
+@given(
+    st.lists(st.tuples(st.floats(20.0, 19e3), st.floats(0.06, 5.0)), min_size=1, max_size=3),
+    st.floats(-0.999, 0.999),
+)
+def test_real_poles_become_two_sections(poles, g):
+    cutoff_hz, q = np.array(poles).T
+    sections = allpass.concatenate(allpass.first_order(np.array([g])), allpass.rbj(cutoff_hz, q, FS))
+    split = cascades.with_complex_poles(sections)
+    freqs_hz = np.geomspace(5.0, 90e3, 60)
+    found, expected = (allpass.phase_response(one, freqs_hz, FS) for one in (split, sections))
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+    second = split.v > 0
+    assert np.all(split.m[second] ** 2 < split.u[second] * split.v[second])
+    assert np.sum(second) == np.sum(q > 0.5)
+
+
 @pytest.mark.parametrize(("order", "stretch"), [(0, 1), (7, 0), (2.5, 1)])
 def test_structures_that_are_none(order, stretch):
     with pytest.raises((ValueError, TypeError), match=r"order|stretch"):
