@@ -246,7 +246,7 @@ def _descended(
 
 
 class _Start(NamedTuple):
-    """Where a network begins: a fitted cascade, its sections as a network can give them, signals to train on."""
+    """Where a network begins: a fitted cascade, its sections as a network gives them, signals to train on."""
 
     found: Cascade
     sections: allpass.Sections
