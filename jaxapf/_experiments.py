@@ -1,11 +1,15 @@
-"""What the experiments share: Markdown tables, goals met or missed, progress on a terminal."""
+"""What the experiments share: Markdown tables, goals met or missed, versions, progress on a terminal."""
 
+import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from jaxapf.files import write_text
+from jaxapf.version import __version__
 
 Row = dict[str, Any]
 
@@ -67,6 +71,20 @@ def put_tables(path: Path, tables: str | None, name: str) -> None:
         raise ValueError(f"--update '{path}' cannot be updated: {reason}") from error
     if tables is not None:
         write_text(path, changed)
+
+
+def made_with() -> str:
+    """Versions and size of the machine, in a sentence.
+
+    Example:
+        >>> made_with().startswith("Made with jaxapf ")
+        True
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"Made with jaxapf {__version__}, JAX {metadata.version('jax')}, Python {platform.python_version()}, "
+        f"on {cores} CPU cores."
+    )
 
 
 def show_progress(text: str) -> None:

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import config
-import jax
 import numpy as np
 import scipy.signal
 
 import jaxapf
 from jaxapf import allpass, audio, metrics
-from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
+from jaxapf._experiments import Row, made_with, put_tables, show_progress, table, verdict
+from jaxapf._released import surveyor
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "figures"
@@ -173,22 +172,11 @@ def resampled(pair: Pair, fs: int) -> Pair:
     return Pair(audio.resample(pair.dry, pair.fs, fs), audio.resample(pair.wet, pair.fs, fs), fs)
 
 
-def surveyor() -> allpass.Sections:
-    """The released cascade: c = R^2, d = -2 R cos(w) (Bargum et al. 2023, eq. 4), then warped."""
-    c, d, a = (np.asarray(config.SURVEYOR[name]) for name in "cda")
-    radius = np.sqrt(c)
-    cutoff_hz = np.arccos(-d / (2 * radius)) * config.SURVEYOR_FS / (2 * np.pi)
-    return allpass.concatenate(
-        allpass.second_order(radius, cutoff_hz, config.SURVEYOR_FS, warp=a),
-        allpass.first_order(config.SURVEYOR["g"], warp=config.SURVEYOR["h"]),
-    )
-
-
 def known_answer(data: Path, show: Show) -> Row:
     """Give back a cascade that we know, from a sweep sent through it in float64."""
     show("known: filtering and fitting")
     dry = audio.log_sweep(config.SURVEYOR_S, config.SURVEYOR_FS)
-    wet = np.asarray(scipy.signal.sosfilt(surveyor().sos, dry))
+    wet = np.asarray(scipy.signal.sosfilt(surveyor(config.SURVEYOR_FS).sos, dry))
     pair = Pair(dry, wet, config.SURVEYOR_FS)
     found, seconds = fit(pair, config.SURVEYOR_ORDER)
     after = tested(found, pair)
@@ -429,15 +417,6 @@ def markdown(results: Row) -> str:
 # The program
 
 
-def made_with() -> str:
-    """Versions and size of the machine, in a sentence."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"Made with jaxapf {jaxapf.__version__}, JAX {jax.__version__}, Python {platform.python_version()}, "
-        f"on {cores} CPU cores; seconds to fit include compiling."
-    )
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; wrong ones end the program with exit code 2."""
     parser = argparse.ArgumentParser(description="Measure the figures of the README.")
@@ -474,7 +453,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         check(arguments)
-        results: Row = {"made_with": made_with()}
+        results: Row = {"made_with": f"{made_with()} Seconds to fit include compiling."}
         RESULTS.mkdir(exist_ok=True)
         for name in FIGURES:
             if name in arguments.only:

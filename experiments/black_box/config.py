@@ -34,13 +34,6 @@ LADDER_LENGTH, LADDER_BATCH = 65536, 16
 LADDER_STARTS = 8
 
 # The known answer
-SURVEYOR = {  # of the authors' released code, at FS
-    "c": (0.9980386166384465, 0.002789362428126286, 0.9984650242883831),
-    "d": (-1.6534246988804708, 0.10138022220093301, -1.6954015215440774),
-    "a": (-0.8644981322332936, -0.30740110972783036, -0.8657947815319681),
-    "g": -0.9649031710274468,
-    "h": -0.9729902664858184,
-}
 OFFSETS_HZ = (1.0, 3.0, 10.0, 30.0, 100.0)  # by which a narrow pole pair is moved before training
 
 # Goals

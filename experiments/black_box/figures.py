@@ -14,6 +14,7 @@ import scipy.signal
 import jaxapf
 from jaxapf import Alignment, allpass, audio, batches, cascades, deep, metrics, parallel, train
 from jaxapf._experiments import Row
+from jaxapf._released import surveyor
 from jaxapf.alignment import interpolator
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -112,21 +113,10 @@ def ladder(name: str, sweep: Pair, loops: Pair, exact: Alignment) -> Row:
 # A cascade that is known
 
 
-def surveyor() -> allpass.Sections:
-    """The cascade of the authors' released code (Bargum et al. 2023, eq. 4, then warped)."""
-    c, d, a = (np.asarray(config.SURVEYOR[name]) for name in "cda")
-    radius = np.sqrt(c)
-    cutoff_hz = np.arccos(-d / (2 * radius)) * config.FS / (2 * np.pi)
-    return allpass.concatenate(
-        allpass.second_order(radius, cutoff_hz, config.FS, warp=a),
-        allpass.first_order(config.SURVEYOR["g"], warp=config.SURVEYOR["h"]),
-    )
-
-
 def known_answer(steps: int = deep.STEPS) -> Row:
     """A sequential BiasNet given the sweep through a known cascade; and how near its start has to be."""
     dry = audio.log_sweep(10.0, config.FS)
-    sections = surveyor()
+    sections = surveyor(config.FS)
     wet = np.asarray(scipy.signal.sosfilt(sections.sos, dry))
     found = jaxapf.align(dry, wet, config.FS, order=config.ORDER, method="biasnet-sequential")
     rows = [

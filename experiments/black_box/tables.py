@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
 import config
 import figures
-import jax
 import numpy as np
 
-import jaxapf
-from jaxapf._experiments import Row, table, verdict
+from jaxapf._experiments import Row, made_with, table, verdict
 
 METRICS = ("mae", "mse", "esr")
 
@@ -23,8 +19,7 @@ def markdown(folder: Path, effects: list[str]) -> str:
     """All tables."""
     rows = [row for effect in effects for row in errors(folder, effect)]
     parts = [
-        f"jaxapf {jaxapf.__version__}, JAX {jax.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} CPU cores. Unseen music; with several seeds the mean, and lowest to highest.",
+        f"{made_with()} Unseen music; with several seeds the mean, and lowest to highest.",
         "### Errors",
         table(rows, cell),
         verdict(goals(folder, effects), cell),

@@ -49,15 +49,6 @@ FIRST_ORDER = (
 POWER_2 = (Setting("mstft", PAPER_RATE, 1), Setting("mstft", RATE, 3))
 CASCADE = (Setting("mse", PAPER_RATE, 1), Setting("mse", RATE, 3), Setting("mstft", RATE, 1))
 
-# The cascade that Bargum et al. released for their Surveyor model, as second-order sections with
-# rows c, d, g and warps; the target of the cascades.
-SURVEYOR = {
-    "c": (0.9980386166384465, 0.002789362428126286, 0.9984650242883831),
-    "d": (-1.6534246988804708, 0.10138022220093301, -1.6954015215440774),
-    "a": (-0.8644981322332936, -0.30740110972783036, -0.8657947815319681),
-    "g": -0.9649031710274468,
-    "h": -0.9729902664858184,
-}
 
 # Picture
 MOMENTS_S = (0.0, 2.0, 7.0, 9.0)

@@ -11,8 +11,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,9 +23,9 @@ import numpy as np
 import optax
 import scipy.signal
 
-import jaxapf
-from jaxapf import allpass, audio, batches, cascades, files, loop, losses, metrics, parallel, train
-from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
+from jaxapf import audio, batches, cascades, files, loop, losses, metrics, parallel, train
+from jaxapf._experiments import Row, made_with, put_tables, show_progress, table, verdict
+from jaxapf._released import surveyor
 
 RESULTS = Path(__file__).with_name("results")
 Tree = Any
@@ -61,7 +59,7 @@ def make_problem(order: int, power: int) -> Problem:
     name = "rc" + (f"-order-{order}" if order > 1 else "") + (f"-power-{power}" if power > 1 else "")
     model = cascades.naive(cascades.structure(order, warped=False))
     dry = audio.log_sweep(config.SWEEP_S, config.FS)
-    wet = answer.rc_filter(rho(), dry) if order == 1 else scipy.signal.sosfilt(surveyor().sos, dry)
+    wet = answer.rc_filter(rho(), dry) if order == 1 else scipy.signal.sosfilt(surveyor(config.FS).sos, dry)
     settings = config.CASCADE if order > 1 else config.FIRST_ORDER if power == 1 else config.POWER_2
     return Problem(name, model, dry, np.asarray(wet), settings, power)
 
@@ -69,17 +67,6 @@ def make_problem(order: int, power: int) -> Problem:
 def rho() -> float:
     """Of the circuit, in eq. 10."""
     return answer.rho_of(config.RESISTANCE, config.CAPACITANCE, config.FS)
-
-
-def surveyor() -> allpass.Sections:
-    """The released cascade: c = R^2, d = -2 R cos(w) (Bargum et al. 2023, eq. 4), then warped."""
-    c, d, a = (np.asarray(config.SURVEYOR[name]) for name in "cda")
-    radius = np.sqrt(c)
-    cutoff_hz = np.arccos(-d / (2 * radius)) * config.FS / (2 * np.pi)
-    return allpass.concatenate(
-        allpass.second_order(radius, cutoff_hz, config.FS, warp=a),
-        allpass.first_order(config.SURVEYOR["g"], warp=config.SURVEYOR["h"]),
-    )
 
 
 def cut(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -237,7 +224,7 @@ def measure(problem: Problem, steps: int, starts: int) -> Row:
 def references(problem: Problem) -> Row:
     """MSE of the dry sequences as they are, of silence, and of the very cascade that made the wet sweep."""
     dry, wet = cut(problem)
-    exact = np.asarray(scipy.signal.sosfilt(surveyor().sos, dry))
+    exact = np.asarray(scipy.signal.sosfilt(surveyor(config.FS).sos, dry))
     return {
         name: float(np.mean((x - wet) ** 2)) for name, x in (("dry", dry), ("silence", 0), ("exact", exact))
     }
@@ -291,15 +278,6 @@ def markdown(results: Row) -> str:
     if results["goals"]:
         parts.append(verdict(results["goals"], cell))
     return "\n\n".join(parts) + "\n"
-
-
-def made_with() -> str:
-    """Versions and size of the machine, in a sentence."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"Made with jaxapf {jaxapf.__version__}, JAX {jax.__version__}, Python {platform.python_version()}, "
-        f"on {cores} CPU cores."
-    )
 
 
 def write(name: str, results: Row) -> None:
