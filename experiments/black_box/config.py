@@ -33,8 +33,9 @@ LADDER_RATE = 1e-3
 LADDER_LENGTH, LADDER_BATCH = 65536, 16
 LADDER_STARTS = 8
 
-# The known answer
+# The known answer, of jaxapf._released
 OFFSETS_HZ = (1.0, 3.0, 10.0, 30.0, 100.0)  # by which a narrow pole pair is moved before training
+NEARBY_RATE = 1e-6
 
 # Goals
 MSTFT_STEP_S, MSE_STEP_S, RUN_S = 0.35, 0.08, 360.0
