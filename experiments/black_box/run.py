@@ -35,6 +35,7 @@ from jaxapf.files import write_text
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "black-box"
 EXTRA = ("speed", "ladder", "known")
+RELATIVE = "loss, over the first"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -296,7 +297,11 @@ def draw(source: data.Source, folder: Path) -> None:
         for path in sorted(folder.glob("paper/*-0/metrics.jsonl"))
     }
     if runs:
-        pictures.losses(runs, folder / "losses.svg")
+        relative = {
+            name: [{**one, RELATIVE: one["loss"] / records[0]["loss"]} for one in records]
+            for name, records in runs.items()
+        }
+        pictures.losses(relative, folder / "losses.svg", metric=RELATIVE)
     pairs, phases = [], []
     for name in source.names:
         model = exact_model(folder, name)
