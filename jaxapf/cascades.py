@@ -27,6 +27,7 @@ from jaxapf.nets.biasnet import BiasNet
 
 Tree = Any
 MOST_WARP = 0.99
+HIGHEST = 0.499  # of the rate, for a frequency that is learnt
 CENTRE_HZ = 5000.0  # where `raw_of` warps low sections to: the middle of what a frequency is learnt in
 
 
@@ -38,11 +39,15 @@ class Structure(NamedTuple):
     warped: bool
     stretch: int
 
-    @property
-    def controls(self) -> tuple[tuple[params.Control, ...], tuple[params.Control, ...]]:
-        """What is learnt of each second-order section, and of each first-order one."""
-        last = len(params.SECOND_ORDER) if self.warped else -1, len(params.FIRST_ORDER) if self.warped else -1
-        return params.SECOND_ORDER[: last[0]], params.FIRST_ORDER[: last[1]]
+    def controls(self, fs: float) -> tuple[tuple[params.Control, ...], tuple[params.Control, ...]]:
+        """What is learnt of each second-order section, and of each first-order one, at a sample rate.
+
+        Frequencies go up to 20 kHz, or to just below half the rate where that is lower.
+        """
+        radius, cutoff_hz, warp = params.SECOND_ORDER
+        cutoff_hz = cutoff_hz._replace(high=min(cutoff_hz.high, HIGHEST * fs))
+        second, first = (radius, cutoff_hz, warp), params.FIRST_ORDER
+        return (second, first) if self.warped else (second[:-1], first[:-1])
 
 
 class Raw(NamedTuple):
@@ -110,7 +115,7 @@ def sequential(shape: Structure, fs: float) -> Model:
     """
     nets = [
         (count, BiasNet(features=len(controls)))
-        for count, controls in zip(shape[:2], shape.controls, strict=True)
+        for count, controls in zip(shape[:2], shape.controls(fs), strict=True)
     ]
 
     def init(key: jax.Array) -> Tree:
@@ -156,7 +161,7 @@ def connected(shape: Structure, fs: float) -> Model:
         >>> sum(leaf.size for leaf in jax.tree.leaves(model.init(jax.random.key(0))))
         691467
     """
-    widths = [len(controls) for controls in shape.controls]
+    widths = [len(controls) for controls in shape.controls(fs)]
     split = shape.second_order * widths[0]
     net = BiasNet(features=split + shape.first_order * widths[1])
 
@@ -255,32 +260,33 @@ def sections_of(raw: Raw, shape: Structure, fs: float) -> allpass.Sections:
         >>> sections_of(Raw(np.zeros((3, 3)), np.zeros((1, 2))), structure(7), 192000.0).u.shape
         (4,)
     """
-    (radius, cutoff_hz, *second_warp), (coefficient, *first_warp) = _controls(raw, shape)
+    (radius, cutoff_hz, *second_warp), (coefficient, *first_warp) = _controls(raw, shape, fs)
     return allpass.concatenate(
         allpass.second_order(radius, cutoff_hz, fs, warp=second_warp[0] if second_warp else 0.0),
         allpass.first_order(coefficient, warp=first_warp[0] if first_warp else 0.0),
     )
 
 
-def named_controls(raw: Raw, shape: Structure) -> list[dict[str, Any]]:
+def named_controls(raw: Raw, shape: Structure, fs: float) -> list[dict[str, Any]]:
     """The learnt controls of each section by name, as a model file has them.
 
     Args:
         raw: NumPy outputs in [-1, 1].
         shape: the structure that they belong to.
+        fs: sample rate in Hz.
 
     Returns:
         A dictionary a section.
 
     Example:
-        >>> named_controls(Raw(np.zeros((0, 3)), np.zeros((1, 2))), structure(1))
+        >>> named_controls(Raw(np.zeros((0, 3)), np.zeros((1, 2))), structure(1), 48000.0)
         [{'type': 'first_order', 'coefficient': 0.0, 'warp': 0.0}]
     """
     return [
         {"type": kind}
         | {one.name: float(values[number]) for one, values in zip(controls, columns, strict=True)}
         for kind, controls, columns in zip(
-            ("second_order", "first_order"), shape.controls, _controls(raw, shape), strict=True
+            ("second_order", "first_order"), shape.controls(fs), _controls(raw, shape, fs), strict=True
         )
         for number in range(len(columns[0]))
     ]
@@ -319,7 +325,7 @@ def raw_of(sections: allpass.Sections, shape: Structure, fs: float) -> Raw:
             f"{shape}, unstretched"
         )
     second = _second_raw(u[~first], v[~first], m[~first], shape, fs)
-    return Raw(second, _first_raw(u[first] / (2 * m[first]), shape))
+    return Raw(second, _first_raw(u[first] / (2 * m[first]), shape, fs))
 
 
 def with_complex_poles(sections: allpass.Sections) -> allpass.Sections:
@@ -365,29 +371,25 @@ def _second_raw(u: np.ndarray, v: np.ndarray, m: np.ndarray, shape: Structure, f
     # sin^2(w / 2) = (u - (1 - R)^2) / 4 R, with u scaled to u + v + 2 m = 4; real poles have less than 0.
     sine = (4 * u / total - (1 - radius) ** 2) / np.maximum(4 * radius, 1e-300)
     cutoff_hz = np.arcsin(np.sqrt(np.clip(sine, 0.0, 1.0))) * fs / np.pi
-    return _clipped(
-        params.normalise(np.stack([radius, cutoff_hz, warp][: _width(shape, 0)], -1), shape.controls[0])
-    )
+    controls, _ = shape.controls(fs)
+    return _clipped(params.normalise(np.stack([radius, cutoff_hz, warp][: len(controls)], -1), controls))
 
 
-def _first_raw(ratio: np.ndarray, shape: Structure) -> np.ndarray:
+def _first_raw(ratio: np.ndarray, shape: Structure, fs: float) -> np.ndarray:
     """Coefficient and warp of (1 + g) / (1 - g): the square root of it for either, where there are both."""
     if shape.warped:
         ratio = np.sqrt(ratio)
     coefficient = (ratio - 1) / (ratio + 1)
-    return _clipped(params.normalise(np.stack([coefficient] * _width(shape, 1), -1), shape.controls[1]))
-
-
-def _width(shape: Structure, kind: int) -> int:
-    return len(shape.controls[kind])
+    _, controls = shape.controls(fs)
+    return _clipped(params.normalise(np.stack([coefficient] * len(controls), -1), controls))
 
 
 def _clipped(raw: np.ndarray) -> np.ndarray:
     return np.clip(raw, -1 + 1e-7, 1 - 1e-7)
 
 
-def _controls(raw: Raw, shape: Structure) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    second, first = (params.denormalise(*both) for both in zip(raw, shape.controls, strict=True))
+def _controls(raw: Raw, shape: Structure, fs: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    second, first = (params.denormalise(*both) for both in zip(raw, shape.controls(fs), strict=True))
     return second, first
 
 

@@ -21,6 +21,7 @@ import optax
 import scipy.fft
 
 from jaxapf import allpass, cascades, parallel, spectrum
+from jaxapf._arrays import enable_x64
 from jaxapf.loop import Record, fit
 from jaxapf.train import init_state, make_train_step
 
@@ -84,10 +85,10 @@ def weighted(
 
 
 def error_of(sections: allpass.Sections, pair: dict[str, np.ndarray]) -> float:
-    """Mean squared error of a pair's dry signals through sections.
+    """Mean squared error of a pair's dry signals through sections, filtered in float64.
 
     Args:
-        sections: `(n_sections,)`.
+        sections: `(n_sections,)`, NumPy.
         pair: of `weighted`.
 
     Returns:
@@ -98,9 +99,9 @@ def error_of(sections: allpass.Sections, pair: dict[str, np.ndarray]) -> float:
         >>> error_of(allpass.first_order(np.zeros(0)), {"dry": x, "wet": -x})
         4.0
     """
-    dry = jnp.asarray(pair["dry"])
-    narrow = allpass.Sections(*(jnp.asarray(field, dry.dtype) for field in sections))
-    return float(jnp.mean((_cascade(narrow, dry) - pair["wet"]) ** 2))
+    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        found = _cascade(sections, np.asarray(pair["dry"], np.float64))
+        return float(np.mean((np.asarray(found) - pair["wet"]) ** 2))
 
 
 _cascade = jax.jit(allpass.cascade)

@@ -8,6 +8,7 @@ the search never filters audio; the figures that are reported do.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import time
@@ -46,6 +47,7 @@ FEWEST_BINS = 8  # below, a signal is too short to show a phase response
 PAYS = 0.005  # a further section must lower the error by this fraction
 MUSIC_SHARE, TEST_SIGNAL_SHARE = 0.3, 0.9  # of the music-like weighting, see spectrum.bin_weights
 NIL_ERROR = 1e-6  # lower errors are as good as none: no section pays for them
+NOTHING_LEFT = 1e-11  # to train a network for
 SILENCE = 1e-12
 MOST_DAMPING, COMPLEX_POLES = 20.0, 1.998  # 1 / Q of a section; below 2 its poles are complex
 
@@ -113,6 +115,7 @@ def align(
     started = time.perf_counter()
     x, y = _checked_pair(dry, wet)
     _check_options(fs, order, method, max_delay_ms)
+    named = "spectral" if method == "auto" else method
     rng = np.random.default_rng(_seed(key))
     show = _reporter(progress)
     show("measuring the cross-spectrum")
@@ -120,19 +123,24 @@ def align(
     silent = [name for name, peak in peaks.items() if peak < SILENCE]
     if silent or x.shape[-1] < 2:
         what = f"the {silent[0]} signal is silent" if silent else "a single sample has no phase"
-        return _result(x, y, fs, _nothing(), f"{what}: nothing to align, the dry signal is kept", started)
+        reason = f"{what}: nothing to align, the dry signal is kept"
+        return _result(x, y, fs, _nothing(), reason, started, method=named)
     # Ratios and phases are those of any common scale; this one keeps squares from overflowing.
     x, y = (v / np.asarray(max(peaks.values()), v.dtype) for v in (x, y))
     measured = _measure(x, y, float(fs), max_delay_ms)
     bins = spectrum.log_bins(measured.spectrum, COARSE_PER_OCTAVE)
     if np.count_nonzero(bins.total) < FEWEST_BINS:
         reason = "the recordings are too short or too narrow in frequency for a filter"
-        return _result(x, y, fs, _nothing(), reason, started, measured)
+        return _result(x, y, fs, _nothing(), reason, started, measured, named)
     if method == "direct":
         return _result(x, y, fs, *_descended(x, y, measured, order, rng, show), started, measured, method)
     if method in BIASNETS:
-        found = _refined(x, y, measured, order, rng, show, method)
-        return _result(x, y, fs, *found, started, measured, method)
+        fitted, reason, learnt = _refined(x, y, measured, order, rng, show, method)
+        found = _result(x, y, fs, fitted, reason, started, measured, method)
+        if len(found.controls) == len(learnt):  # not where delay and polarity alone are better
+            both = zip(found.controls, learnt, strict=True)
+            found = dataclasses.replace(found, controls=[{**row, **more} for row, more in both])
+        return found
     result = _result(x, y, fs, *_fit(measured, order, rng, show), started, measured)
     if result.metrics["n_sections"] == 0 and (result.metrics["esr_delay"] or 0.0) > NIL_ERROR:
         # Weighed for what it would do to other material it does harm here: let this pair count alone.
@@ -261,8 +269,8 @@ def _refined(
     rng: np.random.Generator,
     show,
     method: str,
-) -> tuple[Cascade, str]:
-    """A network's cascade, from the spectral fit on, and why it has its order."""
+) -> tuple[Cascade, str, list[dict[str, float]]]:
+    """A network's cascade, from the spectral fit on, why it has its order, and its controls."""
     wanted = descent.DEFAULT_ORDER if order == "auto" else int(order)
     dry, wet = (np.reshape(v, (-1, v.shape[-1])) for v in (x, y))
     found, _ = _fit(measured, wanted, rng, show)
@@ -270,19 +278,30 @@ def _refined(
     if np.any((found.kind == SECOND) & (found.log_d > np.log(COMPLEX_POLES))):
         narrower, _ = _fit(measured._replace(most_damping=COMPLEX_POLES), wanted, rng, show)
         starts.append(_start(narrower, measured, dry, wet))
-    found, sections, pair = min(starts, key=lambda start: deep.error_of(start.sections, start.pair))
+    errors = [deep.error_of(start.sections, start.pair) for start in starts]
+    found, sections, pair = starts[int(np.argmin(errors))]
     fs = measured.spectrum.fs
     n_first = int(np.sum(sections.v == 0))
     shape = cascades.Structure(len(sections.u) - n_first, n_first, warped=True, stretch=1)
-    refined = deep.refine(
-        BIASNETS[method](shape, fs),
-        cascades.raw_of(sections, shape, fs),
-        pair,
-        key=jax.random.key(int(rng.integers(2**31))),
-        on_record=lambda record: show(f"refining, step {record['step']} of {deep.STEPS}"),
-    )
+    raw = cascades.raw_of(sections, shape, fs)
+    if min(errors) > NOTHING_LEFT:
+        refined = deep.refine(
+            BIASNETS[method](shape, fs),
+            raw,
+            pair,
+            key=jax.random.key(int(rng.integers(2**31))),
+            on_record=lambda record: show(f"refining, step {record['step']} of {deep.STEPS}"),
+        )
+        # What float32 took for better is weighed once more in float64.
+        if deep.error_of(cascades.sections_of(refined.raw, shape, fs), pair) < min(errors):
+            raw = refined.raw
     asked = f"is the default of method {method}" if order == "auto" else "was asked for"
-    return _cascade_of(cascades.sections_of(refined.raw, shape, fs), found), f"the order {wanted} {asked}"
+    learnt = cascades.named_controls(raw, shape, fs)
+    return (
+        _cascade_of(cascades.sections_of(raw, shape, fs), found),
+        f"the order {wanted} {asked}",
+        [{f"learnt_{name}": value for name, value in row.items() if name != "type"} for row in learnt],
+    )
 
 
 def _start(found: Cascade, measured: Measured, dry: np.ndarray, wet: np.ndarray) -> _Start:

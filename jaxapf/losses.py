@@ -301,7 +301,7 @@ def phase_sum_spectra(
 
     Returns:
         For each resolution the real and the imaginary part of the bins that count, (..., n_frames, n_bins)
-        each. Phases count from the middle of each window.
+        each. Where phases count from is the same for equal options, and says nothing otherwise.
 
     Raises:
         ValueError: a signal is shorter than half an FFT, or `fraction` out of range.
@@ -312,6 +312,8 @@ def phase_sum_spectra(
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; expected a share above 0, at most 1.")
+    if not len(resolutions):
+        raise ValueError("resolutions is empty; give at least one Resolution.")
     return tuple(_low_bins(target, Resolution(*one), fraction) for one in resolutions)
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,29 @@ def test_the_papers_protocol_and_its_tables(recordings, tmp_path):
     )
     assert json.loads((kept / "box-connected-mse-epochs2-0" / "result.json").read_text()) == result
     assert again.stdout == paper.stdout
+    # Other recordings by the same name are not taken for these.
+    other = tmp_path / "other"
+    shutil.copytree(recordings, other)
+    audio.write(other / "box" / "loops_wet_192k.flac", 0.5 * wet, FS)
+    refused = run("--data", other, "--models", "connected", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "holds the result of other recordings than those of 'box' now" in refused.stderr
+    ladder = run(
+        *words,
+        "--protocol",
+        "paper",
+        "--losses",
+        "mse",
+        "--seeds",
+        "0",
+        "--epochs",
+        "2",
+        "--figures",
+        "ladder",
+        folder=tmp_path,
+    )
+    assert ladder.returncode == 2
+    assert "ends at its exact model; run --protocol exact first" in ladder.stderr
 
 
 @pytest.mark.slow
@@ -115,7 +139,7 @@ def test_the_exact_protocol_and_its_export(recordings, tmp_path):
     document = json.loads((found / "sections.json").read_text())
     assert len(document["sos"]) == 4
     assert (tmp_path / "recorded" / "listening" / "index.html").exists()
-    assert json.loads((tmp_path / "recorded" / "pipeline.json").read_text())[0]["difference, dB"] < -100
+    assert json.loads((tmp_path / "recorded" / "pipeline.json").read_text())[0]["apply, dB"] < -100
 
 
 def test_the_pipeline_is_the_model(modules):
@@ -127,7 +151,7 @@ def test_the_pipeline_is_the_model(modules):
     x = rng.standard_normal(50_000)
     for delay in (0.0, 12.0, -7.0, 3.25, -0.5):
         model = Alignment(sections, delay, -1, float(FS), [{}] * 3, {})
-        assert figures.pipeline_error_db(model, x) < -100
+        assert figures.pipeline_errors_db(model, x)["apply, dB"] < -100
     other = Alignment(sections, 12.5, -1, float(FS), [{}] * 3, {})
     wrong = figures.pipeline(figures.export(model), x)
     assert 10 * np.log10(metrics.esr(other.apply(x), wrong)) > -20

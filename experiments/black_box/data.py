@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,12 @@ class Effect(NamedTuple):
     name: str
     sweep: tuple[np.ndarray, np.ndarray]
     loops: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells these recordings from others of the same name."""
+        signals = (*self.sweep, *self.loops)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in signals)).hexdigest()[:16]
 
 
 class Source(NamedTuple):

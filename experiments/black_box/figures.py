@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import config
 import jax
@@ -195,7 +196,18 @@ def pipeline(document: Row, x: np.ndarray) -> np.ndarray:
     return document["polarity"] * np.asarray(scipy.signal.sosfilt(document["sos"], y))
 
 
-def pipeline_error_db(model: Alignment, x: np.ndarray) -> float:
-    """Difference between the pipeline and the model's own float32 output, against the output, in dB."""
-    own = model.apply(np.asarray(x, np.float32)).astype(np.float64)
-    return 10 * float(np.log10(max(metrics.esr(own, pipeline(export(model), x)), 1e-30)))
+def pipeline_errors_db(model: Alignment, x: np.ndarray) -> dict[str, float]:
+    """Difference between the pipeline and the model's output, against the latter, in dB.
+
+    `apply` is what the model gives; `network, float32` the cascade as it was trained, in blocks of float32.
+    """
+    document = export(model)
+    found = {"apply, dB": _error_db(model.apply(x), pipeline(document, x))}
+    sections = allpass.Sections(*(np.asarray(field, np.float32) for field in model.sections))
+    trained = jax.jit(allpass.cascade)(sections, np.asarray(x, np.float32))
+    plain = scipy.signal.sosfilt(document["sos"], np.asarray(x, np.float64))
+    return found | {"network, float32, dB": _error_db(trained, np.asarray(plain))}
+
+
+def _error_db(found: Any, expected: np.ndarray) -> float:
+    return 10 * float(np.log10(max(metrics.esr(np.asarray(found, np.float64), expected), 1e-30)))

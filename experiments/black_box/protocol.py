@@ -112,7 +112,12 @@ class Run(NamedTuple):
 
 
 def train_one(
-    run: Run, sweep: tuple[np.ndarray, np.ndarray], folder: Path, *, epochs: int = config.EPOCHS
+    run: Run,
+    sweep: tuple[np.ndarray, np.ndarray],
+    folder: Path,
+    *,
+    epochs: int = config.EPOCHS,
+    recordings: str = "",
 ) -> Alignment:
     """Train, or go on from the last checkpoint in `folder`; the model, which is saved there too."""
     model = MAKE[run.model](cascades.structure(config.ORDER), config.FS)
@@ -122,6 +127,7 @@ def train_one(
     key = jax.random.key(run.seed)
     state = train.init_state(model.init(key), optimizer, key=key)
     settings = {**run._asdict(), "objective": run.objective._asdict(), "epochs": epochs}
+    settings["recordings"] = recordings
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
         state = checkpoints.restore(state) or state
         done = loop.position(state)
@@ -147,5 +153,5 @@ def alignment_of(model: cascades.Model, weights: Tree, method: str, fs: float) -
     raw = cascades.outputs(model, weights)
     shape = cascades.structure(config.ORDER)
     return Alignment(
-        cascades.sections_of(raw, shape, fs), 0.0, 1, fs, cascades.named_controls(raw, shape), {}, method
+        cascades.sections_of(raw, shape, fs), 0.0, 1, fs, cascades.named_controls(raw, shape, fs), {}, method
     )

@@ -1,8 +1,9 @@
 """Train BiasNets on devices, and compare: `python experiments/black_box/run.py [--data DIR] [--protocol P]`.
 
 `--protocol paper` trains as Bargum et al. 2023 did, `--protocol exact` (the default) through the recursion
-over the whole sweep. Every run is kept in a folder of its own and is not run again; a killed one goes on
-from its last checkpoint. Tables and pictures are made of all runs there are. README.md explains the rest.
+over the whole sweep. Every run is kept in a folder of its own and is not run again; a killed one of the
+paper's goes on from its last checkpoint. Tables and pictures are made of all runs there are. README.md
+explains the rest.
 """
 
 from __future__ import annotations
@@ -51,11 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in names:
             one_effect(args, source.effect(name), folder)
         for name in args.figures:
-            measure(name, source, folder)
+            measure(name, source.effect(names[0]), folder)
         finish(args, source, names, folder)
     except KeyboardInterrupt:
         show_progress("")
-        print("run.py: interrupted; started again, it goes on from its last checkpoint", file=sys.stderr)
+        print(
+            "run.py: interrupted; what is done is kept, started again it goes on from there", file=sys.stderr
+        )
         return 130
     except (ValueError, CheckpointError, loop.TrainingError) as error:  # AudioError is a ValueError
         show_progress("")
@@ -174,7 +177,10 @@ def one_effect(args: argparse.Namespace, effect: data.Effect, folder: Path) -> N
         for model in args.models:
             exact(effect, model, folder / "exact" / f"{effect.name}-{model}")
         return
-    objectives = [protocol.Objective(name, args.power, args.fraction) for name in args.losses]
+    objectives = [
+        protocol.Objective(name, args.power, args.fraction) if name == "mstft" else protocol.Objective(name)
+        for name in args.losses
+    ]
     for seed in args.seeds:
         for objective in objectives:
             for model in args.models:
@@ -182,68 +188,85 @@ def one_effect(args: argparse.Namespace, effect: data.Effect, folder: Path) -> N
                 paper(effect, run, args.epochs, folder / "paper")
 
 
+def is_done(folder: Path, effect: data.Effect) -> bool:
+    """Whether a run has its result already.
+
+    Raises:
+        ValueError: it has one of other recordings.
+    """
+    result = tables.read(folder)
+    if result is not None and result["recordings"] != effect.fingerprint:
+        raise ValueError(
+            f"'{folder}' holds the result of other recordings than those of '{effect.name}' now; "
+            "give another --folder, or take that one away"
+        )
+    return result is not None
+
+
 def reference(effect: data.Effect, folder: Path) -> None:
     """The dry signal as it is, the bound, and what `align` reaches with the same order."""
-    if (folder / "result.json").exists():
+    if is_done(folder, effect):
         return
     show_progress(f"{effect.name}: align")
     started = time.perf_counter()
     found = jaxapf.align(*effect.sweep, config.FS, order=config.ORDER)
-    seconds = time.perf_counter() - started
-    bound = jaxapf.metrics.phase_only_bound(*effect.loops, config.FS)
-    raw = figures.errors(None, effect.loops)
-    keep(
-        folder, found, {"raw": raw, "bound": bound, "seconds": seconds, **figures.errors(found, effect.loops)}
-    )
+    result = {
+        "raw": figures.errors(None, effect.loops),
+        "bound": jaxapf.metrics.phase_only_bound(*effect.loops, config.FS),
+        "seconds": time.perf_counter() - started,
+    }
+    keep(folder, effect, found, result)
 
 
 def exact(effect: data.Effect, model: str, folder: Path) -> None:
     """The whole sweep in one recursion, from the spectral start."""
-    if (folder / "result.json").exists():
+    if is_done(folder, effect):
         return
     show_progress(f"{effect.name}, {model}, exact")
     started = time.perf_counter()
     found = jaxapf.align(*effect.sweep, config.FS, order=config.ORDER, method=f"biasnet-{model}")
-    seconds = time.perf_counter() - started
-    keep(folder, found, {"seconds": seconds, **figures.errors(found, effect.loops)})
+    keep(folder, effect, found, {"seconds": time.perf_counter() - started})
 
 
 def paper(effect: data.Effect, run: protocol.Run, epochs: int, parent: Path) -> None:
     """One training as in the paper."""
     folder = parent / run.name_of(epochs)
-    if (folder / "result.json").exists():
+    if is_done(folder, effect):
         return
     show_progress("")
     started = time.perf_counter()
-    found = protocol.train_one(run, effect.sweep, folder, epochs=epochs)
+    found = protocol.train_one(run, effect.sweep, folder, epochs=epochs, recordings=effect.fingerprint)
     seconds = time.perf_counter() - started
     records = tracking.read_metrics(folder / "metrics.jsonl")
     result = {name: records[-1][name] for name in ("step", "loss", "skipped")}
-    keep(
-        folder, found, {**result, "seconds": seconds, "epochs": epochs, **figures.errors(found, effect.loops)}
-    )
+    keep(folder, effect, found, {**result, "seconds": seconds, "epochs": epochs})
     shutil.rmtree(folder / "checkpoints")
 
 
-def keep(folder: Path, found: Alignment, result: dict[str, Any]) -> None:
+def keep(folder: Path, effect: data.Effect, found: Alignment, result: dict[str, Any]) -> None:
     """Write a model and, last, its result: a run with one is done."""
     folder.mkdir(parents=True, exist_ok=True)
-    dataclasses.replace(found, metrics={**found.metrics, "esr_unseen": result["esr"]}).save(
+    errors = figures.errors(found, effect.loops)
+    dataclasses.replace(found, metrics={**found.metrics, "esr_unseen": errors["esr"]}).save(
         folder / "model.json"
     )
+    result = {**result, **errors, "recordings": effect.fingerprint}
     write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
 
 
-def measure(name: str, source: data.Source, folder: Path) -> None:
+def measure(name: str, effect: data.Effect, folder: Path) -> None:
     """One of the figures beside the table."""
     show_progress(name)
-    effect = source.effect(source.names[0])
     if name == "speed":
         found = figures.speed(effect.sweep)
     elif name == "known":
         found = figures.known_answer()
     else:
-        model = Alignment.load(folder / "exact" / f"{effect.name}-connected" / "model.json")
+        model = exact_model(folder, effect.name)
+        if model is None:
+            raise ValueError(
+                f"the ladder of '{effect.name}' ends at its exact model; run --protocol exact first"
+            )
         found = figures.ladder(effect.name, effect.sweep, effect.loops, model)
     write_text(folder / f"{name}.json", json.dumps(found, indent=1) + "\n")
 
@@ -254,7 +277,7 @@ def measure(name: str, source: data.Source, folder: Path) -> None:
 def finish(args: argparse.Namespace, source: data.Source, effects: list[str], folder: Path) -> None:
     """Tables, pictures, exports and the page, of all runs there are."""
     show_progress("tables and pictures")
-    models = exact_models(folder)
+    models = exact_models(folder, source.names)
     if args.export:
         for path, model in models.items():
             write_text(path.with_name("sections.json"), json.dumps(figures.export(model), indent=1) + "\n")
@@ -272,9 +295,12 @@ def finish(args: argparse.Namespace, source: data.Source, effects: list[str], fo
         put_tables(args.update, text, MARKERS)
 
 
-def exact_models(folder: Path) -> dict[Path, Alignment]:
-    """The exact models that there are, by their files."""
-    return {path: Alignment.load(path) for path in sorted(folder.glob("exact/*/model.json"))}
+def exact_models(folder: Path, effects: list[str]) -> dict[Path, Alignment]:
+    """The exact models that there are of these devices, by their files."""
+    paths = (
+        folder / "exact" / f"{name}-{model}" / "model.json" for name in effects for model in config.MODELS
+    )
+    return {path: Alignment.load(path) for path in paths if path.exists()}
 
 
 def exact_model(folder: Path, effect: str) -> Alignment | None:
@@ -284,10 +310,9 @@ def exact_model(folder: Path, effect: str) -> Alignment | None:
 
 
 def pipeline_row(source: data.Source, path: Path, model: Alignment) -> dict[str, Any]:
-    """How far SciPy in float64 is from the model's own output, on the music."""
-    effect = path.parent.name.rpartition("-")[0]
-    error = figures.pipeline_error_db(model, source.effect(effect).loops[0])
-    return {"run": path.parent.name, "difference, dB": error}
+    """How far SciPy in float64 is from the model's own output, on the music, and from its float32 cascade."""
+    x = source.effect(path.parent.name.rpartition("-")[0]).loops[0]
+    return {"run": path.parent.name, **figures.pipeline_errors_db(model, x)}
 
 
 def draw(source: data.Source, folder: Path) -> None:
@@ -295,6 +320,7 @@ def draw(source: data.Source, folder: Path) -> None:
     runs = {
         path.parent.name: tracking.read_metrics(path)
         for path in sorted(folder.glob("paper/*-0/metrics.jsonl"))
+        if path.parent.name.split("-")[0] in source.names and "-epochs" not in path.parent.name
     }
     if runs:
         relative = {

@@ -39,7 +39,7 @@ def markdown(folder: Path, effects: list[str]) -> str:
     path = folder / "pipeline.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        worst = max(row["difference, dB"] for row in found)
+        worst = max(row["apply, dB"] for row in found)
         limit = config.PIPELINE_DB
         goal = figures.goal(f"SciPy's pipeline within {limit:g} dB of the model", worst, worst <= limit)
         parts += ["### Exported pipeline", table(found, cell), verdict([goal], cell)]
@@ -54,8 +54,11 @@ def read(path: Path) -> Row | None:
 
 def paper_runs(folder: Path, effect: str, model: str, loss: str) -> list[Row]:
     """Results of one cell of the paper's table, of all seeds, with its options as they are by default."""
-    found = (read(folder / "paper" / f"{effect}-{model}-{loss}-{seed}") for seed in range(100))
-    return [one for one in found if one is not None]
+    start = f"{effect}-{model}-{loss}-"
+    paths = [
+        path for path in sorted(folder.glob(f"paper/{start}*")) if path.name.removeprefix(start).isdecimal()
+    ]
+    return [one for path in paths if (one := read(path)) is not None]
 
 
 def errors(folder: Path, effect: str) -> list[Row]:
@@ -168,6 +171,6 @@ def cell(column: str, value: Any) -> str:
         return f"{value:.3f} s"
     if column == "seconds" or column.endswith("epochs"):
         return f"{value:.0f} s"
-    if column == "difference, dB":
+    if column.endswith("dB"):
         return f"{value:.1f}"
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"

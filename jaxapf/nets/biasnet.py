@@ -43,7 +43,7 @@ class BiasNet(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         """The outputs, (features,)."""
-        x = self.param("vector", nn.initializers.uniform(1.0), (self.width,))
+        x = self.param("vector", nn.initializers.uniform(1.0), (self.width,), jnp.float32)
         for width in self.hidden:
             x = jnp.sin(self._dense(width, x))
         return jnp.tanh(self._dense(self.features, x))
