@@ -34,7 +34,7 @@ from jaxapf.checkpoint import CheckpointError
 from jaxapf.files import write_text
 
 RESULTS = Path(__file__).with_name("results")
-MARKERS = "black-box"
+MARKERS = {"recorded": "black-box", "embedded": "black-box-embedded"}
 EXTRA = ("speed", "ladder", "known")
 RELATIVE = "loss, over the first"
 
@@ -43,12 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command: 0, or 2 with one sentence for what the user can mend."""
     args = parse(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    kind = "embedded" if args.data is None else "recorded"
     try:
         if args.update is not None:
-            put_tables(args.update, None, MARKERS)
+            put_tables(args.update, None, MARKERS[kind])
         source = data.embedded() if args.data is None else data.recorded(args.data)
         names = chosen(args.effects, source.names)
-        folder = args.folder / ("embedded" if args.data is None else "recorded")
+        folder = args.folder / kind
         for name in names:
             one_effect(args, source.effect(name), folder)
         for name in args.figures:
@@ -292,7 +293,7 @@ def finish(args: argparse.Namespace, source: data.Source, effects: list[str], fo
     show_progress("")
     print(text)
     if args.update is not None:
-        put_tables(args.update, text, MARKERS)
+        put_tables(args.update, text, MARKERS[folder.name])
 
 
 def exact_models(folder: Path, effects: list[str]) -> dict[Path, Alignment]:
