@@ -44,8 +44,8 @@ class Alignment:
         polarity: +1 or -1.
         fs: sample rate in Hz that the sections belong to.
         controls: one dict a section: `type`, `cutoff_hz`, `q` (second order; the RBJ form), and
-            `radius`, `angle_hz` where the poles are complex; `coefficient` (first order); of a network, its own
-            as well: `learnt_radius`, `learnt_cutoff_hz`, `learnt_coefficient`, `learnt_warp`.
+            `radius`, `angle_hz` where the poles are complex; `coefficient` (first order). Of a network also
+            its own: `learnt_radius`, `learnt_cutoff_hz`, `learnt_coefficient`, `learnt_warp`.
         metrics: figures on the pair it was fitted to: `esr_raw`, `esr_delay`, `esr_aligned`, `esr_bound`,
             `correlation_raw`, `correlation_delay`, `correlation_aligned`, `delay_only_samples`,
             `delay_only_polarity`, `n_sections`, `order`, `seconds`.

@@ -82,6 +82,36 @@ def test_every_weight_has_a_slope(kind):
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf != 0) for leaf in jax.tree.leaves(slopes))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fs", [8000.0, 16_000.0, 44_100.0])
+def test_frequencies_stay_below_half_the_rate(kind, fs):
+    """Also where 20 kHz is beyond it: outside of `jit`, where values are checked."""
+    shape = cascades.structure(4)
+    model = KINDS[kind](shape, fs)
+    weights = model.init(KEY)
+    x = np.random.default_rng(0).standard_normal(200).astype(np.float32)
+    expected = scipy.signal.sosfilt(np.asarray(model.sos(weights), np.float64), x.astype(np.float64))
+    np.testing.assert_allclose(model.filter(weights, x), expected, atol=1e-4)
+    highest = cascades.Raw(np.full((2, 3), 0.999), np.zeros((0, 2)))
+    rows = cascades.named_controls(highest, shape, fs)
+    assert all(min(19.9e3, 0.49 * fs) < row["cutoff_hz"] < fs / 2 for row in rows)
+    assert np.all(np.isfinite(cascades.sections_of(highest, shape, fs).sos))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_in_float64(kind, x64):
+    """The weights stay in float32, the signal in float64, and nothing is promoted in silence."""
+    model = KINDS[kind](cascades.structure(3), FS)
+    weights = model.init(KEY)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(weights)} == {"float32"}
+    x = np.random.default_rng(0).standard_normal(200)
+    y = model.filter(weights, x)
+    assert y.dtype == jnp.float64
+    np.testing.assert_allclose(
+        y, scipy.signal.sosfilt(np.asarray(model.sos(weights), np.float64), x), atol=1e-5
+    )
+
+
 def test_naive_is_the_difference_equation():
     model = cascades.naive(cascades.structure(3, warped=False))
     weights = {"c": jnp.array([0.6]), "d": jnp.array([-1.1]), "g": jnp.array([-0.3])}

@@ -92,6 +92,20 @@ def test_align_by_a_biasnet(method, tmp_path):
     np.testing.assert_array_equal(Alignment.load(tmp_path / "model.json").apply(dry), found.apply(dry))
 
 
+def test_align_by_a_biasnet_at_a_low_rate():
+    dry = noise(8000)[0]
+    wet = scipy.signal.sosfilt(allpass.rbj(np.array([3300.0]), 1.5, 8000.0).sos, dry)
+    found = align(dry, wet, 8000.0, order=2, method="biasnet-connected")
+    assert found.metrics["esr_aligned"] < 1e-5
+    assert 20 < found.controls[0]["learnt_cutoff_hz"] < 4000
+    assert {"learnt_radius", "learnt_warp"} < set(found.controls[0])
+
+
+def test_align_by_a_biasnet_of_silence():
+    found = align(np.zeros(2000), noise(2000)[0], FS, method="biasnet-sequential")
+    assert (found.method, found.controls) == ("biasnet-sequential", [])
+
+
 def test_align_by_a_biasnet_of_real_poles():
     """What radius and frequency cannot give, two first-order sections can."""
     dry = noise(24_000)[0]
