@@ -37,7 +37,7 @@ def test_numbers_of_parameters(kind, order, warped, count):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("order", [1, 4, 7])
+@pytest.mark.parametrize("order", [1, pytest.param(4, marks=pytest.mark.slow), 7])
 @pytest.mark.parametrize(("warped", "stretch"), [(False, 1), (True, 1), (True, 3)])
 def test_the_filter_is_the_papers_difference_equation(kind, order, warped, stretch):
     shape = cascades.structure(order, warped=warped, stretch=stretch)
@@ -143,7 +143,7 @@ def test_there_and_back(poles, g, odd):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("order", [1, 6, 7])
+@pytest.mark.parametrize("order", [1, pytest.param(6, marks=pytest.mark.slow), 7])
 def test_weights_that_give_wanted_outputs(kind, order):
     shape = cascades.structure(order)
     sections = allpass.rbj(np.array([30.0, 1300.0, 9000.0])[: order // 2], 20.0, FS)

@@ -42,7 +42,9 @@ def test_weighting_takes_delay_and_polarity_out(delay):
     assert metrics.esr(pair["dry"], pair["wet"]) < 1e-4
 
 
-@pytest.mark.parametrize("make", [cascades.sequential, cascades.connected])
+@pytest.mark.parametrize(
+    "make", [pytest.param(cascades.sequential, marks=pytest.mark.slow), cascades.connected]
+)
 def test_refining_finds_what_the_start_lacks(make):
     shape = cascades.structure(3)
     truth = allpass.concatenate(

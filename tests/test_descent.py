@@ -83,6 +83,7 @@ def test_a_known_cascade_is_found_again():
     np.testing.assert_allclose(cutoffs, [400.0, 3000.0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_the_same_key_finds_the_same():
     dry, wet = known_pair(1000)
     one, two = (align(dry, wet, FS, order=2, method="direct", key=jax.random.key(7)) for _ in range(2))
@@ -100,7 +101,7 @@ def test_order_auto_is_the_papers(tmp_path, capsys):
     assert estimate.Alignment.load(tmp_path / "model.json").metrics["order"] == 7
 
 
-@pytest.mark.parametrize("n_samples", [600, 5000])
+@pytest.mark.parametrize("n_samples", [600, pytest.param(5000, marks=pytest.mark.slow)])
 def test_short_and_stereo_recordings(n_samples):
     dry = np.random.default_rng(3).standard_normal((2, n_samples)).astype(np.float32)
     found = align(dry, np.roll(dry, 3, axis=-1), FS, order=1, method="direct")

@@ -108,7 +108,9 @@ def test_the_phase_loss_is_the_cosine_of_a_delay():
     assert float(losses.phase(x, x)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one == "mrstft" else ()) for one in ALL]
+)
 def test_slopes_are_differences(name, x64):
     p, t = (x[0, :2100].astype(np.float64) for x in (PRED, TARGET))
     direction = np.random.default_rng(1).standard_normal(p.shape)

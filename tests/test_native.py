@@ -121,9 +121,9 @@ print(*gradient.tolist())
     ("environment", "reason"),
     [
         ({"JAXAPF_NATIVE": "0"}, "JAXAPF_NATIVE=0"),
-        ({"CC": "no-such-compiler"}, "no C compiler"),
+        pytest.param({"CC": "no-such-compiler"}, "no C compiler", marks=pytest.mark.slow),
         ({"CC": "false"}, "building them failed: false says nothing"),
-        ({"JAXAPF_NATIVE": "off"}, "JAXAPF_NATIVE=off"),
+        pytest.param({"JAXAPF_NATIVE": "off"}, "JAXAPF_NATIVE=off", marks=pytest.mark.slow),
     ],
 )
 def test_without_the_kernels_all_is_the_same(tmp_path, environment, reason):

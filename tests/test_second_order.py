@@ -10,7 +10,7 @@ from helpers import FILTERS, noise
 
 N_SAMPLES = 75  # two blocks and a part of one
 
-QUICK = ["lfilter-2", "sosfilt", "cascade", "allpole-varying-2"]
+QUICK = ["sosfilt", "cascade", "allpole-varying-2"]
 CASES = [
     pytest.param(name, method, marks=() if name in QUICK and method != "associative" else pytest.mark.slow)
     for name, case in FILTERS.items()
@@ -73,7 +73,10 @@ def test_every_pair_of_arguments(x64, name, method):
     assert found[0, 1][0] != 0
 
 
-@pytest.mark.parametrize("method", ["scan", "blocked", "associative"])
+SLOW_METHODS = [pytest.param(name, marks=pytest.mark.slow) for name in ("scan", "associative")]
+
+
+@pytest.mark.parametrize("method", ["blocked", *SLOW_METHODS])
 def test_hessian_by_coefficients_alone(x64, method):
     case = FILTERS["sosfilt"]
     x = jnp.asarray(noise(200))

@@ -78,7 +78,7 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_in_the_same_bits(kills, whole, tmp_path, measure):
     started = time.monotonic()
     assert train(tmp_path / "in peace", *WORDS) is not None
@@ -143,6 +143,7 @@ def test_many_starts(four_starts):
     assert len(Alignment.load(four_starts / "model.json").sections.u) == 4
 
 
+@pytest.mark.slow
 def test_starts_shared_by_processes_are_those_of_one(four_starts, tmp_path, measure):
     measure.finished(measure.several(tmp_path, 2, *STARTS))
     one, two = (tracking.read_metrics(folder / "metrics.jsonl") for folder in (four_starts, tmp_path))
@@ -191,6 +192,7 @@ def test_the_tables(measure):
     assert "Goals met: 1 of 1." in text
 
 
+@pytest.mark.slow
 def test_a_measurement_of_another_process(measure, monkeypatch):
     found = measure.worker("scaling", "2", devices=2)
     assert found["devices"] == 2
