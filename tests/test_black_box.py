@@ -209,6 +209,15 @@ def test_wrong_words(words, said, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written(recordings, tmp_path):
+    """Said before the long work; a file in the place of the folder stops root too."""
+    (tmp_path / "file").write_text("")
+    done = run("--data", recordings, folder=tmp_path / "file")
+    assert done.returncode == 2
+    assert "file/recorded' cannot be written: not a directory; choose another folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_recordings_that_do_not_fit(modules, tmp_path):
     data = modules["data"]
     (tmp_path / "box").mkdir()

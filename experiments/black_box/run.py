@@ -14,6 +14,7 @@ import json
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source = data.embedded() if args.data is None else data.recorded(args.data)
         names = chosen(args.effects, source.names)
         folder = args.folder / kind
+        check_writable(folder)
         for name in names:
             one_effect(args, source.effect(name), folder)
         for name in args.figures:
@@ -61,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             "run.py: interrupted; what is done is kept, started again it goes on from there", file=sys.stderr
         )
         return 130
+    except OSError as error:
+        show_progress("")
+        print(f"run.py: error: {error.filename or 'results'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except (ValueError, CheckpointError, loop.TrainingError) as error:  # AudioError is a ValueError
         show_progress("")
         print(f"run.py: error: {error}", file=sys.stderr)
@@ -166,6 +172,21 @@ def chosen(wanted: Sequence[str] | None, known: list[str]) -> list[str]:
         if name not in known:
             raise ValueError(f"argument --effects: '{name}' is none of {', '.join(known)}")
     return list(wanted or known)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the long work.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"--folder '{folder}' cannot be written: {reason}; choose another folder") from error
 
 
 # Runs
