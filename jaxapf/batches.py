@@ -89,6 +89,53 @@ def endless(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice
     return batch_at
 
 
+def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4) -> BatchAt:
+    """Batches of examples that are made when asked for, some of them in advance, in threads.
+
+    Batch n holds the examples n * batch_size and following. Batches asked for one after the other are ready
+    in advance; after a jump (a resumed run) the pipeline starts anew at that position.
+
+    Args:
+        source: a sequence of examples, pytrees of arrays: `len` and random access, for any position the
+            same example whenever it is asked for; `jaxapf.audio.Pairs` is one.
+        batch_size: examples in a batch.
+        threads: that make examples.
+        ahead: batches that are made in advance.
+
+    Returns:
+        ``batch_at``: position -> pytree of NumPy arrays (examples, ...).
+
+    Raises:
+        ModuleNotFoundError: Grain is not installed.
+        ValueError: a count below one.
+
+    Example:
+        >>> batch_at = prefetched([{"x": np.full(2, n)} for n in range(8)], 2)
+        >>> batch_at(1)["x"].tolist(), batch_at(3)["x"].tolist()
+        ([[2, 2], [3, 3]], [[6, 6], [7, 7]])
+    """
+    counts = {"batch_size": batch_size, "threads": threads, "ahead": ahead}
+    size, threads, ahead = (checked_count(name, value) for name, value in counts.items())
+    try:
+        import grain
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "grain is not installed; it makes examples in advance: pip install 'jaxapf[data]'", name="grain"
+        ) from error
+    batches = grain.MapDataset.source(source).batch(size, drop_remainder=True)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    last: dict[str, Any] = {"position": None, "batch": None, "stream": None}
+
+    def batch_at(position: int) -> Tree:
+        if position != last["position"]:
+            if last["stream"] is None or position != last["position"] + 1:
+                last["stream"] = iter(batches[position:].to_iter_dataset(options))
+            last["position"], last["batch"] = position, next(last["stream"])
+        return last["batch"]
+
+    return batch_at
+
+
 def _checked(arrays: Tree, batch_size: int, seed: int) -> tuple[Tree, int]:
     """The arrays, NumPy's, and the number of examples in them."""
     batch_size = checked_count("batch_size", batch_size)

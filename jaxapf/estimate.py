@@ -15,12 +15,12 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
-from jaxapf import allpass, cascades, deep, descent, metrics, search, spectrum
+from jaxapf import aligner, allpass, cascades, deep, descent, hearing, metrics, search, spectrum, stored
 from jaxapf._arrays import enable_x64
+from jaxapf._seeds import seed_words
 from jaxapf.alignment import (
     HALF_WIDTH,
     Alignment,
@@ -30,18 +30,15 @@ from jaxapf.alignment import (
     order_of,
     stream,
 )
-from jaxapf.fitting import FIRST, SECOND, Bounds, Cascade
+from jaxapf.fitting import FIRST, SECOND, Cascade
 from jaxapf.search import Found, Problem
 
 __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 
 BIASNETS = {"biasnet-sequential": cascades.sequential, "biasnet-connected": cascades.connected}
-METHODS = ("auto", "spectral", "direct", *BIASNETS)
-PLANNED_METHODS = ("tcn",)
+METHODS = ("auto", "spectral", "direct", *BIASNETS, "tcn")
+TCN, TCN_ORDER = "tcn-aligner", 12  # of the stored checkpoints
 MAX_ORDER = 32
-COARSE_PER_OCTAVE, COARSE_BINS = 32, 384
-FINE_PER_OCTAVE, FINE_BINS = 400, 4608
-POLISH_PER_OCTAVE, POLISH_BINS = 1600, 18432
 BEAM = 12
 FEWEST_BINS = 8  # below, a signal is too short to show a phase response
 PAYS = 0.005  # a further section must lower the error by this fraction
@@ -49,7 +46,7 @@ MUSIC_SHARE, TEST_SIGNAL_SHARE = 0.3, 0.9  # of the music-like weighting, see sp
 NIL_ERROR = 1e-6  # lower errors are as good as none: no section pays for them
 NOTHING_LEFT = 1e-11  # to train a network for
 SILENCE = 1e-12
-MOST_DAMPING, COMPLEX_POLES = 20.0, 1.998  # 1 / Q of a section; below 2 its poles are complex
+COMPLEX_POLES = 1.998  # 1 / Q of a section; below 2 its poles are complex
 
 
 class Measured(NamedTuple):
@@ -60,7 +57,7 @@ class Measured(NamedTuple):
     max_delay: int
     delays: list[float]  # candidates, samples
     delay_only: tuple[float, int]  # best delay and polarity
-    most_damping: float = MOST_DAMPING
+    most_damping: float = search.MOST_DAMPING
 
 
 def align(
@@ -116,7 +113,7 @@ def align(
     x, y = _checked_pair(dry, wet)
     _check_options(fs, order, method, max_delay_ms)
     named = "spectral" if method == "auto" else method
-    rng = np.random.default_rng(_seed(key))
+    rng = np.random.default_rng(seed_words(key))
     show = _reporter(progress)
     show("measuring the cross-spectrum")
     peaks = {"dry": float(np.max(np.abs(x))), "wet": float(np.max(np.abs(y)))}
@@ -128,12 +125,15 @@ def align(
     # Ratios and phases are those of any common scale; this one keeps squares from overflowing.
     x, y = (v / np.asarray(max(peaks.values()), v.dtype) for v in (x, y))
     measured = _measure(x, y, float(fs), max_delay_ms)
-    bins = spectrum.log_bins(measured.spectrum, COARSE_PER_OCTAVE)
+    bins = spectrum.log_bins(measured.spectrum, search.COARSE.per_octave)
     if np.count_nonzero(bins.total) < FEWEST_BINS:
         reason = "the recordings are too short or too narrow in frequency for a filter"
         return _result(x, y, fs, _nothing(), reason, started, measured, named)
     if method == "direct":
         return _result(x, y, fs, *_descended(x, y, measured, order, rng, show), started, measured, method)
+    if method == "tcn":
+        show("predicting")
+        return _result(x, y, fs, *_predicted(measured), started, measured, method)
     if method in BIASNETS:
         fitted, reason, learnt = _refined(x, y, measured, order, rng, show, method)
         found = _result(x, y, fs, fitted, reason, started, measured, method)
@@ -171,10 +171,6 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
         real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if not (real and np.isfinite(value) and (value > 0 or (value == 0 and name == "max_delay_ms"))):
             raise ValueError(f"{name} is {value!r}; expected a number, {least}.")
-    if method in PLANNED_METHODS:
-        raise ValueError(
-            f"method {method!r} is not in this version of jaxapf; choose one of {', '.join(METHODS)}."
-        )
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
     if isinstance(order, str) and order == "auto":
@@ -183,17 +179,10 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
         raise TypeError(f"order is {order!r}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
     if not 1 <= order <= MAX_ORDER:
         raise ValueError(f"order is {order}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
-
-
-def _seed(key: Any) -> Any:
-    if key is None:
-        return 0
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.key_data(key)
-    words = np.atleast_1d(np.asarray(key))
-    if words.dtype.kind not in "iu" or words.ndim != 1 or np.any(words < 0):
-        raise TypeError(f"key is {key!r}; expected None, a JAX random key, or a whole number of 0 or more.")
-    return [int(word) for word in words]
+    if method == "tcn" and order != TCN_ORDER:
+        raise ValueError(
+            f"order is {order} and method 'tcn' gives {TCN_ORDER}; leave it out or choose another method."
+        )
 
 
 def _reporter(progress: bool):
@@ -215,19 +204,10 @@ def _measure(x: np.ndarray, y: np.ndarray, fs: float, max_delay_ms: float) -> Me
     return Measured(cross, share, max_delay, candidates, spectrum.best_delay(cross, max_delay))
 
 
-def _problem(measured: Measured, per_octave: float, size: int, delay: float, narrowest_hz: float) -> Problem:
-    cross = measured.spectrum
-    bins = spectrum.log_bins(cross, per_octave, delay)
-    weight = spectrum.bin_weights(bins, cross.fs, measured.weight_share)
-    log_t = [float(np.log(np.tan(np.pi * f))) for f in (min(0.5 / cross.fs, 1e-3), 0.49)]
-    bandwidth = max(narrowest_hz, 2 * cross.fs / cross.n_samples)
-    bounds = Bounds(
-        delay=(-float(measured.max_delay), float(measured.max_delay)),
-        log_t=(log_t[0], log_t[1]),
-        log_d=(-9.0, float(np.log(measured.most_damping))),
-        log_bandwidth=float(np.log(np.tan(np.pi * min(0.4, bandwidth / cross.fs)))),
+def _weighing(measured: Measured) -> search.Weighing:
+    return search.Weighing(
+        measured.spectrum, measured.weight_share, measured.max_delay, measured.most_damping
     )
-    return Problem(search.make_target(bins, weight, size), bounds)
 
 
 # Fitting
@@ -251,6 +231,16 @@ def _descended(
     )
     asked = "is the default of method direct" if order == "auto" else "was asked for"
     return found, f"the order {wanted} {asked}"
+
+
+def _predicted(measured: Measured) -> tuple[Cascade, str]:
+    """The stored network's best answer, and why it has its order."""
+    network = aligner.load(stored.path(TCN))
+    best = aligner.predict(network, measured.spectrum, measured.max_delay).best
+    (found,) = aligner.cascades_of(hearing.Controls(*(field[None] for field in best)), measured.spectrum.fs)
+    limit = float(measured.max_delay)
+    found = found._replace(delay=np.clip(found.delay, -limit, limit))
+    return found, f"the network gives {network.design.sections} sections"
 
 
 class _Start(NamedTuple):
@@ -306,7 +296,7 @@ def _refined(
 
 def _start(found: Cascade, measured: Measured, dry: np.ndarray, wet: np.ndarray) -> _Start:
     """A fitted cascade as a network's beginning, with the signals weighted as the fit has them."""
-    bins = spectrum.log_bins(measured.spectrum, FINE_PER_OCTAVE, float(found.delay))
+    bins = spectrum.log_bins(measured.spectrum, search.FINE.per_octave, float(found.delay))
     weight = spectrum.bin_weights(bins, measured.spectrum.fs, measured.weight_share)
     pair = deep.weighted(dry, wet, bins, weight, delay=float(found.delay), polarity=int(found.polarity))
     return _Start(found, cascades.with_complex_poles(_sections(found)), pair)
@@ -329,7 +319,8 @@ def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -
 
 def _searched(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
     show("searching")
-    problem = _problem(measured, COARSE_PER_OCTAVE, COARSE_BINS, measured.delays[0], 3.0)
+    weighing = _weighing(measured)
+    problem = search.pose(weighing, search.COARSE, measured.delays[0], narrowest_hz=3.0)
     words = search.make_dictionary(problem.target, problem.bounds, measured.spectrum.fs)
     problem = problem._replace(dictionary=words)
     if order == "auto":
@@ -341,10 +332,10 @@ def _searched(measured: Measured, order: int | str, rng: np.random.Generator, sh
     if order == "auto":
         most = (MAX_ORDER - int(np.sum(kinds == FIRST))) // 2
     show("refining")
-    fine = _problem(measured, FINE_PER_OCTAVE, FINE_BINS, float(found[0][1].delay), 0.5)
+    fine = search.pose(weighing, search.FINE, float(found[0][1].delay), narrowest_hz=0.5)
     found = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], fine, 20)
     found = search.insert_narrow(found, fine, most)
-    polish = _problem(measured, POLISH_PER_OCTAVE, POLISH_BINS, float(found[0][1].delay), 0.5)
+    polish = search.pose(weighing, search.POLISH, float(found[0][1].delay), narrowest_hz=0.5)
     best = search.compact(search.refine_all([c for _, c in found[: search.SMALL_BATCH]], polish, 40)[0][1])
     return best, _reason(order, search.n_sections(best), int(np.sum(best.kind)))
 
@@ -421,6 +412,34 @@ def _error_estimate(measured: Measured, problem: Problem):
 
 
 # The result
+
+
+def alignment_of(cascade: Cascade, fs: float, *, method: str = "tcn", reason: str = "") -> Alignment:
+    """A fitted cascade as an `Alignment`, without figures.
+
+    Args:
+        cascade: of `jaxapf.fitting`, such as `aligner.refine` gives.
+        fs: sample rate in Hz.
+        method: what found it.
+        reason: why it has its order.
+
+    Returns:
+        An `Alignment` whose `metrics` are empty.
+
+    Example:
+        >>> alignment_of(_nothing(), 48000.0).apply(np.ones(3)).tolist()
+        [1.0, 1.0, 1.0]
+    """
+    return Alignment(
+        sections=_sections(cascade),
+        delay_samples=float(cascade.delay),
+        polarity=int(cascade.polarity),
+        fs=fs,
+        controls=_controls(cascade, float(fs)),
+        metrics={},
+        method=method,
+        stop_reason=reason,
+    )
 
 
 def _nothing() -> Cascade:
@@ -537,13 +556,4 @@ def _result(
         "seconds": time.perf_counter() - started,
     }
     found = {k: (v if np.isfinite(v) else None) for k, v in found.items()}
-    return Alignment(
-        sections=sections,
-        delay_samples=float(chosen.delay),
-        polarity=int(chosen.polarity),
-        fs=fs,
-        controls=_controls(chosen, float(fs)),
-        metrics=found,
-        method=method,
-        stop_reason=reason,
-    )
+    return dataclasses.replace(alignment_of(chosen, fs, method=method, reason=reason), metrics=found)

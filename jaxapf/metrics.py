@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from jaxapf import spectrum
+
+_ROUNDING = 1e-28  # of a sum of squares: what taking out a mean leaves of a constant
 
 
 def _pair(
@@ -19,6 +22,17 @@ def _pair(
             "expected equal shapes (..., n_samples), not empty."
         )
     return p, t
+
+
+def _signal(x: Any) -> np.ndarray:
+    signal = np.asarray(x).astype(np.float64)
+    if signal.ndim == 0 or signal.size == 0:
+        raise ValueError(f"x has shape {signal.shape}; expected (..., n_samples), not empty.")
+    return signal
+
+
+def _decibels(amplitude: float) -> float:
+    return 20 * math.log10(amplitude) if amplitude > 0 else float("-inf")
 
 
 def esr(pred: Any, target: Any) -> float:
@@ -75,6 +89,106 @@ def correlation(pred: Any, target: Any) -> float:
     p, t = (v.astype(np.float64) for v in _pair(pred, target))
     energy = float(np.sum(p * p)) * float(np.sum(t * t))
     return float(np.sum(p * t) / np.sqrt(energy)) if energy > 0 else 0.0
+
+
+def peak_db(x: Any) -> float:
+    """Largest absolute sample, in dB relative to full scale (dBFS).
+
+    Args:
+        x: `(..., n_samples)`, full scale 1.0.
+
+    Returns:
+        The level over all samples; -inf for silence.
+
+    Raises:
+        ValueError: a signal without samples.
+
+    Example:
+        >>> peak_db([0.1, -1.0]), peak_db([0.0])
+        (0.0, -inf)
+    """
+    return _decibels(float(np.max(np.abs(_signal(x)))))
+
+
+def rms_db(x: Any) -> float:
+    """Root mean square, in dB relative to full scale (dBFS): a square wave at full scale has 0 dB.
+
+    Args:
+        x: `(..., n_samples)`, full scale 1.0.
+
+    Returns:
+        The level over all samples; -inf for silence.
+
+    Raises:
+        ValueError: a signal without samples.
+
+    Example:
+        >>> rms_db([1.0, -1.0]), rms_db([0.0])
+        (0.0, -inf)
+    """
+    return _decibels(float(np.sqrt(np.mean(np.square(_signal(x))))))
+
+
+def thd_n(x: Any, fs: float, *, band_hz: tuple[float, float] = (20.0, 20_000.0)) -> float:
+    """Total harmonic distortion and noise: how much of a signal is left without its strongest component.
+
+    Made for the output of a device that is fed a sine: what is not the sine is distortion or noise. Said of
+    a drum it means little. A snare has no fundamental of which the rest would be distortion: it is modes that
+    stand in no harmonic relation, and the noise of its wires, so the ratio is high before anything was done
+    to it. It tells how far the loudest mode stands out, and no filter without distortion and noise of its own
+    can be accused of either: a better sum of two microphones may raise it or lower it.
+
+    Args:
+        x: `(..., n_samples)`; leading axes are taken together, in power.
+        fs: sample rate in Hz.
+        band_hz: what lies outside counts neither as distortion nor as signal.
+
+    Returns:
+        The ratio of amplitudes, rest to total, from 0 to 1: times 100 it is in percent, and `20 log10` of it
+        in dB. The component ends on either side where the spectrum, seen through a Blackman-Harris window,
+        rises again; side lobes let no sine come below 1e-4. 0 where the band is silent.
+
+    Raises:
+        ValueError: a signal without samples, or too short for a line of its spectrum to lie in the band.
+
+    Source: IEC 60268-3 for the quantity; 'Differentiable All-Pass DNNs' reports it of snare drums, in percent
+    and without limits of the band.
+
+    Example:
+        >>> turns = 1000 * np.arange(4800) / 48000
+        >>> sine, third = np.sin(2 * np.pi * turns), np.sin(2 * np.pi * 3 * turns)
+        >>> thd_n(sine, 48000) < 1e-4, round(thd_n(sine + third / 10, 48000), 4)
+        (True, 0.0995)
+    """
+    from scipy.signal import get_window  # half a second, which the command line need not wait for
+
+    signal = _signal(x)
+    n_samples = signal.shape[-1]
+    window = get_window("blackmanharris", n_samples)
+    lines = np.fft.rfft(window * (signal - np.mean(signal, axis=-1, keepdims=True)))
+    freqs_hz = np.fft.rfftfreq(n_samples, 1 / fs)
+    power = np.sum(np.square(np.abs(lines)), axis=tuple(range(signal.ndim - 1)))
+    power = power[(freqs_hz >= band_hz[0]) & (freqs_hz <= band_hz[1])]
+    if not power.size:
+        raise ValueError(
+            f"x has {n_samples} samples at {fs:g} Hz, whose spectrum has no line within band_hz {band_hz}; "
+            "expected a longer signal or a wider band."
+        )
+    total = float(np.sum(power))
+    if total <= _ROUNDING * n_samples * float(np.sum(np.square(signal))):
+        return 0.0
+    first, stop = _peak_bins(power)
+    return float(np.sqrt((np.sum(power[:first]) + np.sum(power[stop:])) / total))
+
+
+def _peak_bins(power: np.ndarray) -> tuple[int, int]:
+    """The bins around the largest one, first to stop, between the nearest minima."""
+    peak = first = last = int(np.argmax(power))
+    while first > 0 and power[first - 1] < power[first]:
+        first -= 1
+    while last < len(power) - 1 and power[last + 1] < power[last]:
+        last += 1
+    return min(first + 1, peak), max(last, peak + 1)
 
 
 def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = None) -> float:

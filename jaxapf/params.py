@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,18 +14,27 @@ NEAR_ONE = 0.99999  # radius, warp and first-order coefficients stay inside the 
 
 
 class Control(NamedTuple):
-    """One control: its name, its unit ("" for a bare number), and the range that it is learnt in."""
+    """One control: its name, its unit ("" for a bare number), the range and the scale that it is learnt in.
+
+    ``scale``: ``"linear"``; ``"log"``, where equal steps are equal ratios; ``"cubic"``, fine around the
+    middle of the range and coarse at its ends.
+    """
 
     name: str
     unit: str
     low: float
     high: float
+    scale: str = "linear"
 
 
 RADIUS = Control("radius", "", -NEAR_ONE, NEAR_ONE)
 CUTOFF_HZ = Control("cutoff_hz", "Hz", 20.0, 20e3)
 WARP = Control("warp", "", -NEAR_ONE, NEAR_ONE)
 COEFFICIENT = Control("coefficient", "", -NEAR_ONE, NEAR_ONE)
+CUTOFF_HZ_LOG = CUTOFF_HZ._replace(scale="log")
+Q = Control("q", "", 0.1, 10.0, "log")
+DELAY_MS = Control("delay_ms", "ms", -3.0, 3.0, "cubic")
+POLARITY = Control("polarity", "", -1.0, 1.0)
 SECOND_ORDER = (RADIUS, CUTOFF_HZ, WARP)
 FIRST_ORDER = (COEFFICIENT, WARP)
 
@@ -51,11 +61,9 @@ def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
         >>> float(radius), float(cutoff_hz), float(warp)
         (0.499995, 20.0, 0.0)
     """
-    _, (values,) = as_arrays(raw)
+    xp, (values,) = as_arrays(raw)
     _check(values, controls, "raw")
-    return tuple(
-        (one.high - one.low) / 2 * values[..., i] + (one.high + one.low) / 2 for i, one in enumerate(controls)
-    )
+    return tuple(_denormalised(xp, values[..., i], one) for i, one in enumerate(controls))
 
 
 def normalise(values: Any, controls: Sequence[Control]) -> Any:
@@ -78,8 +86,23 @@ def normalise(values: Any, controls: Sequence[Control]) -> Any:
     """
     xp, (given,) = as_arrays(values)
     _check(given, controls, "values")
-    low, high = (xp.asarray([getattr(one, end) for one in controls], given.dtype) for end in ("low", "high"))
-    return (2 * given - xp.broadcast_to(high + low, given.shape)) / xp.broadcast_to(high - low, given.shape)
+    return xp.stack([_normalised(xp, given[..., i], one) for i, one in enumerate(controls)], axis=-1)
+
+
+def _denormalised(xp: Any, raw: Any, one: Control) -> Any:
+    if one.scale == "log":
+        low, high = math.log(one.low), math.log(one.high)
+        return xp.exp((high - low) / 2 * raw + (high + low) / 2)
+    bent = raw**3 if one.scale == "cubic" else raw
+    return (one.high - one.low) / 2 * bent + (one.high + one.low) / 2
+
+
+def _normalised(xp: Any, value: Any, one: Control) -> Any:
+    if one.scale == "log":
+        low, high = math.log(one.low), math.log(one.high)
+        return (2 * xp.log(value) - (high + low)) / (high - low)
+    even = (2 * value - (one.high + one.low)) / (one.high - one.low)
+    return xp.cbrt(even) if one.scale == "cubic" else even
 
 
 def _check(values: Any, controls: Sequence[Control], name: str) -> None:

@@ -19,11 +19,12 @@ import jax
 import numpy as np
 
 from jaxapf.fitting import FIRST, SECOND, Bounds, Cascade, Target, refine
-from jaxapf.spectrum import Bins
+from jaxapf.spectrum import Bins, CrossSpectrum, bin_weights, log_bins
 
 BATCH, SMALL_BATCH = 64, 4  # few shapes: each is compiled once
 PADDED_SIZES = (5, 9, 18)
 DECIMATION = 2  # the dictionary proposes on every second bin; refinement sees all
+MOST_DAMPING = 20.0  # 1 / Q of a section
 DICTIONARY_Q = 1 / np.array([0.3, 0.55, 1.0, 1.8, 3.2, 6.0, 12.0, 25.0])
 Found = tuple[float, Cascade]
 
@@ -49,6 +50,54 @@ class Problem(NamedTuple):
     def words(self) -> Dictionary:
         assert self.dictionary is not None, "this problem was made for refining only"
         return self.dictionary
+
+
+class Grid(NamedTuple):
+    """Bins of a fit: so many to the octave, padded to ``size`` so that programs are reused."""
+
+    per_octave: float
+    size: int
+
+
+COARSE, FINE, POLISH = Grid(32, 384), Grid(400, 4608), Grid(1600, 18432)
+
+
+class Weighing(NamedTuple):
+    """A cross-spectrum and how a fit weighs it.
+
+    ``music_share`` of the music-like weighting, 0 to 1 (`spectrum.bin_weights`); ``max_delay`` in samples;
+    ``most_damping`` the largest 1 / Q of a section.
+    """
+
+    cross: CrossSpectrum
+    music_share: float
+    max_delay: int
+    most_damping: float = MOST_DAMPING
+
+
+def pose(weighing: Weighing, grid: Grid, delay: float, *, narrowest_hz: float) -> Problem:
+    """The problem of fitting a cascade to a cross-spectrum, for refining.
+
+    Args:
+        weighing: the cross-spectrum, and what counts in it.
+        grid: `COARSE`, `FINE` or `POLISH`.
+        delay: in samples, taken out before bins are summed.
+        narrowest_hz: bandwidth of the narrowest section.
+
+    Returns:
+        A Problem without a dictionary.
+    """
+    cross, fs = weighing.cross, weighing.cross.fs
+    bins = log_bins(cross, grid.per_octave, delay)
+    low, high = (float(np.log(np.tan(np.pi * f))) for f in (min(0.5 / fs, 1e-3), 0.49))
+    bandwidth = max(narrowest_hz, 2 * fs / cross.n_samples)
+    bounds = Bounds(
+        delay=(-float(weighing.max_delay), float(weighing.max_delay)),
+        log_t=(low, high),
+        log_d=(-9.0, float(np.log(weighing.most_damping))),
+        log_bandwidth=float(np.log(np.tan(np.pi * min(0.4, bandwidth / fs)))),
+    )
+    return Problem(make_target(bins, bin_weights(bins, fs, weighing.music_share), grid.size), bounds)
 
 
 def _response(sections: Any, kind: int, omega: Any) -> Any:

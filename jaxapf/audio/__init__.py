@@ -15,6 +15,14 @@ from jaxapf.audio.reading import (
     read,
     read_blocks,
 )
+from jaxapf.audio.recorded import (
+    SDDS_COLUMNS,
+    RecordedPair,
+    SddsColumns,
+    pairs_json,
+    read_pair,
+    sdds,
+)
 from jaxapf.audio.signals import (
     example_pair,
     informative_segments,
@@ -23,6 +31,7 @@ from jaxapf.audio.signals import (
     resample_file,
     segment,
 )
+from jaxapf.audio.synthetic import KNOWN, Pairs, Recipe, SyntheticPair
 from jaxapf.audio.writing import (
     FLOAT_SUBTYPES,
     FORMATS,
@@ -39,9 +48,16 @@ __all__ = [
     "BLOCK_SAMPLES",
     "FLOAT_SUBTYPES",
     "FORMATS",
+    "KNOWN",
+    "SDDS_COLUMNS",
     "AudioError",
     "AudioInfo",
+    "Pairs",
     "Reader",
+    "Recipe",
+    "RecordedPair",
+    "SddsColumns",
+    "SyntheticPair",
     "Writer",
     "atomic_path",
     "check_writable",
@@ -54,10 +70,13 @@ __all__ = [
     "open_writer",
     "output_format",
     "output_subtype",
+    "pairs_json",
     "read",
     "read_blocks",
+    "read_pair",
     "resample",
     "resample_file",
+    "sdds",
     "segment",
     "write",
     "write_text",

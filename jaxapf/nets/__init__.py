@@ -1,5 +1,6 @@
 """Networks that give parameters, as Flax modules in Linen's `init` and `apply`; nothing but networks."""
 
 from jaxapf.nets.biasnet import BiasNet
+from jaxapf.nets.tcn import TCN, receptive_field
 
-__all__ = ["BiasNet"]
+__all__ = ["TCN", "BiasNet", "receptive_field"]

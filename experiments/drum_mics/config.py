@@ -1,0 +1,45 @@
+"""What the experiment trains and measures, and what to expect.
+
+Commands:
+    python experiments/drum_mics/run.py train                      the network that comes with jaxapf
+    python experiments/drum_mics/run.py train --hears waves        the original's, which hears the raw signals
+    python experiments/drum_mics/run.py evaluate --data DIR        tables, pictures, page; DIR with pairs.json
+
+Run time on two CPU cores: train at most 60 minutes (what is left of a run that was stopped is resumed);
+evaluate about 15 minutes.
+
+Expected figures: the tables in README.md. Seed: 0.
+"""
+
+from __future__ import annotations
+
+FS = 44_100
+N_SAMPLES = 32_768  # of a recording in training
+MAX_DELAY_MS = 20.0
+SEED = 0
+DESIGNS = {  # what differs from aligner.Design
+    "cross-phase": {"width": 64, "depth": 9, "heads": 16},
+    "waves": {"width": 24, "depth": 10, "heads": 8},
+}
+STEPS = {"cross-phase": 7000, "waves": 2000}
+BATCH = {"cross-phase": 16, "waves": 8}  # pairs
+CANDIDATES = {"cross-phase": 4, "waves": 2}  # delays of a pair that a step looks at
+REUSE, LAG = 4, 250  # a pair is seen so many times, so many steps apart
+RATE = 1e-3
+WARM_UP = 200
+CLIP_NORM = 1.0
+WEIGHT_DECAY = 1e-4
+LOG_EVERY, SAVE_EVERY = 50, 250
+REFINING = 50  # steps of Levenberg-Marquardt after the network
+
+# Pairs with a known cascade
+KNOWN_PAIRS = 100
+SLOW_PAIRS = 20  # of these for jaxapf.align
+KNOWN_KEY = 1_000_001  # never trained on
+EMPTY_OCTAVES = 1.0  # around the filter's frequency
+
+# Goals
+BETTER_IN = 0.8  # of the pairs
+PAIR_S = 0.05
+FASTER = 20.0
+SIZE = 8_000_000

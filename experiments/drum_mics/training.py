@@ -1,0 +1,120 @@
+"""Training the aligner's network on pairs made on the fly; stops and goes on anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import config
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxapf import aligner, audio, batches, hearing, loop, parallel, spectrum, tracking, train
+from jaxapf.checkpoint import Checkpoints
+
+MAX_DELAY = round(1e-3 * config.MAX_DELAY_MS * config.FS)
+
+
+class Examples:
+    """Pairs as a network hears them: a source for `batches.prefetched`, whose items are dicts of arrays.
+
+    To make a pair takes longer than to learn from it, so a batch holds new pairs and those of earlier batches,
+    `config.LAG` steps ago and again as many; they are kept that long. (Learning from the same batch several
+    times in a row does harm.)
+    """
+
+    def __init__(self, pairs: audio.Pairs, design: aligner.Design, batch: int) -> None:
+        self.pairs, self.design, self.batch = pairs, design, batch
+        self.new = max(1, batch // config.REUSE)
+        self.heard = lru_cache(maxsize=(config.REUSE * config.LAG + 16) * self.new)(self._heard)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        step, slot = divmod(number, self.batch)
+        turn, place = divmod(slot, self.new)
+        # Before the first step lie pairs from the far end of the sequence.
+        return self.heard((step - turn * config.LAG) * self.new % len(self.pairs) + place)
+
+    def _heard(self, position: int) -> dict[str, np.ndarray]:
+        pair = self.pairs[position]
+        rng = np.random.default_rng([*self.pairs.words, position, 1])
+        return example(pair.dry, pair.wet, self.design, config.CANDIDATES[self.design.hears], rng)
+
+
+def example(
+    dry: np.ndarray, wet: np.ndarray, design: aligner.Design, candidates: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """The first candidate delay of a pair and some of the others, and what the network hears at each."""
+    cross = spectrum.measure(dry, wet, config.FS, 0)
+    delays = hearing.candidates(cross, MAX_DELAY)
+    delays = np.append(delays[0], rng.choice(delays[1:], candidates - 1, replace=False))
+    heard = hearing.hear(cross, delays)
+    found = {"cross": heard.cross, "total": heard.total}
+    if design.hears == "waves":
+        found["waves"] = np.stack(
+            [hearing.waves(dry, wet, round(delay), design.n_samples) for delay in delays]
+        )
+    return found
+
+
+def design_of(hears: str) -> aligner.Design:
+    """The design of one of the two networks."""
+    return aligner.Design(hears=hears, n_samples=config.N_SAMPLES)._replace(**config.DESIGNS[hears])
+
+
+def trained(
+    design: aligner.Design,
+    folder: Path,
+    steps: int,
+    *,
+    sources: Sequence[np.ndarray] = (),
+    seed: int = config.SEED,
+) -> aligner.Network:
+    """Train a network for `steps`, going on where an earlier run in the folder was stopped.
+
+    The folder keeps `checkpoints` and `metrics.jsonl`.
+    """
+    pairs = audio.Pairs(config.N_SAMPLES, config.FS, key=seed, sources=sources)
+    hears, net = design.hears, aligner.make_net(design)
+    batch = config.BATCH[hears]
+    loss = aligner.make_loss(design, hearing.hear(_cross(pairs[0]), [0.0]).omega, config.FS)
+    optimizer = make_optimizer(steps)
+    step = train.make_train_step(loss, optimizer, clip_norm=config.CLIP_NORM)
+    length = hearing.BANDS if hears == "cross-phase" else design.n_samples
+    weights = net.init(jax.random.key(seed), jnp.zeros((1, aligner.HEARS[hears], length)))
+    state = train.init_state(weights, optimizer, key=jax.random.key(seed + 1))
+    settings = {"design": design._asdict(), "steps": steps, "seed": seed, "sources": len(sources)}
+    with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
+        state = checkpoints.restore(state) or state
+        done = loop.position(state)
+        with tracking.track(
+            tracking.progress(steps, start=done),
+            tracking.open_metrics(folder / "metrics.jsonl", after=done),
+        ) as on_record:
+            fitted = loop.fit(
+                parallel.single(step),
+                state,
+                batches.prefetched(Examples(pairs, design, batch), batch),
+                steps,
+                log_every=min(config.LOG_EVERY, steps),
+                save_every=min(config.SAVE_EVERY, steps),
+                checkpoints=checkpoints,
+                on_record=on_record,
+            )
+    return aligner.Network(design, jax.tree.map(np.asarray, fitted.state.params))
+
+
+def make_optimizer(steps: int) -> optax.GradientTransformation:
+    """AdamW whose rate rises for a while and falls to a hundredth along a cosine."""
+    warm_up = min(config.WARM_UP, steps // 5)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.RATE, warm_up, steps, 0.01 * config.RATE)
+    return optax.adamw(schedule, weight_decay=config.WEIGHT_DECAY)
+
+
+def _cross(pair: audio.SyntheticPair) -> spectrum.CrossSpectrum:
+    return spectrum.measure(pair.dry, pair.wet, config.FS, 0)

@@ -1,0 +1,424 @@
+"""The aligner: a network hears two recordings and names the filters, in one pass.
+
+    cross-spectrum -> candidate delays -> what a network hears -> TCN -> controls -> the best of them
+
+The candidates are peaks of the cross-correlation, plain and whitened. For each the network gives several
+answers (*heads*): a small change of the delay, a polarity, and six all-pass sections. What each is worth is
+known at once, because the inner product of a unit-gain filter's output with the wet signal is one sum over
+the cross-spectrum (frequency sampling, without a signal being filtered); the best is taken. The same sum is
+what the network is trained by.
+
+    network = load(stored.path("tcn-aligner"))
+    answers = predict(network, spectrum.measure(dry, wet, fs, max_delay), max_delay)
+    y = shift(answers.best, dry, fs)
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf import allpass, params, search, spectrum
+from jaxapf._arrays import enable_x64
+from jaxapf.files import PathLike, atomic_path, reason
+from jaxapf.fitting import SECOND, Cascade
+from jaxapf.hearing import (
+    HIGHEST,
+    Controls,
+    Heard,
+    candidates,
+    cross_phase,
+    hear,
+    score,
+    turned,
+    waves,
+)
+from jaxapf.nets.tcn import TCN
+
+Tree = Any
+HEARS = {"cross-phase": 4, "waves": 2}  # kinds of networks, and the channels they take
+TRUST = 0.1  # candidates whose best answers differ by this count e times more or less in training
+ALL_HEADS = 0.05  # share of the loss by which all heads learn from all pairs
+
+
+class Design(NamedTuple):
+    """What a network is, beside its weights.
+
+    ``hears``: `"cross-phase"` (bands of the cross-spectrum, see `cross_phase`) or `"waves"` (the two signals,
+    the dry one shifted to a candidate delay); ``heads``: answers it gives; ``sections``: all-pass sections of
+    an answer; ``cutoff_scale``: `"log"`, or `"linear"` as in the original; ``width``, ``depth``, ``norm``:
+    those of `nets.TCN`; ``n_samples``: of a recording, for waves.
+    """
+
+    hears: str = "cross-phase"
+    heads: int = 8
+    sections: int = 6
+    cutoff_scale: str = "log"
+    width: int = 96
+    depth: int = 9
+    norm: str = "global"
+    n_samples: int = 32768
+
+    def controls(self) -> tuple[params.Control, ...]:
+        """What one answer consists of, in order."""
+        cutoff_hz = params.CUTOFF_HZ._replace(scale=self.cutoff_scale)
+        return (params.DELAY_MS, params.POLARITY, *[cutoff_hz, params.Q] * self.sections)
+
+
+class Network(NamedTuple):
+    """A design and its weights."""
+
+    design: Design
+    weights: Tree
+
+
+# The network
+
+
+def make_net(design: Design) -> TCN:
+    """The network of a design.
+
+    Args:
+        design: what it hears and its sizes.
+
+    Returns:
+        A Flax module, from (..., channels, bands or samples) to (..., outputs) in (0, 1).
+
+    Raises:
+        ValueError: it hears something unknown.
+
+    Example:
+        >>> make_net(Design(heads=2)).features
+        28
+    """
+    if design.hears not in HEARS:
+        raise ValueError(f"hears is {design.hears!r}; choose one of {', '.join(HEARS)}.")
+    return TCN(
+        features=design.heads * len(design.controls()),
+        width=design.width,
+        depth=design.depth,
+        norm=design.norm,
+        bias=_spread(design),
+    )
+
+
+def _spread(design: Design) -> nn.initializers.Initializer:
+    """Biases of the last layer that spread the first answers over the ranges, the delay near its middle."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        spread = jax.random.uniform(key, shape, dtype, 0.1, 0.9).reshape(design.heads, -1)
+        spread = spread.at[:, 0].set(0.5 + 0.2 * (spread[:, 0] - 0.5))
+        return jnp.log(spread / (1 - spread)).reshape(shape)
+
+    return init
+
+
+def controls_of(outputs: Any, design: Design) -> Controls:
+    """What a network's outputs (..., outputs) in (0, 1) stand for: Controls (..., heads).
+
+    Example:
+        >>> found = controls_of(jnp.full(28, 0.5), Design(heads=2))
+        >>> found.cutoff_hz.shape, round(float(found.cutoff_hz[0, 0])), round(float(found.q[0, 0]), 3)
+        ((2, 6), 632, 1.0)
+    """
+    heads = jnp.reshape(outputs, (*outputs.shape[:-1], design.heads, len(design.controls())))
+    delay_ms, polarity, *rest = params.denormalise(2 * heads - 1, design.controls())
+    return Controls(delay_ms, polarity, jnp.stack(rest[::2], axis=-1), jnp.stack(rest[1::2], axis=-1))
+
+
+# Training
+
+
+def make_loss(design: Design, omega: Any, fs: float) -> Any:
+    """The loss that a network is trained by: what its best answers leave of the correlation.
+
+    Each example holds the candidate delays of one pair. A head learns from the pairs it answers best
+    (multiple choice), all heads a little from all (`ALL_HEADS`), and candidates count the more the better
+    their best answer is: at use the best of all is taken. A network that hears the cross-spectrum is given
+    each candidate with another polarity and other all-pass sections in front, drawn anew in each step.
+
+    Args:
+        design: of the network.
+        omega: (bands,), of `hear`.
+        fs: sample rate in Hz.
+
+    Returns:
+        A loss as `train.make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
+        candidates, bands), and, for waves, `waves` (examples, candidates, 2, n_samples). Its metric
+        `reached` is the share of the phase-only bound that the best answers reach.
+
+    Source: multiple choice: Guzman-Rivera, Batra and Kohli 2012.
+
+    Example:
+        >>> design = Design(heads=2, width=8)
+        >>> loss = make_loss(design, jnp.linspace(0.01, 3.0, 64), 44100.0)
+        >>> batch = {"cross": jnp.ones((2, 3, 64), jnp.complex64), "total": jnp.ones((2, 3, 64))}
+        >>> weights = make_net(design).init(jax.random.key(0), jnp.zeros((1, 4, 64)))
+        >>> value, metrics = loss(weights, batch, jax.random.key(1))
+        >>> value.shape, list(metrics)
+        ((), ['reached'])
+    """
+    net = make_net(design)
+    bands = jnp.asarray(omega)
+
+    def loss_fn(weights: Tree, batch: Tree, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        cross, total = batch["cross"], batch["total"]
+        if design.hears == "cross-phase":
+            cross = turned(cross, bands, fs, key)
+        heard = Heard(bands, cross, total)
+        given = cross_phase(heard) if design.hears == "cross-phase" else batch["waves"]
+        controls = controls_of(net.apply(weights, given), design)
+        reached = score(controls, heard, fs) / jnp.sum(total, axis=-1)[..., None]
+        best = jnp.max(reached, axis=-1)
+        trust = jax.lax.stop_gradient(jax.nn.softmax(best / TRUST, axis=-1))
+        missing = jnp.sum(trust * (1 - best), axis=-1)
+        loss = (1 - ALL_HEADS) * jnp.mean(missing) + ALL_HEADS * jnp.mean(1 - reached)
+        return loss, {"reached": jnp.mean(jnp.max(best, axis=-1))}
+
+    return loss_fn
+
+
+# Shifting a signal
+
+
+def sections_of(controls: Controls, fs: float) -> allpass.Sections:
+    """The all-pass sections of controls: `allpass.rbj`, frequencies kept below half the rate.
+
+    Example:
+        >>> sections_of(Controls(0.0, 1.0, np.array([1000.0]), np.array([0.7])), 44100.0).sos.shape
+        (1, 6)
+    """
+    xp = jnp if isinstance(controls.cutoff_hz, jax.Array) else np
+    return allpass.rbj(xp.minimum(controls.cutoff_hz, HIGHEST * fs), controls.q, fs)
+
+
+def shift(controls: Controls, x: Any, fs: float, *, method: str = "auto") -> jax.Array:
+    """Shift a signal by a delay, the polarity's sign and the all-pass cascade.
+
+    Differentiable by all but the sign.
+
+    Args:
+        controls: one answer: ``delay_ms`` (), the whole one, ``cutoff_hz`` and ``q`` (sections,).
+        x: (..., n_samples).
+        fs: sample rate in Hz.
+        method: of the cascade, as in `allpass.cascade`: exact recursion (`"auto"`, `"scan"`, `"blocked"`,
+            `"associative"`) or frequency sampling (`"fsm"`). The delay is a linear phase in both.
+
+    Returns:
+        (..., n_samples) in the dtype of `x`.
+
+    Raises:
+        ValueError: an unknown method.
+
+    Source: 'Differentiable All-Pass DNNs' (six second-order all-pass filters by frequency sampling), with a
+        delay and a polarity.
+
+    Example:
+        >>> late = Controls(1.0, -1.0, jnp.full(6, 20.0), jnp.full(6, 10.0))
+        >>> shift(late, jnp.zeros(64).at[0].set(1.0), 8000.0).shape
+        (64,)
+    """
+    signal = jnp.asarray(x)
+    n_samples = signal.shape[-1]
+    n_fft = spectrum.fast_length(3 * n_samples)
+    omega = jnp.arange(n_fft // 2 + 1, dtype=signal.dtype) * (2 * np.pi / n_fft)
+    turn = omega * jnp.asarray(controls.delay_ms * (1e-3 * fs), signal.dtype)
+    late = jnp.fft.irfft(jnp.fft.rfft(signal, n_fft) * jax.lax.complex(jnp.cos(turn), -jnp.sin(turn)), n_fft)
+    moved = jnp.sign(jnp.asarray(controls.polarity, signal.dtype)) * late[..., :n_samples]
+    return allpass.cascade(sections_of(controls, fs), moved.astype(signal.dtype), method=method)
+
+
+# Predicting
+
+
+class Answers(NamedTuple):
+    """All answers to one pair, best first: ``controls`` with whole delays and ``score``, (answers,)."""
+
+    controls: Controls
+    score: np.ndarray
+
+    @property
+    def best(self) -> Controls:
+        """The answer of the highest score."""
+        return Controls(*(field[0] for field in self.controls))
+
+
+def predict(network: Network, cross: spectrum.CrossSpectrum, max_delay: int) -> Answers:
+    """One pass through a network that hears the cross-spectrum, for all candidate delays.
+
+    Args:
+        network: of `load`, or trained.
+        cross: of `spectrum.measure`.
+        max_delay: largest delay looked for, in samples, of either sign.
+
+    Returns:
+        Answers, NumPy, best first.
+
+    Raises:
+        ValueError: the network hears waves.
+
+    Example:
+        >>> x = np.random.default_rng(0).standard_normal(4096)
+        >>> design = Design(heads=2, width=8)
+        >>> network = Network(design, make_net(design).init(jax.random.key(0), jnp.zeros((1, 4, 512))))
+        >>> answers = predict(network, spectrum.measure(x, x, 44100.0, 100), 100)
+        >>> answers.controls.q.shape, bool(answers.score[0] == answers.score.max())
+        ((16, 6), True)
+    """
+    if network.design.hears != "cross-phase":
+        raise ValueError(f"the network hears {network.design.hears!r}; expected one for 'cross-phase'.")
+    delays = candidates(cross, max_delay)
+    heard = hear(cross, delays)
+    given = _cross_phase(heard)
+    return ranked(
+        _answer(network.design, network.weights, given, heard, np.float32(cross.fs)), delays, cross.fs
+    )
+
+
+def predict_from_waves(
+    network: Network, dry: np.ndarray, wet: np.ndarray, fs: float, max_delay: int
+) -> Answers:
+    """One pass through a network that hears the signals, for all candidate delays.
+
+    Args:
+        network: of `load`, or trained.
+        dry: (n_samples,), of which the design's number of samples are heard.
+        wet: the same shape.
+        fs: sample rate in Hz; the network knows that of its training.
+        max_delay: largest delay looked for, in samples, of either sign.
+
+    Returns:
+        Answers, NumPy, best first.
+
+    Raises:
+        ValueError: the network hears the cross-spectrum.
+    """
+    if network.design.hears != "waves":
+        raise ValueError(f"the network hears {network.design.hears!r}; expected one for 'waves'.")
+    cross = spectrum.measure(dry, wet, fs, max_delay)
+    delays = candidates(cross, max_delay)
+    heard = hear(cross, delays)
+    given = np.stack([waves(dry, wet, round(delay), network.design.n_samples) for delay in delays])
+    return ranked(_answer(network.design, network.weights, given, heard, np.float32(fs)), delays, fs)
+
+
+def ranked(answered: tuple[Controls, Any], delays: np.ndarray, fs: float) -> Answers:
+    """Answers (candidates, heads) and their scores as one list, best first, with whole delays."""
+    found, worth = jax.tree.map(np.asarray, answered)
+    whole = found._replace(
+        delay_ms=found.delay_ms + 1e3 / fs * delays[:, None], polarity=np.where(found.polarity < 0, -1.0, 1.0)
+    )
+    order = np.argsort(-worth.ravel(), kind="stable")
+    flat = (np.reshape(field, (worth.size, *field.shape[2:]))[order] for field in whole)
+    return Answers(Controls(*flat), worth.ravel()[order])
+
+
+_cross_phase = jax.jit(cross_phase)
+
+
+@partial(jax.jit, static_argnums=0)
+def _answer(design: Design, weights: Tree, given: Any, heard: Heard, fs: Any) -> tuple[Controls, jax.Array]:
+    """Controls (candidates, heads) and what they are worth, their polarities as they would be used."""
+    controls = controls_of(make_net(design).apply(weights, given), design)
+    used = controls._replace(polarity=jnp.where(controls.polarity < 0, -1.0, 1.0))
+    return controls, score(used, heard, fs)
+
+
+# Refining
+
+
+def cascades_of(controls: Controls, fs: float) -> list[Cascade]:
+    """Answers (answers,) as cascades of `fitting`, float64.
+
+    Example:
+        >>> one = Controls(np.ones(1), np.ones(1), np.full((1, 6), 100.0), np.ones((1, 6)))
+        >>> float(cascades_of(one, 48000.0)[0].delay)
+        48.0
+    """
+    delay, polarity, cutoff_hz, q = (np.asarray(field, np.float64) for field in controls)
+    log_t = np.log(np.tan(np.pi / fs * np.minimum(cutoff_hz, HIGHEST * fs)))
+    kind = np.full(log_t.shape[-1:], SECOND, np.int32)
+    return [
+        Cascade(1e-3 * fs * d, t, -np.log(one_q), kind, p)
+        for d, p, t, one_q in zip(delay, polarity, log_t, q, strict=True)
+    ]
+
+
+def refine(answers: Answers, cross: spectrum.CrossSpectrum, max_delay: int, *, steps: int = 50) -> Cascade:
+    """The best answer after some steps of Levenberg-Marquardt on the cross-spectrum.
+
+    The 64 best are refined at once for half of the steps, the best four of those on finer bins for the rest.
+
+    Args:
+        answers: of `predict`.
+        cross: what they were predicted from.
+        max_delay: largest delay in samples, of either sign.
+        steps: of the refinement, 2 or more.
+
+    Returns:
+        A Cascade, NumPy float64.
+
+    Example:
+        >>> x = np.random.default_rng(0).standard_normal(4096)
+        >>> cross = spectrum.measure(x, -x, 44100.0, 10)
+        >>> start = Controls(np.array([0.01]), -np.ones(1), np.full((1, 1), 20e3), np.full((1, 1), 9.0))
+        >>> bool(abs(refine(Answers(start, np.ones(1)), cross, 10).delay) < 0.3)
+        True
+    """
+    starts = cascades_of(Controls(*(field[: search.BATCH] for field in answers.controls)), cross.fs)
+    weighing = search.Weighing(cross, 0.0, max_delay)
+    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        coarse = search.pose(weighing, search.COARSE, float(starts[0].delay), narrowest_hz=3.0)
+        found = search.refine_all(starts, coarse, steps // 2)[: search.SMALL_BATCH]
+        fine = search.pose(weighing, search.FINE, float(found[0][1].delay), narrowest_hz=0.5)
+        return search.compact(search.refine_all([c for _, c in found], fine, steps - steps // 2)[0][1])
+
+
+# Keeping
+
+
+def save(network: Network, path: PathLike) -> None:
+    """Keep a network in one file, its weights in half precision.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Network(Design(), {"a": np.ones(2)}), f"{folder}/net.npz")
+        ...     load(f"{folder}/net.npz").weights["a"].tolist()
+        [1.0, 1.0]
+    """
+    flat = flax.traverse_util.flatten_dict(network.weights, sep="/")
+    arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
+    arrays["design"] = np.frombuffer(json.dumps(network.design._asdict()).encode(), np.uint8)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load(path: PathLike) -> Network:
+    """Read a network of `save`; float32 again.
+
+    Raises:
+        ValueError: the file cannot be read or is none of `save`.
+    """
+    place = Path(path)
+    return _load(str(place), place.stat().st_mtime_ns if place.exists() else 0)
+
+
+@lru_cache(maxsize=4)
+def _load(path: str, _changed: int) -> Network:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        design = Design(**json.loads(arrays.pop("design").tobytes().decode()))
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(f"'{path}' is no network of jaxapf's aligner: {reason(error)}") from error
+    flat = {name: leaf.astype(np.float32) for name, leaf in arrays.items()}
+    return Network(design, flax.traverse_util.unflatten_dict(flat, sep="/"))

@@ -1,0 +1,299 @@
+"""What a network hears, what its answers are worth, and the way from them to a shifted signal."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+from jaxapf import align, aligner, allpass, audio, hearing, metrics, params, spectrum, stored
+from jaxapf.aligner import Answers, Design, Network
+from jaxapf.hearing import Controls, Heard
+
+FS = 44100.0
+
+
+def noise(n=8192, seed=0, band=(100.0, 8000.0)) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal(n)
+    return np.asarray(scipy.signal.sosfilt(scipy.signal.butter(2, band, "bandpass", fs=FS, output="sos"), x))
+
+
+def some_controls(seed=0, sections=6, delay_ms=0.2, polarity=-1.0):
+    rng = np.random.default_rng(seed)
+    return Controls(
+        delay_ms,
+        polarity,
+        np.exp(rng.uniform(np.log(100), np.log(5e3), sections)),
+        rng.uniform(0.3, 3, sections),
+    )
+
+
+def filtered_by_scipy(controls, x):
+    """Delay by phase, sign and all-pass sections of the audio-EQ cookbook, in float64 by SciPy."""
+    n_fft = 4 * len(x)
+    omega = 2 * np.pi * np.fft.rfftfreq(n_fft)
+    late = np.fft.irfft(np.fft.rfft(x, n_fft) * np.exp(-1j * omega * controls.delay_ms * 1e-3 * FS))[: len(x)]
+    sos = []
+    for cutoff, q in zip(controls.cutoff_hz, controls.q, strict=True):
+        w, alpha = 2 * np.pi * cutoff / FS, np.sin(2 * np.pi * cutoff / FS) / (2 * q)
+        a = np.array([1 + alpha, -2 * np.cos(w), 1 - alpha]) / (1 + alpha)
+        sos.append([*a[::-1], *a])
+    return controls.polarity * scipy.signal.sosfilt(np.array(sos), late)
+
+
+def tiny(hears="cross-phase", **changes):
+    design = Design(hears=hears, heads=3, width=8, depth=4, n_samples=4096)._replace(**changes)
+    channels, length = aligner.HEARS[hears], hearing.BANDS if hears == "cross-phase" else design.n_samples
+    weights = aligner.make_net(design).init(jax.random.key(0), jnp.zeros((1, channels, length)))
+    return Network(design, weights)
+
+
+# Hearing
+
+
+def test_bands_hold_the_inner_product():
+    x, y = noise(seed=1), noise(seed=2) + 0.5 * noise(seed=1)
+    heard = hearing.hear(spectrum.measure(x, y, FS, 0), [0.0])
+    assert np.sum(heard.cross.real) == pytest.approx(metrics.correlation(x, y), abs=2e-4)
+    assert heard.cross.shape == (1, hearing.BANDS)
+
+
+def test_a_delay_is_taken_out():
+    x = noise()
+    late = np.concatenate([np.zeros(100), x[:-100]])
+    heard = hearing.hear(spectrum.measure(x, late, FS, 200), [0.0, 100.0])
+    worth = np.sum(heard.cross.real, axis=1)
+    assert worth[1] == pytest.approx(metrics.correlation(x[:-100], x[:-100]), abs=0.02)
+    assert worth[0] < 0.3
+
+
+def test_bands_above_half_the_rate_are_empty():
+    heard = hearing.hear(spectrum.measure(noise(), noise(), 16000.0, 0), [0.0])
+    centres = np.geomspace(20, 20e3, hearing.BANDS + 1)[:-1]
+    assert np.all(heard.total[0, centres > 8100] == 0)
+    assert np.all(np.isfinite(hearing.cross_phase(heard)))
+
+
+def test_what_a_network_hears_is_bounded_and_knows_the_phase():
+    x = noise()
+    heard = hearing.hear(spectrum.measure(x, -x, FS, 0), [0.0])
+    cosine, sine, level, place = np.asarray(hearing.cross_phase(heard))[0]
+    loud = level > 0.5
+    np.testing.assert_allclose(cosine[loud], -1.0, atol=1e-3)
+    np.testing.assert_allclose(sine[loud], 0.0, atol=1e-3)
+    assert level.max() == 1.0
+    assert level.min() >= 0
+    assert (place[0], place[-1]) == (-1.0, 1.0)
+    both = hearing.hear(spectrum.measure(x, noise(seed=5), FS, 0), [0.0])
+    features = np.asarray(hearing.cross_phase(both))[0]
+    assert np.median(np.hypot(*features[:2])[loud]) < 0.9  # two different signals: little coherence
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_silence_and_short_signals_are_finite(n):
+    for x, y in ((np.zeros(n), np.zeros(n)), (np.ones(n), np.zeros(n)), (np.ones(n), -np.ones(n))):
+        cross = spectrum.measure(x, y, FS, 0)
+        answers = aligner.predict(tiny(), cross, 0)
+        assert all(np.all(np.isfinite(field)) for field in (*answers.controls, answers.score))
+
+
+# The worth of an answer
+
+
+@pytest.mark.parametrize("method", ["auto", "fsm"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_score_is_the_correlation_of_the_shifted_signal(method, seed):
+    x = noise(16384, seed)
+    x[-4096:] = 0  # room for the tail
+    controls = some_controls(seed)
+    y = filtered_by_scipy(some_controls(seed + 10), x) + 0.1 * noise(16384, 9)
+    heard = hearing.hear(spectrum.measure(x, y, FS, 0), 0.0)
+    one = Controls(*(jnp.asarray(field, jnp.float32)[None] for field in controls))
+    worth = hearing.score(one, Heard(heard.omega, heard.cross[0], heard.total[0]), np.float32(FS))
+    shifted = np.asarray(
+        aligner.shift(Controls(*(jnp.asarray(f, jnp.float32) for f in controls)), x, FS, method=method)
+    )
+    assert float(worth[0]) == pytest.approx(metrics.correlation(shifted, y), abs=5e-3)
+
+
+@pytest.mark.parametrize("method", ["scan", "blocked", "fsm"])
+def test_shifting_is_scipys(method):
+    x = np.concatenate([noise(4096), np.zeros(4096)])
+    controls = some_controls(3)
+    found = aligner.shift(
+        Controls(*(jnp.asarray(f, jnp.float32) for f in controls)), x.astype(np.float32), FS, method=method
+    )
+    expected = filtered_by_scipy(controls, x)
+    assert np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)) < 2e-4
+
+
+def test_frequency_sampling_and_recursion_have_one_gradient():
+    x = jnp.asarray(np.concatenate([noise(2048), np.zeros(4096)]), jnp.float32)
+    y = jnp.asarray(filtered_by_scipy(some_controls(7), np.asarray(x, np.float64)), jnp.float32)
+    controls = Controls(*(jnp.asarray(f, jnp.float32) for f in some_controls(8)))
+
+    def error(controls, method):
+        return jnp.mean((aligner.shift(controls, x, FS, method=method) - y) ** 2)
+
+    exact, sampled = (jax.grad(error)(controls, method) for method in ("blocked", "fsm"))
+    for name in ("delay_ms", "cutoff_hz", "q"):
+        one, other = np.asarray(getattr(exact, name)), np.asarray(getattr(sampled, name))
+        np.testing.assert_allclose(one, other, atol=2e-3 * np.max(np.abs(one)))
+
+
+def test_gradient_of_the_inner_product_is_that_of_its_formula(x64):
+    key = jax.random.split(jax.random.key(0), 5)
+    omega = jnp.geomspace(0.003, 2.8, 64)
+    real, imag = jax.random.normal(key[0], (2, 3, 1, 64))
+    arguments = (
+        3 * jax.random.normal(key[1], (3, 4)),
+        jax.random.uniform(key[2], (3, 4, 6), minval=-6, maxval=1),
+        jax.random.uniform(key[3], (3, 4, 6), minval=-2, maxval=2),
+        real,
+        imag,
+    )
+
+    def summed(function):
+        return lambda d, t, q, re, im: jnp.sum(function(d, t, q, omega, jax.lax.complex(re, im)))
+
+    for order in (jax.grad, lambda f, argnums: jax.jacfwd(jax.grad(f, argnums), argnums)):
+        ours = order(summed(hearing._inner), (0, 1, 2, 3, 4))(*arguments)
+        plain = order(summed(hearing._inner.fun), (0, 1, 2, 3, 4))(*arguments)
+        for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-9 * max(1.0, float(np.max(np.abs(other)))))
+
+
+# Networks
+
+
+@pytest.mark.parametrize("scale", ["log", "linear"])
+def test_controls_stay_in_their_ranges(scale):
+    design = Design(heads=2, cutoff_scale=scale)
+    ends = [aligner.controls_of(jnp.full(28, end), design) for end in (0.0, 1.0)]
+    for end, cutoff, q, delay in zip(ends, (20.0, 20e3), (0.1, 10.0), (-3.0, 3.0), strict=True):
+        np.testing.assert_allclose(end.cutoff_hz, cutoff, rtol=1e-4)
+        np.testing.assert_allclose(end.q, q, rtol=1e-4)
+        np.testing.assert_allclose(end.delay_ms, delay, rtol=1e-4)
+    middle = float(aligner.controls_of(jnp.full(28, 0.5), design).cutoff_hz[0, 0])
+    assert middle == pytest.approx(10010.0 if scale == "linear" else np.sqrt(20 * 20e3), rel=1e-4)
+
+
+def test_scales_have_inverses():
+    controls = (params.DELAY_MS, params.CUTOFF_HZ_LOG, params.Q, params.CUTOFF_HZ)
+    raw = np.linspace(-1, 1, 9)[:, None] * np.ones(4)
+    again = params.normalise(np.stack(params.denormalise(raw, controls), axis=-1), controls)
+    np.testing.assert_allclose(again, raw, atol=1e-12)
+
+
+@pytest.mark.parametrize("hears", ["cross-phase", "waves"])
+def test_a_network_learns_one_pair(hears):
+    import optax
+
+    pair = audio.Pairs(4096, FS, key=3, recipe=audio.KNOWN._replace(delayed=0.0))[1]
+    network = tiny(hears)
+    cross = spectrum.measure(pair.dry, pair.wet, FS, 0)
+    heard = hearing.hear(cross, [0.0, 5.0])
+    batch = {"cross": heard.cross[None], "total": heard.total[None]}
+    if hears == "waves":
+        batch["waves"] = np.stack([hearing.waves(pair.dry, pair.wet, d, 4096) for d in (0, 5)])[None]
+    loss = aligner.make_loss(network.design, heard.omega, FS)
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def step(weights, state):
+        (value, _), gradient = jax.value_and_grad(loss, has_aux=True)(weights, batch, jax.random.key(0))
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(weights, updates), state, value
+
+    weights, state = network.weights, optimizer.init(network.weights)
+    losses = []
+    for _ in range(60):
+        weights, state, value = step(weights, state)
+        losses.append(float(value))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_predictions_are_ranked_and_signed():
+    x = noise()
+    answers = aligner.predict(tiny(), spectrum.measure(x, -x, FS, 100), 100)
+    assert np.all(np.diff(answers.score) <= 0)
+    assert set(np.unique(answers.controls.polarity)) <= {-1.0, 1.0}
+    assert len(answers.score) == hearing.CANDIDATES * 3
+    best = answers.best
+    shifted = np.asarray(aligner.shift(Controls(*(jnp.asarray(f, jnp.float32) for f in best)), x, FS))
+    assert metrics.correlation(shifted, -x) == pytest.approx(answers.score[0], abs=0.01)
+
+
+def test_networks_refuse_what_they_cannot_hear():
+    x = noise(500)
+    with pytest.raises(ValueError, match="hears 'waves'; expected one for 'cross-phase'"):
+        aligner.predict(tiny("waves"), spectrum.measure(x, x, FS, 0), 0)
+    with pytest.raises(ValueError, match="hears 'cross-phase'; expected one for 'waves'"):
+        aligner.predict_from_waves(tiny(), x, x, FS, 0)
+    with pytest.raises(ValueError, match=r"^hears is 'smells'; choose one of cross-phase, waves"):
+        aligner.make_net(Design(hears="smells"))
+    assert len(aligner.predict_from_waves(tiny("waves"), x, x, FS, 10).score) == 24
+
+
+def test_kept_networks_come_back(tmp_path):
+    network = tiny()
+    aligner.save(network, tmp_path / "a.npz")
+    again = aligner.load(tmp_path / "a.npz")
+    assert again.design == network.design
+    for one, other in zip(jax.tree.leaves(network.weights), jax.tree.leaves(again.weights), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+    (tmp_path / "b.npz").write_bytes(b"no")
+    for name in ("b.npz", "c.npz"):
+        with pytest.raises(ValueError, match=r"is no network of jaxapf's aligner"):
+            aligner.load(tmp_path / name)
+
+
+def test_refining_finds_a_known_cascade():
+    x = noise(16384)
+    x[-4096:] = 0
+    truth = some_controls(1, delay_ms=0.5, polarity=-1.0)
+    y = filtered_by_scipy(truth, x)
+    start = Controls(
+        np.array([0.48, 3.0]),
+        np.array([-1.0, 1.0]),
+        np.stack([truth.cutoff_hz * 1.1] * 2),
+        np.stack([truth.q * 0.9] * 2),
+    )
+    cross = spectrum.measure(x, y, FS, 200)
+    found = aligner.refine(Answers(start, np.ones(2)), cross, 200)
+    assert found.delay == pytest.approx(0.5e-3 * FS, abs=0.05)
+    assert found.polarity == -1
+    np.testing.assert_allclose(
+        np.sort(found.log_t), np.sort(np.log(np.tan(np.pi * truth.cutoff_hz / FS))), atol=0.01
+    )
+
+
+# The stored network
+
+
+def test_the_stored_network_is_small_and_aligns():
+    path = stored.path("tcn-aligner")
+    assert path.stat().st_size < 8_000_000
+    recipe = audio.Recipe(room=1.0, filtered=0.0)
+    pairs = audio.Pairs(32768, FS, key=31, recipe=recipe)
+    gained = []
+    for number in range(8):
+        dry, wet = pairs[number][:2]
+        found = align(dry, wet, FS, method="tcn")
+        assert found.method == "tcn"
+        assert found.metrics["correlation_aligned"] >= found.metrics["correlation_delay"] - 1e-9
+        assert found.metrics["correlation_aligned"] == pytest.approx(
+            metrics.correlation(found.apply(dry), wet), abs=2e-3
+        )
+        gained.append(found.metrics["correlation_aligned"] - found.metrics["correlation_delay"])
+    assert np.median(gained) > 0.005  # more than the best delay and polarity
+
+
+@pytest.mark.parametrize("fs", [16000.0, 96000.0])
+def test_other_rates_work(fs):
+    x = np.random.default_rng(0).standard_normal(12000)
+    sections = allpass.rbj([300.0, 1000.0], [0.7, 0.9], fs)
+    y = -np.asarray(allpass.cascade(sections, x))
+    found = align(x, y, fs, method="tcn")
+    assert found.metrics["esr_aligned"] < found.metrics["esr_raw"]
+    assert np.all(np.isfinite(found.apply(x)))
