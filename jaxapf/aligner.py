@@ -45,8 +45,8 @@ from jaxapf.nets.tcn import TCN
 
 Tree = Any
 HEARS = {"cross-phase": 4, "waves": 2}  # kinds of networks, and the channels they take
-TRUST = 0.1  # candidates whose best answers differ by this count e times more or less in training
-ALL_HEADS = 0.05  # share of the loss by which all heads learn from all pairs
+BEAM, FIRST_STEPS, ROUND_STEPS = 12, 10, 5  # of the refinement
+ALL_HEADS = 0.03  # share of the loss by which all heads learn from all pairs
 
 
 class Design(NamedTuple):
@@ -54,8 +54,9 @@ class Design(NamedTuple):
 
     ``hears``: `"cross-phase"` (bands of the cross-spectrum, see `cross_phase`) or `"waves"` (the two signals,
     the dry one shifted to a candidate delay); ``heads``: answers it gives; ``sections``: all-pass sections of
-    an answer; ``cutoff_scale``: `"log"`, or `"linear"` as in the original; ``width``, ``depth``, ``norm``:
-    those of `nets.TCN`; ``n_samples``: of a recording, for waves.
+    an answer; ``cutoff_scale``: `"log"`, or `"linear"` as in the original; ``width``, ``depth``, ``norm``,
+    ``pool``, ``dilations``, ``hidden``: those of `nets.TCN`; ``n_samples``: of a recording, for waves. Along
+    512 bands taps next to each other see all; along samples they are spread (`nets.tcn.DILATIONS`).
     """
 
     hears: str = "cross-phase"
@@ -65,6 +66,9 @@ class Design(NamedTuple):
     width: int = 96
     depth: int = 9
     norm: str = "global"
+    pool: str = "mean"
+    dilations: tuple[int, ...] = (1,)
+    hidden: tuple[int, ...] = (512,)
     n_samples: int = 32768
 
     def controls(self) -> tuple[params.Control, ...]:
@@ -106,6 +110,9 @@ def make_net(design: Design) -> TCN:
         width=design.width,
         depth=design.depth,
         norm=design.norm,
+        pool=design.pool,
+        dilations=tuple(design.dilations),
+        hidden=tuple(design.hidden),
         bias=_spread(design),
     )
 
@@ -141,9 +148,9 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
     """The loss that a network is trained by: what its best answers leave of the correlation.
 
     Each example holds the candidate delays of one pair. A head learns from the pairs it answers best
-    (multiple choice), all heads a little from all (`ALL_HEADS`), and candidates count the more the better
-    their best answer is: at use the best of all is taken. A network that hears the cross-spectrum is given
-    each candidate with another polarity and other all-pass sections in front, drawn anew in each step.
+    (multiple choice), all heads a little from all (`ALL_HEADS`). Delays that are wrong count as much as the
+    right one: they are what makes the network use its filters at all. A network that hears the cross-spectrum
+    is given each candidate with another polarity and other all-pass sections in front, new in each step.
 
     Args:
         design: of the network.
@@ -153,7 +160,7 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
     Returns:
         A loss as `train.make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
         candidates, bands), and, for waves, `waves` (examples, candidates, 2, n_samples). Its metric
-        `reached` is the share of the phase-only bound that the best answers reach.
+        `reached` is the share of the phase-only bound that the best answers reach, over all candidates.
 
     Source: multiple choice: Guzman-Rivera, Batra and Kohli 2012.
 
@@ -175,15 +182,23 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
             cross = turned(cross, bands, fs, key)
         heard = Heard(bands, cross, total)
         given = cross_phase(heard) if design.hears == "cross-phase" else batch["waves"]
-        controls = controls_of(net.apply(weights, given), design)
+        outputs = jnp.asarray(net.apply(weights, given))
+        controls = controls_of(outputs, design)
         reached = score(controls, heard, fs) / jnp.sum(total, axis=-1)[..., None]
         best = jnp.max(reached, axis=-1)
-        trust = jax.lax.stop_gradient(jax.nn.softmax(best / TRUST, axis=-1))
-        missing = jnp.sum(trust * (1 - best), axis=-1)
-        loss = (1 - ALL_HEADS) * jnp.mean(missing) + ALL_HEADS * jnp.mean(1 - reached)
-        return loss, {"reached": jnp.mean(jnp.max(best, axis=-1))}
+        loss = (1 - ALL_HEADS) * jnp.mean(1 - best) + ALL_HEADS * jnp.mean(1 - reached)
+        return loss + _saturated(outputs), {"reached": jnp.mean(best)}
 
     return loss_fn
+
+
+def _saturated(outputs: jax.Array) -> jax.Array:
+    """A small penalty on outputs at the ends of their ranges, where a sigmoid has no gradient any more.
+
+    Sections there do nothing, which early in training is better than to err; without it they stay there.
+    """
+    odds = jnp.log(outputs) - jnp.log1p(-jnp.minimum(outputs, 1 - 1e-6))
+    return 0.003 * jnp.mean(jnp.maximum(jnp.abs(odds) - 4.0, 0.0) ** 2)
 
 
 # Shifting a signal
@@ -231,7 +246,8 @@ def shift(controls: Controls, x: Any, fs: float, *, method: str = "auto") -> jax
     n_fft = spectrum.fast_length(3 * n_samples)
     omega = jnp.arange(n_fft // 2 + 1, dtype=signal.dtype) * (2 * np.pi / n_fft)
     turn = omega * jnp.asarray(controls.delay_ms * (1e-3 * fs), signal.dtype)
-    late = jnp.fft.irfft(jnp.fft.rfft(signal, n_fft) * jax.lax.complex(jnp.cos(turn), -jnp.sin(turn)), n_fft)
+    lateness = jax.lax.complex(jnp.cos(turn), -jnp.sin(turn)).reshape((1,) * (signal.ndim - 1) + (-1,))
+    late = jnp.fft.irfft(jnp.fft.rfft(signal, n_fft) * lateness, n_fft)
     moved = jnp.sign(jnp.asarray(controls.polarity, signal.dtype)) * late[..., :n_samples]
     return allpass.cascade(sections_of(controls, fs), moved.astype(signal.dtype), method=method)
 
@@ -332,6 +348,34 @@ def _answer(design: Design, weights: Tree, given: Any, heard: Heard, fs: Any) ->
     return controls, score(used, heard, fs)
 
 
+def chosen(answers: Answers, cross: spectrum.CrossSpectrum, max_delay: int) -> Cascade:
+    """The best answer, or the best delay and polarity alone where those are worth more.
+
+    Args:
+        answers: of `predict`.
+        cross: what they were predicted from.
+        max_delay: largest delay in samples, of either sign.
+
+    Returns:
+        A Cascade, NumPy float64, without sections where none help.
+
+    Example:
+        >>> x = np.random.default_rng(0).standard_normal(4096)
+        >>> bad = Answers(Controls(np.zeros(1), np.ones(1), np.ones((1, 6)), np.ones((1, 6))), -np.ones(1))
+        >>> chosen(bad, spectrum.measure(x, -x, 48000.0, 10), 10).kind.tolist()
+        []
+    """
+    limit = float(max_delay)
+    (best,) = cascades_of(Controls(*(field[:1] for field in answers.controls)), cross.fs)
+    lags = spectrum.cross_correlation(cross, max_delay)
+    plain = float(np.max(np.abs(lags))) / np.sqrt(max(cross.dry_energy * cross.wet_energy, 1e-300))
+    if answers.score[0] > plain:
+        return best._replace(delay=np.clip(best.delay, -limit, limit))
+    delay, polarity = spectrum.best_delay(cross, max_delay)
+    empty = np.zeros(0)
+    return Cascade(np.float64(delay), empty, empty, np.zeros(0, np.int32), np.float64(polarity))
+
+
 # Refining
 
 
@@ -355,13 +399,14 @@ def cascades_of(controls: Controls, fs: float) -> list[Cascade]:
 def refine(answers: Answers, cross: spectrum.CrossSpectrum, max_delay: int, *, steps: int = 50) -> Cascade:
     """The best answer after some steps of Levenberg-Marquardt on the cross-spectrum.
 
-    The 64 best are refined at once for half of the steps, the best four of those on finer bins for the rest.
+    The 64 best are refined at once for some steps; then, in rounds of a few steps each, the best of them with
+    one section more or another one in place of theirs (see `jaxapf.search`), so that the cascade grows.
 
     Args:
         answers: of `predict`.
         cross: what they were predicted from.
         max_delay: largest delay in samples, of either sign.
-        steps: of the refinement, 2 or more.
+        steps: of the refinement in all, each for 64 cascades at once; the first ten without a new section.
 
     Returns:
         A Cascade, NumPy float64.
@@ -373,13 +418,32 @@ def refine(answers: Answers, cross: spectrum.CrossSpectrum, max_delay: int, *, s
         >>> bool(abs(refine(Answers(start, np.ones(1)), cross, 10).delay) < 0.3)
         True
     """
-    starts = cascades_of(Controls(*(field[: search.BATCH] for field in answers.controls)), cross.fs)
     weighing = search.Weighing(cross, 0.0, max_delay)
+    starts = cascades_of(_distinct(answers, search.BATCH), cross.fs)
     with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        coarse = search.pose(weighing, search.COARSE, float(starts[0].delay), narrowest_hz=3.0)
-        found = search.refine_all(starts, coarse, steps // 2)[: search.SMALL_BATCH]
-        fine = search.pose(weighing, search.FINE, float(found[0][1].delay), narrowest_hz=0.5)
-        return search.compact(search.refine_all([c for _, c in found], fine, steps - steps // 2)[0][1])
+        problem = search.pose(weighing, search.COARSE, float(starts[0].delay), narrowest_hz=3.0)
+        words = search.make_dictionary(problem.target, problem.bounds, cross.fs)
+        problem = problem._replace(dictionary=words)
+        found = search.select(search.refine_all(starts, problem, min(steps, FIRST_STEPS)), BEAM)
+        for done in range(FIRST_STEPS, steps, ROUND_STEPS):
+            refined = search.refine_all(_moves(found, problem), problem, min(ROUND_STEPS, steps - done))
+            found = search.select([*refined, *found], BEAM)
+    return search.compact(found[0][1])
+
+
+def _distinct(answers: Answers, most: int) -> Controls:
+    """The best answers that differ: candidates of one delay give the same."""
+    told = np.round(np.stack([answers.score, answers.controls.delay_ms], axis=1), 5)
+    first = np.sort(np.unique(told, axis=0, return_index=True)[1])[:most]
+    return Controls(*(field[first] for field in answers.controls))
+
+
+def _moves(found: list[search.Found], problem: search.Problem) -> list[Cascade]:
+    """The best cascades with one section more, and with one exchanged: a batch."""
+    half = search.BATCH // 2
+    grown = [d for _, c in found[:8] for d in search.additions(c, problem, half // 8)]
+    exchanged = [d for _, c in found[:4] for d in search.exchanges(c, problem, 1)]
+    return [*grown[:half], *exchanged[: search.BATCH - half]]
 
 
 # Keeping
@@ -417,7 +481,10 @@ def _load(path: str, _changed: int) -> Network:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        design = Design(**json.loads(arrays.pop("design").tobytes().decode()))
+        said: dict[str, Any] = json.loads(arrays.pop("design").tobytes().decode())
+        # JSON has lists; a design is a static argument.
+        said |= {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
+        design = Design(**said)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise ValueError(f"'{path}' is no network of jaxapf's aligner: {reason(error)}") from error
     flat = {name: leaf.astype(np.float32) for name, leaf in arrays.items()}

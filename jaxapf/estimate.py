@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import scipy.fft
 
-from jaxapf import aligner, allpass, cascades, deep, descent, hearing, metrics, search, spectrum, stored
+from jaxapf import allpass, cascades, deep, descent, metrics, search, spectrum
 from jaxapf._arrays import enable_x64
 from jaxapf._seeds import seed_words
 from jaxapf.alignment import (
@@ -36,8 +36,8 @@ from jaxapf.search import Found, Problem
 __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 
 BIASNETS = {"biasnet-sequential": cascades.sequential, "biasnet-connected": cascades.connected}
-METHODS = ("auto", "spectral", "direct", *BIASNETS, "tcn")
-TCN, TCN_ORDER = "tcn-aligner", 12  # of the stored checkpoints
+METHODS = ("auto", "spectral", "direct", *BIASNETS)
+PLANNED_METHODS = ("tcn",)
 MAX_ORDER = 32
 BEAM = 12
 FEWEST_BINS = 8  # below, a signal is too short to show a phase response
@@ -131,9 +131,6 @@ def align(
         return _result(x, y, fs, _nothing(), reason, started, measured, named)
     if method == "direct":
         return _result(x, y, fs, *_descended(x, y, measured, order, rng, show), started, measured, method)
-    if method == "tcn":
-        show("predicting")
-        return _result(x, y, fs, *_predicted(measured), started, measured, method)
     if method in BIASNETS:
         fitted, reason, learnt = _refined(x, y, measured, order, rng, show, method)
         found = _result(x, y, fs, fitted, reason, started, measured, method)
@@ -171,6 +168,10 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
         real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if not (real and np.isfinite(value) and (value > 0 or (value == 0 and name == "max_delay_ms"))):
             raise ValueError(f"{name} is {value!r}; expected a number, {least}.")
+    if method in PLANNED_METHODS:
+        raise ValueError(
+            f"method {method!r} is not in this version of jaxapf; choose one of {', '.join(METHODS)}."
+        )
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
     if isinstance(order, str) and order == "auto":
@@ -179,10 +180,6 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
         raise TypeError(f"order is {order!r}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
     if not 1 <= order <= MAX_ORDER:
         raise ValueError(f"order is {order}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
-    if method == "tcn" and order != TCN_ORDER:
-        raise ValueError(
-            f"order is {order} and method 'tcn' gives {TCN_ORDER}; leave it out or choose another method."
-        )
 
 
 def _reporter(progress: bool):
@@ -231,16 +228,6 @@ def _descended(
     )
     asked = "is the default of method direct" if order == "auto" else "was asked for"
     return found, f"the order {wanted} {asked}"
-
-
-def _predicted(measured: Measured) -> tuple[Cascade, str]:
-    """The stored network's best answer, and why it has its order."""
-    network = aligner.load(stored.path(TCN))
-    best = aligner.predict(network, measured.spectrum, measured.max_delay).best
-    (found,) = aligner.cascades_of(hearing.Controls(*(field[None] for field in best)), measured.spectrum.fs)
-    limit = float(measured.max_delay)
-    found = found._replace(delay=np.clip(found.delay, -limit, limit))
-    return found, f"the network gives {network.design.sections} sections"
 
 
 class _Start(NamedTuple):

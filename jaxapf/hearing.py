@@ -89,8 +89,8 @@ def hear(cross: spectrum.CrossSpectrum, delays: Any) -> Heard:
     last = min(len(cross.cross), int(HIGHEST_HZ / line) + 2)
     omega = np.arange(last) * (2 * np.pi / cross.n_fft)
     # The inner product of two signals is 2 / n_fft times the real part of this sum.
-    scale = 2 / cross.n_fft / math.sqrt(max(cross.dry_energy * cross.wet_energy, 1e-300))
-    lines = cross.cross[:last] * scale
+    energy = math.sqrt(cross.dry_energy) * math.sqrt(cross.wet_energy)
+    lines = cross.cross[:last].astype(np.complex128) * (2 / cross.n_fft / energy if energy > 0 else 0.0)
     # Line k stands for the frequencies from k - 1/2 to k + 1/2.
     places = np.clip(edges / line + 0.5, 0, last)
 
@@ -175,7 +175,7 @@ def _inner_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     error = z.imag[..., None, :]  # d Re z / d phase
     by_t = jnp.sum(error * (-2 * im * (1 + s * s) / power), axis=-1)
     by_d = jnp.sum(error * (2 * im * re / power), axis=-1)
-    by_delay = -jnp.sum(z.imag * omega, axis=-1)
+    by_delay = -jnp.sum(z.imag * _lifted(omega, z.ndim - 1), axis=-1)
     d_delay, d_log_t, d_log_d, _, d_cross = tangents
     tangent = by_delay * d_delay + jnp.sum(by_t * d_log_t + by_d * d_log_d, axis=-1)
     return jnp.sum(z.real, axis=-1), tangent + jnp.sum((d_cross * conjugate).real, axis=-1)
@@ -183,8 +183,13 @@ def _inner_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 def _numerators(log_t: Any, log_d: Any, omega: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """S = tan(w / 2) / tan(w0 / 2) and N = 1 - s^2 - j s / Q of each section, (..., sections, bands)."""
-    s = jnp.tan(omega / 2) * jnp.exp(-log_t)[..., None]
+    s = _lifted(jnp.tan(omega / 2), log_t.ndim) * jnp.exp(-log_t)[..., None]
     return s, 1 - s * s, -s * jnp.exp(log_d)[..., None]
+
+
+def _lifted(omega: Any, axes: int) -> jax.Array:
+    """Bands (bands,) with so many axes in front."""
+    return jnp.reshape(omega, (1,) * axes + (-1,))
 
 
 def _conjugate(delay: Any, log_t: Any, log_d: Any, omega: Any) -> jax.Array:
@@ -201,7 +206,7 @@ def _conjugate(delay: Any, log_t: Any, log_d: Any, omega: Any) -> jax.Array:
         product = (product[0] * x - product[1] * y, product[0] * y + product[1] * x)
     re, im = product
     power = re * re + im * im
-    turn = delay[..., None] * omega
+    turn = delay[..., None] * _lifted(omega, delay.ndim)
     conjugate = jax.lax.complex((re * re - im * im) / power, -2 * re * im / power)
     return conjugate * jax.lax.complex(jnp.cos(turn), jnp.sin(turn))
 
@@ -228,8 +233,8 @@ def turned(cross: jax.Array, omega: jax.Array, fs: float, key: jax.Array) -> jax
     cutoff_hz = jnp.exp(jax.random.uniform(cutoff, (*lead, 2), omega.dtype, ends[0], ends[1]))
     quality = jnp.exp(jax.random.uniform(q, (*lead, 2), omega.dtype, ends[2], ends[3]))
     # A narrow section below the bands turns by a whole circle: none.
-    there = jax.random.bernoulli(used, 0.35, cutoff_hz.shape)
+    there = jax.random.bernoulli(used, 0.4, cutoff_hz.shape)
     cutoff_hz, quality = jnp.where(there, cutoff_hz, 0.1), jnp.where(there, quality, 10.0)
     log_t = jnp.log(jnp.tan(np.pi / fs * cutoff_hz))
-    polarity = jnp.where(jax.random.bernoulli(sign, 0.5, (*lead, 1)), 1.0, -1.0).astype(omega.dtype)
+    polarity = jnp.where(jax.random.bernoulli(sign, 0.5, (*lead, 1)), 1.0, -1.0).astype(cross.dtype)
     return cross * polarity * _conjugate(jnp.zeros(lead, omega.dtype), log_t, -jnp.log(quality), omega)

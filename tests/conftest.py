@@ -1,5 +1,6 @@
 """Settings for all tests: no silent promotion of dtypes or ranks."""
 
+import os
 import pathlib
 import shutil
 import sys
@@ -22,6 +23,28 @@ settings.load_profile("jaxapf")
 
 # Scripts, which tests start: collected for doctests they would be imported, and set this process's devices.
 collect_ignore = ["programs", "eight_devices.py"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_once(request, tmp_path_factory):
+    """What one test compiles others find, those of the other workers too: most of the time is compiling."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tmp_path_factory.getbasetemp()
+        folder = folder.parent if hasattr(request.config, "workerinput") else folder
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(scope="module")
+def processes_compile_once(tmp_path_factory):
+    """The same for the processes that a module starts, one after the other, in a folder of their own.
+
+    Not for all: one may read a program while another is still writing it, which JAX reports on stderr.
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        environment.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Training on eight virtual devices; run by test_parallel.py in a process of its own, which has them."""
 
+import functools
 import itertools
 import re
 
@@ -44,6 +45,14 @@ def trained(plan, problem, steps=20, state=None):
     return plan.get_state(state), plan.get_metrics(history)
 
 
+@functools.cache
+def of_one_device(name):
+    """The problem of a name, its step, and what one device makes of it."""
+    problem = PROBLEMS[name]()
+    step = make_train_step(problem.loss_fn, OPTIMIZER, clip_norm=1.0)
+    return problem, step, *trained(parallel.single(step), problem)
+
+
 def test_there_are_eight_devices():
     assert jax.device_count() == 8
 
@@ -51,9 +60,7 @@ def test_there_are_eight_devices():
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("name", CASES)
 def test_many_devices_give_the_result_of_one(name, plan):
-    problem = PROBLEMS[name]()
-    step = make_train_step(problem.loss_fn, OPTIMIZER, clip_norm=1.0)
-    expected, expected_metrics = trained(parallel.single(step), problem)
+    problem, step, expected, expected_metrics = of_one_device(name)
     found, metrics = trained(PLANS[plan](step), problem)
     assert relative(found.params, expected.params) < 1e-6
     losses, expected_losses = ([one["loss"] for one in run] for run in (metrics, expected_metrics))

@@ -114,7 +114,7 @@ def is_alive(pid: int) -> bool:
 # Training
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_two_processes_train_as_one_does(start, start_all, tmp_path, devices):
     def files(name):
         return [("--output", tmp_path / f"{name}{number}.npz") for number in range(2)]

@@ -110,7 +110,7 @@ from jaxapf import allpass, native, recursion
 x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3000)), jnp.float32)
 def loss(radius, x):
     return jnp.sum(allpass.cascade(allpass.second_order(radius, 900.0, 48000.0), x)[:, :999] ** 2)
-gradient = jax.grad(loss)(jnp.array([0.9, 0.8]), x)
+gradient = jax.jit(jax.grad(loss))(jnp.array([0.9, 0.8]), x)
 print(native.why_not())
 print(float(recursion.allpole(jnp.array([-0.5, 0.2]), x)[0][1, -1]))
 print(*gradient.tolist())
@@ -138,7 +138,7 @@ def test_without_the_kernels_all_is_the_same(tmp_path, environment, reason):
     def loss(radius, x):
         return jnp.sum(allpass.cascade(allpass.second_order(radius, 900.0, 48000.0), x)[:, :999] ** 2)
 
-    here = jax.grad(loss)(jnp.array([0.9, 0.8]), x)
+    here = jax.jit(jax.grad(loss))(jnp.array([0.9, 0.8]), x)
     np.testing.assert_allclose([float(value) for value in gradient.split()], here, rtol=1e-3)
 
 

@@ -22,6 +22,9 @@ CUTOFFS_HZ = np.array([30.0, 300.0, 1000.0, 5000.0, 15000.0], np.float32)
 COEFFICIENTS = np.concatenate([-RADII, RADII])
 BOUNDS = {"scan": 2e-5, "blocked": 1e-4, "associative": 1e-4}
 each_method = pytest.mark.parametrize("method", EXACT_METHODS)
+most_methods = pytest.mark.parametrize(
+    "method", ["scan", "blocked", pytest.param("associative", marks=pytest.mark.slow)]
+)
 
 
 @functools.cache
@@ -66,7 +69,7 @@ def test_first_order(method):
         assert relative_rms(got, expected) < BOUNDS[method]
 
 
-@each_method
+@most_methods
 def test_long_cascade(method):
     radius, cutoff_hz = (control.ravel() for control in designs())
     warp = np.linspace(-0.5, 0.5, radius.size, dtype=np.float32)
@@ -135,7 +138,7 @@ def check_gradients(design, controls, steps, bounds, method):
             assert abs(by_controls[which][i, 0] - slope) < bounds[i, 0] * spread
 
 
-@each_method
+@most_methods
 def test_second_order_gradients(method):
     radius, cutoff_hz = designs()
     gap = 1 - radius.astype(float)
@@ -145,7 +148,7 @@ def test_second_order_gradients(method):
     check_gradients(second_order, (radius, cutoff_hz), steps, 2e-4 + turned / gap, method)
 
 
-@each_method
+@most_methods
 def test_first_order_gradients(method):
     g = COEFFICIENTS[:, None]
     gap = 1 - np.abs(g.astype(float))

@@ -1,5 +1,7 @@
 """What the recursions promise beyond what `test_registry` asks of every filter."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,10 @@ import reference
 from helpers import ALLPOLE_METHODS, EXACT_METHODS, FILTERS, N_SAMPLES, noise, relative_rms
 
 from jaxapf import allpass, recursion
+
+# One program each: run operation by operation, every one of them would be compiled by itself.
+linear_recurrence = jax.jit(recursion.linear_recurrence, static_argnums=0, static_argnames="method")
+allpole = jax.jit(recursion.allpole, static_argnames="method")
 
 
 def test_methods_agree_at_odd_lengths(x64):
@@ -18,7 +24,7 @@ def test_methods_agree_at_odd_lengths(x64):
     state = jnp.asarray(noise(2, 2))
     for n_samples in (2, 64, 65, 513):
         x = jnp.asarray(noise(n_samples, seed=n_samples))
-        results = [recursion.linear_recurrence(step, coefficients, state, x, method=m) for m in EXACT_METHODS]
+        results = [linear_recurrence(step, coefficients, state, x, method=m) for m in EXACT_METHODS]
         for y, zf in results[1:]:
             np.testing.assert_allclose(y, results[0][0], rtol=1e-12, atol=1e-12)
             np.testing.assert_allclose(zf, results[0][1], rtol=1e-12, atol=1e-12)
@@ -29,8 +35,8 @@ def test_constant_equals_time_varying(x64):
     x = jnp.asarray(noise(N_SAMPLES))
     repeated = np.broadcast_to(constant, (N_SAMPLES, 4))
     for method in ALLPOLE_METHODS:
-        y, zf = recursion.allpole(constant, x, method=method)
-        y_varying, zf_varying = recursion.allpole(repeated, x, method=method)
+        y, zf = allpole(constant, x, method=method)
+        y_varying, zf_varying = allpole(repeated, x, method=method)
         np.testing.assert_allclose(y_varying, y, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(zf_varying, zf, rtol=1e-12, atol=1e-12)
 
@@ -99,17 +105,19 @@ def test_batch_mismatch_names_both():
 @pytest.mark.parametrize("n_poles", [0, 17])
 def test_no_poles_and_many(x64, method, n_poles):
     a, x = 0.01 * noise(n_poles), noise(200, seed=1)
-    y, _ = recursion.allpole(a, x, method=method)
+    y, _ = allpole(a, x, method=method)
     assert relative_rms(y, reference.allpole(a, x, np.zeros(n_poles))[0]) < 1e-12
-    varying, _ = recursion.allpole(np.broadcast_to(a, (200, n_poles)), x, method=method)
+    varying, _ = allpole(np.broadcast_to(a, (200, n_poles)), x, method=method)
     assert relative_rms(varying, y) < 1e-12
 
 
 def test_gradient_by_coefficients_does_not_drift():
     # On a constant signal every sample's share has the same sign: a plain running sum was 0.5 % off.
-    def loss(radius, method):
+    @partial(jax.jit, static_argnames="method")
+    @jax.grad
+    def slope(radius, method):
         y = allpass.cascade(allpass.second_order(radius, 100.0, 48000.0), jnp.ones(3000), method=method)
         return jnp.sum(y**3)
 
     for method in recursion.METHODS:
-        assert float(jax.grad(loss)(0.9, method)) == pytest.approx(-450.0708, rel=5e-4)
+        assert float(slope(0.9, method=method)) == pytest.approx(-450.0708, rel=5e-4)

@@ -10,9 +10,9 @@ from helpers import FILTERS, noise
 
 N_SAMPLES = 75  # two blocks and a part of one
 
-QUICK = ["sosfilt", "cascade", "allpole-varying-2"]
+QUICK = {"sosfilt": ("scan",), "cascade": ("blocked",), "allpole-varying-2": ("scan", "blocked", "native")}
 CASES = [
-    pytest.param(name, method, marks=() if name in QUICK and method != "associative" else pytest.mark.slow)
+    pytest.param(name, method, marks=() if method in QUICK.get(name, ()) else pytest.mark.slow)
     for name, case in FILTERS.items()
     if not case.is_complex
     for method in case.methods

@@ -36,13 +36,7 @@ def load(name: str, monkeypatch):
     return module
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once(tmp_path_factory):
-    """A folder in which the processes started here share what they compile, most of their work."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        environment.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        yield
+pytestmark = pytest.mark.usefixtures("processes_compile_once")
 
 
 @pytest.fixture
@@ -69,7 +63,7 @@ WORDS = ("--steps", "120", "--log-every", "5", "--save-every", "10")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(tmp_path_factory, processes_compile_once) -> Path:
     """A run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     done = train(folder, *WORDS)
@@ -129,7 +123,7 @@ STARTS = ("--steps", "10", "--log-every", "5", "--save-every", "10", "--starts",
 
 
 @pytest.fixture(scope="module")
-def four_starts(tmp_path_factory) -> Path:
+def four_starts(tmp_path_factory, processes_compile_once) -> Path:
     """Four networks trained side by side by one process."""
     folder = tmp_path_factory.mktemp("starts")
     done = train(folder, *STARTS)
@@ -138,6 +132,7 @@ def four_starts(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_many_starts(four_starts):
     assert tracking.read_metrics(four_starts / "metrics.jsonl")[-1]["best_start"] in range(4)
     assert len(Alignment.load(four_starts / "model.json").sections.u) == 4
@@ -160,14 +155,19 @@ def test_starts_shared_by_processes_are_those_of_one(four_starts, tmp_path, meas
         (("--rate", "nan"), "argument --rate: 'nan' is no positive number"),
         (("--starts", "0"), "argument --starts: '0' is no whole number of 1 or more"),
         (("--starts", "3", "--plan", "pmap"), "argument --plan: pmap trains one network"),
-        (("--save-every", "30", "--log-every", "20"), "save_every is 30 and log_every 20"),
     ],
 )
-def test_wrong_words(words, message, tmp_path):
-    done = train(tmp_path, *words)
+def test_wrong_words(words, message, monkeypatch, capsys, loose_jax):
+    with pytest.raises(SystemExit, match="2"):
+        load("run", monkeypatch).main(words)
+    assert message in capsys.readouterr().err
+
+
+def test_intervals_that_do_not_fit(tmp_path):
+    done = train(tmp_path, "--save-every", "30", "--log-every", "20")
     assert done is not None
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "save_every is 30 and log_every 20" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -176,8 +176,10 @@ def test_its_steps_lower_for_every_platform(monkeypatch, loose_jax):
     optimizer = problem.make_optimizer(10)
     step = make_train_step(problem.make_loss(48000.0), optimizer, clip_norm=1.0)
     batch = {name: jax.ShapeDtypeStruct((4, 512), jnp.float32) for name in ("dry", "wet")}
-    one = init_state(problem.model_at(1.0).init(jax.random.key(0)), optimizer, key=jax.random.key(0))
-    many = init_starts(problem.model_at(1.0).init, optimizer, 2, key=jax.random.key(0))
+    init = problem.model_at(1.0).init
+    key = jax.random.key(0)
+    one = jax.eval_shape(lambda key: init_state(init(key), optimizer, key=key), key)
+    many = jax.eval_shape(lambda key: init_starts(init, optimizer, 2, key=key), key)
     for program in (*lowered(step, one, batch).values(), *lowered(many_starts(step), many, batch).values()):
         assert wide_types(program) == set()
 

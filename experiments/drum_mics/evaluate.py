@@ -11,7 +11,7 @@ import config
 import measures
 import numpy as np
 
-from jaxapf import Alignment, align, aligner, allpass, audio, spectrum
+from jaxapf import Alignment, align, aligner, audio, spectrum
 from jaxapf._experiments import Row, show_progress
 from jaxapf.estimate import alignment_of
 
@@ -56,13 +56,12 @@ def predicted(network: aligner.Network) -> Finder:
 
     def find(dry: np.ndarray, wet: np.ndarray, fs: float) -> Alignment:
         max_delay = round(1e-3 * config.MAX_DELAY_MS * fs)
+        cross = spectrum.measure(dry, wet, fs, max_delay)
         if network.design.hears == "waves":
             answers = aligner.predict_from_waves(network, dry, wet, fs, max_delay)
         else:
-            answers = aligner.predict(network, spectrum.measure(dry, wet, fs, max_delay), max_delay)
-        best = answers.best
-        polarity = 1 if float(best.polarity) > 0 else -1
-        return _alignment(aligner.sections_of(best, fs), float(best.delay_ms) * 1e-3 * fs, polarity, fs)
+            answers = aligner.predict(network, cross, max_delay)
+        return alignment_of(aligner.chosen(answers, cross, max_delay), fs)
 
     return find
 
@@ -77,10 +76,6 @@ def refined(network: aligner.Network) -> Finder:
         return alignment_of(aligner.refine(answers, cross, max_delay, steps=config.REFINING), fs)
 
     return find
-
-
-def _alignment(sections: allpass.Sections, delay: float, polarity: int, fs: float) -> Alignment:
-    return Alignment(sections, delay, polarity, fs, [], {}, "tcn", "")
 
 
 def optimised(order: int | str) -> Finder:

@@ -9,7 +9,7 @@ import config
 import numpy as np
 import scipy.fft
 
-from jaxapf import aligner, allpass, audio, hearing, spectrum
+from jaxapf import allpass, audio, hearing, spectrum
 
 FREQS_HZ = np.geomspace(30.0, 16e3, 160)
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -117,12 +117,3 @@ def empty_spectrum(
                 error = wrapped_deg(total_phase(method(*signals), octave) - true_phase(pair, octave))
                 found[kind][name].append(float(np.median(error)))
     return found
-
-
-class Found:
-    """A network's answer, with the names of an `Alignment`."""
-
-    def __init__(self, controls: hearing.Controls) -> None:
-        self.delay_samples = float(controls.delay_ms) * 1e-3 * config.FS
-        self.polarity = 1 if float(controls.polarity) > 0 else -1
-        self.sections = aligner.sections_of(controls, config.FS)

@@ -166,6 +166,8 @@ def measure(args: argparse.Namespace) -> None:
         put_tables(args.update, None, MARKERS)
     pairs = read_pairs(args)
     networks = read_networks(args.folder)
+    if "cross-phase" not in networks:
+        raise ValueError(f"'{args.folder}' holds no trained network; train one: run.py train --folder ...")
     found = evaluate.evaluated(pairs, networks, slow=not args.quick)
     summary = measures.compared(
         [{name: value for name, value in row.items() if name != "kind"} for row in found.rows],

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.fft
 
 from jaxapf._seeds import seed_words
 
@@ -285,14 +284,20 @@ def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> Synthe
 
 
 def _rfft(x: np.ndarray, n_fft: int) -> np.ndarray:
+    import scipy.fft  # a tenth of a second, which commands that make no pairs need not wait for
+
     return np.asarray(scipy.fft.rfft(x, n_fft))
 
 
 def _irfft(x: np.ndarray, n_fft: int) -> np.ndarray:
+    import scipy.fft
+
     return np.asarray(scipy.fft.irfft(x, n_fft))
 
 
 def _fast(n: int) -> int:
+    import scipy.fft
+
     return int(scipy.fft.next_fast_len(n, real=True) or n)
 
 

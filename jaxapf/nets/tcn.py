@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 DILATIONS = (1, 2, 4, 8, 16)
 NORMS = ("global", "layer", "none")
+POOLS = ("mean", "none")
 
 
 class TCN(nn.Module):
@@ -30,6 +31,8 @@ class TCN(nn.Module):
         norm: `"global"`, each example by its mean and variance over time and channels (it keeps what is loud
             and what is soft); `"layer"`, each time by itself; `"none"`. Batch normalisation is not among
             them: its running averages are no function of the weights.
+        pool: `"mean"` over time, for any number of samples; `"none"` gives the dense layers all times of the
+            last block, for an axis on which the place matters, such as frequency.
         hidden: widths of the dense layers.
         bias: initialiser of the last layer's biases.
 
@@ -51,6 +54,7 @@ class TCN(nn.Module):
     dilations: Sequence[int] = DILATIONS
     stride: int = 2
     norm: str = "global"
+    pool: str = "mean"
     hidden: Sequence[int] = (512,)
     bias: Any = nn.initializers.zeros
 
@@ -59,6 +63,8 @@ class TCN(nn.Module):
         """The outputs (..., features) for signals (..., n_channels, n_samples)."""
         if self.norm not in NORMS:
             raise ValueError(f"norm is {self.norm!r}; choose one of {', '.join(NORMS)}.")
+        if self.pool not in POOLS:
+            raise ValueError(f"pool is {self.pool!r}; choose one of {', '.join(POOLS)}.")
         if jnp.ndim(x) < 2:
             raise ValueError(f"x has shape {jnp.shape(x)}; expected (..., n_channels, n_samples).")
         x = jnp.moveaxis(x, -2, -1)
@@ -66,7 +72,7 @@ class TCN(nn.Module):
             dilation = self.dilations[block % len(self.dilations)]
             x = nn.Conv(self.width, (self.kernel_size,), (self.stride,), kernel_dilation=(dilation,))(x)
             x = nn.PReLU()(self._normalised(x))
-        x = jnp.mean(x, axis=-2)
+        x = jnp.mean(x, axis=-2) if self.pool == "mean" else x.reshape(*x.shape[:-2], -1)
         for width in self.hidden:
             x = nn.PReLU()(nn.Dense(width)(x))
         return nn.sigmoid(nn.Dense(self.features, bias_init=self.bias)(x))

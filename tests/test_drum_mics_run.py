@@ -1,0 +1,164 @@
+"""The experiment's commands, small: train, stop, go on, measure."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxapf import aligner, audio, tracking
+
+HERE = Path(__file__).parents[1] / "experiments" / "drum_mics"
+MODULES = ("config", "baselines", "measures", "training", "known", "evaluate", "pictures", "listening", "run")
+FS = 44100
+
+pytestmark = pytest.mark.usefixtures("loose_jax")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module = importlib.import_module("run")
+    config = sys.modules["config"]
+    monkeypatch.setattr(config, "N_SAMPLES", 2048)
+    monkeypatch.setattr(config, "BATCH", {"cross-phase": 4, "waves": 2})
+    small = {"width": 8, "heads": 2, "hidden": (16,)}
+    monkeypatch.setattr(
+        config, "DESIGNS", {"cross-phase": small | {"depth": 9}, "waves": small | {"depth": 4}}
+    )
+    monkeypatch.setattr(config, "LOG_EVERY", 2)
+    monkeypatch.setattr(config, "SAVE_EVERY", 2)
+    monkeypatch.setattr(config, "SLOW_PAIRS", 1)
+    yield module
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("hears", [pytest.param("cross-phase", marks=pytest.mark.slow), "waves"])
+def test_training_goes_on_where_it_was_stopped(run, tmp_path, hears, monkeypatch):
+    training = sys.modules["training"]
+    whole = training.trained(training.design_of(hears), tmp_path / "whole", 6)
+    seen = []
+
+    def until_the_third(source, size):
+        batch_at = batches(source, size)
+
+        def stopped(position):
+            seen.append(position)
+            if len(seen) > 4 and position >= 4:
+                raise KeyboardInterrupt
+            return batch_at(position)
+
+        return stopped
+
+    batches = training.batches.prefetched
+    monkeypatch.setattr(training.batches, "prefetched", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        training.trained(training.design_of(hears), tmp_path / "cut", 6)
+    monkeypatch.setattr(training.batches, "prefetched", batches)
+    again = training.trained(training.design_of(hears), tmp_path / "cut", 6)
+    for one, other in zip(jax.tree.leaves(whole.weights), jax.tree.leaves(again.weights), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    steps = [record["step"] for record in tracking.read_metrics(tmp_path / "cut" / "metrics.jsonl")]
+    assert steps == [2, 4, 6]
+
+
+def test_a_pair_is_seen_again_later(run):
+    training, config = sys.modules["training"], sys.modules["config"]
+    pairs = audio.Pairs(256, FS, key=0)
+    examples = training.Examples(pairs, training.design_of("cross-phase"), 8)
+    late = config.LAG + 5
+    new = [examples[late * 8 + slot]["cross"] for slot in range(2)]
+    again = [examples[(late + config.LAG) * 8 + 2 + slot]["cross"] for slot in range(2)]
+    np.testing.assert_array_equal(new, again)
+    assert np.any(new[0] != examples[late * 8 + 2]["cross"])
+
+
+@pytest.mark.slow
+def test_commands_train_and_measure(run, tmp_path, capsys):
+    folder = str(tmp_path / "results")
+    assert run.main(["train", "--steps", "2", "--folder", folder]) == 0
+    network = aligner.load(tmp_path / "results" / "cross-phase" / "network.npz")
+    assert network.design.heads == 2
+    arguments = ["evaluate", "--pairs", "2", "--known", "2", "--quick", "--folder", folder]
+    assert run.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "| TCN, cross-spectrum |" in out
+    assert "Goals met" in out
+    document = json.loads((tmp_path / "results" / "evaluation.json").read_text())
+    methods = {row["method"] for row in document["rows"]}
+    assert {"as is", "GCC-PHAT, delay and polarity", "TCN, cross-spectrum", "TCN, 50 steps more"} <= methods
+    for name in ("loss.svg", "pairs.svg", "phase.svg", "listening.html", "evaluation.md"):
+        assert (tmp_path / "results" / name).stat().st_size > 100
+    # What the table says is what the signals say.
+    rooms = audio.Pairs(2048, FS, key=run.ROOMS_KEY, recipe=audio.Recipe(room=1.0, filtered=0.0))
+    dry, wet = (np.asarray(x, float) for x in rooms[0][:2])
+    raw = next(row for row in document["rows"] if (row["method"], row["pair"]) == ("as is", "00"))
+    assert raw["correlation"] == pytest.approx(dry @ wet / np.sqrt(dry @ dry * (wet @ wet)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--data", "nowhere"], "nowhere"),
+        (["evaluate", "--pairs", "1"], "holds no trained network; train one"),
+        (["train", "--sources", "nowhere", "--steps", "1"], "--sources 'nowhere' holds no recordings"),
+    ],
+)
+def test_mistakes_are_one_sentence(run, tmp_path, capsys, arguments, message):
+    assert run.main([*arguments, "--folder", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_wrong_arguments_end_with_two(run):
+    for arguments in (
+        [],
+        ["train", "--steps", "0"],
+        ["train", "--hears", "smells"],
+        ["evaluate", "--pairs", "x"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            run.main(arguments)
+        assert end.value.code == 2
+
+
+def test_known_phases_of_the_truth_are_no_error(run):
+    known = sys.modules["known"]
+    (pair,) = known.known_pairs(1)
+
+    class Truth:
+        delay_samples, polarity = pair.delay_samples, pair.polarity
+        sections = known.allpass.rbj(pair.cutoff_hz, pair.q, FS)
+
+    class Late(Truth):
+        delay_samples = pair.delay_samples + 1
+
+    found = known.phase_errors({"truth": lambda *_: Truth, "late": lambda *_: Late}, 1, {})
+    assert found["weighted_deg"]["truth"][0] < 1e-6
+    freqs = np.asarray(found["freqs_hz"])
+    inside = freqs < FS / 2
+    expected = np.abs(np.angle(np.exp(-2j * np.pi * freqs / FS), deg=True))
+    np.testing.assert_allclose(
+        np.array(found["curves_deg"]["late"]["p50"])[inside], expected[inside], atol=1e-6
+    )
+
+
+def test_an_emptied_octave_is_empty(run, monkeypatch):
+    known = sys.modules["known"]
+    monkeypatch.setattr(sys.modules["config"], "N_SAMPLES", 16384)
+    (pair,) = known.known_pairs(1)
+    dry, _ = known.emptied(pair, 1000.0, 1.0)
+    before, after = (np.abs(np.fft.rfft(np.pad(x, (0, len(x))))) for x in (pair.dry, dry))
+    freqs = np.fft.rfftfreq(2 * len(dry), 1 / FS)
+    inside = (freqs > 800) & (freqs < 1250)
+    outside = (freqs > 3000) & (freqs < 8000)
+    assert np.sum(after[inside] ** 2) < 0.1 * np.sum(before[inside] ** 2)
+    assert np.sum(after[outside] ** 2) == pytest.approx(np.sum(before[outside] ** 2), rel=0.2)
