@@ -9,6 +9,7 @@ from jaxapf.version import __version__
 
 if TYPE_CHECKING:
     from jaxapf import (
+        aligner,
         allpass,
         batches,
         biquad,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         distributed,
         frames,
         frequency,
+        hearing,
         loop,
         losses,
         metrics,
@@ -39,6 +41,7 @@ __all__ = [
     "ModelError",
     "__version__",
     "align",
+    "aligner",
     "allpass",
     "allpole",
     "batches",
@@ -49,6 +52,7 @@ __all__ = [
     "distributed",
     "frames",
     "frequency",
+    "hearing",
     "lfilter",
     "loop",
     "losses",

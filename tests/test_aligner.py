@@ -187,7 +187,7 @@ def test_scales_have_inverses():
     np.testing.assert_allclose(again, raw, atol=1e-12)
 
 
-@pytest.mark.parametrize("hears", ["cross-phase", "waves"])
+@pytest.mark.parametrize("hears", ["cross-phase", pytest.param("waves", marks=pytest.mark.slow)])
 def test_a_network_learns_one_pair(hears):
     pair = audio.Pairs(4096, FS, key=3, recipe=audio.KNOWN._replace(delayed=0.0))[1]
     network = tiny(hears)

@@ -71,6 +71,7 @@ def run(*words, folder):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_the_papers_protocol_and_its_tables(recordings, tmp_path):
     words = ("--data", recordings, "--models", "connected")
     paper = run(

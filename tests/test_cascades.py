@@ -16,6 +16,7 @@ from jaxapf.params import FIRST_ORDER, SECOND_ORDER, denormalise
 FS = 192_000.0
 KEY = jax.random.key(0)
 KINDS = {"sequential": cascades.sequential, "connected": cascades.connected}
+QUICK_KINDS = [pytest.param(kind, marks=pytest.mark.slow) if kind == "sequential" else kind for kind in KINDS]
 
 
 def size(tree):
@@ -74,7 +75,7 @@ def test_the_filter_is_the_papers_difference_equation(kind, order, warped, stret
         np.testing.assert_allclose(scipy.signal.sosfilt(sos, x.astype(np.float64)), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICK_KINDS)
 def test_every_weight_has_a_slope(kind):
     model = KINDS[kind](cascades.structure(3), FS)
     x = jax.random.normal(KEY, (512,))
@@ -82,7 +83,7 @@ def test_every_weight_has_a_slope(kind):
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf != 0) for leaf in jax.tree.leaves(slopes))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICK_KINDS)
 @pytest.mark.parametrize("fs", [8000.0, 16_000.0, 44_100.0])
 def test_frequencies_stay_below_half_the_rate(kind, fs):
     """Also where 20 kHz is beyond it: outside of `jit`, where values are checked."""
@@ -98,7 +99,7 @@ def test_frequencies_stay_below_half_the_rate(kind, fs):
     assert np.all(np.isfinite(cascades.sections_of(highest, shape, fs).sos))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICK_KINDS)
 def test_networks_in_float64(kind, x64):
     """The weights stay in float32, the signal in float64, and nothing is promoted in silence."""
     model = KINDS[kind](cascades.structure(3), FS)

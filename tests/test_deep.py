@@ -78,9 +78,8 @@ def test_refining_never_loses_its_start():
         deep.refine(plain, start, pair, key=jax.random.key(0))
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param("biasnet-sequential", marks=pytest.mark.slow), "biasnet-connected"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["biasnet-sequential", "biasnet-connected"])
 def test_align_by_a_biasnet(method, tmp_path):
     dry = noise(8000)[0]
     truth = allpass.concatenate(

@@ -148,7 +148,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch):
 # Deaths
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_when_one_is_killed_the_other_ends_with_one_sentence(start_all, victim):
     both, workers = training(start_all)
     killed = time.monotonic()

@@ -117,6 +117,7 @@ def test_expected_coefficient_is_the_least(run, answer, monkeypatch):
 # The training
 
 
+@pytest.mark.slow
 def test_training_finds_the_independent_minimum(run, monkeypatch):
     monkeypatch.setattr(run.config, "STARTS", (1,))
     assert run.main(["--steps", "200", "--starts", "1"]) == 0

@@ -111,6 +111,7 @@ def test_no_poles_and_many(x64, method, n_poles):
     assert relative_rms(varying, y) < 1e-12
 
 
+@pytest.mark.slow
 def test_gradient_by_coefficients_does_not_drift():
     # On a constant signal every sample's share has the same sign: a plain running sum was 0.5 % off.
     @partial(jax.jit, static_argnames="method")

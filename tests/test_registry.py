@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 # One of each engine and step; the other combinations are variations of these, and slow.
 QUICK = {
     "lfilter-4": ("scan",),
-    "sosfilt": ("scan", "blocked", "associative", "fsm"),
+    "sosfilt": ("scan", "blocked", "fsm"),
     "allpole-2": ("blocked", "native"),
     "allpole-varying-4": ("scan", "blocked", "associative", "native"),
     "allpole-complex": ("scan",),
