@@ -22,8 +22,7 @@ class Examples:
     """Pairs as a network hears them: a source for `batches.prefetched`, whose items are dicts of arrays.
 
     To make a pair takes longer than to learn from it, so a batch holds new pairs and some of earlier batches,
-    `config.LAG` steps ago and again as many; they are kept that long. (Learning from the same batch several
-    times in a row does harm.)
+    `config.LAG` steps ago and again as many; they are kept that long.
     """
 
     def __init__(self, pairs: audio.Pairs, design: aligner.Design, batch: int) -> None:
