@@ -3,12 +3,13 @@
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jaxapf.files import write_text
+from jaxapf.files import reason, write_text
 from jaxapf.version import __version__
 
 Row = dict[str, Any]
@@ -71,6 +72,22 @@ def put_tables(path: Path, tables: str | None, name: str) -> None:
         raise ValueError(f"--update '{path}' cannot be updated: {reason}") from error
     if tables is not None:
         write_text(path, changed)
+
+
+def check_folder(folder: Path) -> None:
+    """Find out before the long work whether results can be written.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--folder '{folder}' cannot be written: {reason(error)}; choose another folder"
+        ) from error
 
 
 def made_with() -> str:

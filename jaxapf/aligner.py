@@ -8,14 +8,16 @@ known at once, because the inner product of a unit-gain filter's output with the
 the cross-spectrum (frequency sampling, without a signal being filtered); the best is taken. The same sum is
 what the network is trained by.
 
-    network = load(stored.path("tcn-aligner"))
+    network = load("network.npz")                # of experiments/drum_mics; none comes with jaxapf yet
     answers = predict(network, spectrum.measure(dry, wet, fs, max_delay), max_delay)
     y = shift(answers.best, dry, fs)
 """
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -479,13 +481,19 @@ def load(path: PathLike) -> Network:
 @lru_cache(maxsize=4)
 def _load(path: str, _changed: int) -> Network:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         said: dict[str, Any] = json.loads(arrays.pop("design").tobytes().decode())
         # JSON has lists; a design is a static argument.
         said |= {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         design = Design(**said)
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(f"'{path}' is no network of jaxapf's aligner: {reason(error)}") from error
+    except OSError as error:
+        raise ValueError(
+            f"'{path}' cannot be opened: {reason(error)}; name a file of aligner.save"
+        ) from error
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"'{path}' is no network of jaxapf's aligner, or damaged; name a file of aligner.save"
+        ) from error
     flat = {name: leaf.astype(np.float32) for name, leaf in arrays.items()}
     return Network(design, flax.traverse_util.unflatten_dict(flat, sep="/"))

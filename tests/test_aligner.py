@@ -237,9 +237,14 @@ def test_kept_networks_come_back(tmp_path):
     for one, other in zip(jax.tree.leaves(network.weights), jax.tree.leaves(again.weights), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
     (tmp_path / "b.npz").write_bytes(b"no")
-    for name in ("b.npz", "c.npz"):
-        with pytest.raises(ValueError, match=r"is no network of jaxapf's aligner"):
-            aligner.load(tmp_path / name)
+    (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-500])
+    for name, said in (
+        ("b", "no network of jaxapf's"),
+        ("c", "no network of jaxapf's"),
+        ("d", "cannot be opened"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            aligner.load(tmp_path / f"{name}.npz")
 
 
 def test_refining_finds_a_known_cascade():

@@ -118,6 +118,22 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys, arguments, message):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("signal", "said"),
+    [
+        (np.zeros(4000), "pair '00' is silent on one side"),
+        (np.ones(1), "pair '00' has 1 samples; expected 2048 or more"),
+    ],
+)
+def test_pairs_that_cannot_be_measured(run, monkeypatch, signal, said):
+    evaluate = sys.modules["evaluate"]
+    monkeypatch.setattr(evaluate.audio, "read_pair", lambda pair: (signal, signal, FS))
+    with pytest.raises(ValueError, match=said):
+        evaluate.read([audio.RecordedPair("00", "near", "snare", Path(), Path(), None, None)])
+    with pytest.raises(ValueError, match="there are no pairs to measure"):
+        evaluate.read([])
+
+
 def test_wrong_arguments_end_with_two(run):
     for arguments in (
         [],

@@ -14,7 +14,6 @@ import json
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ import tables
 
 import jaxapf
 from jaxapf import Alignment, loop, tracking
-from jaxapf._experiments import put_tables, show_progress
+from jaxapf._experiments import check_folder, put_tables, show_progress
 from jaxapf.checkpoint import CheckpointError
 from jaxapf.files import write_text
 
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source = data.embedded() if args.data is None else data.recorded(args.data)
         names = chosen(args.effects, source.names)
         folder = args.folder / kind
-        check_writable(folder)
+        check_folder(folder)
         for name in names:
             one_effect(args, source.effect(name), folder)
         for name in args.figures:
@@ -172,21 +171,6 @@ def chosen(wanted: Sequence[str] | None, known: list[str]) -> list[str]:
         if name not in known:
             raise ValueError(f"argument --effects: '{name}' is none of {', '.join(known)}")
     return list(wanted or known)
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before the long work.
-
-    Raises:
-        ValueError: nothing can be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ValueError(f"--folder '{folder}' cannot be written: {reason}; choose another folder") from error
 
 
 # Runs

@@ -20,7 +20,7 @@ STRONGER = "cross-correlation, delay and polarity"
 NETWORK, WAVES = "TCN, cross-spectrum", "TCN, waves"
 REFINED = f"TCN, {config.REFINING} steps more"
 FIXED, AUTO = "align, order 12", "align, auto"
-MAX_DELAY = round(1e-3 * config.MAX_DELAY_MS * config.FS)
+SHORTEST = 2048  # samples: the longest window of the multi-resolution STFT
 
 
 class Pair(NamedTuple):
@@ -40,8 +40,22 @@ class Pair(NamedTuple):
 
 
 def read(pairs: Sequence[audio.RecordedPair]) -> list[Pair]:
-    """Read pairs of `audio.pairs_json` or `audio.sdds`."""
-    return [Pair(pair.name, pair.kind, pair.hit, *audio.read_pair(pair)) for pair in pairs]
+    """Read pairs of `audio.pairs_json` or `audio.sdds`.
+
+    Raises:
+        ValueError: no pairs, or one that is too short or silent to be measured.
+    """
+    found = [Pair(pair.name, pair.kind, pair.hit, *audio.read_pair(pair)) for pair in pairs]
+    if not found:
+        raise ValueError("there are no pairs to measure; give a folder that has some")
+    for pair in found:
+        if len(pair.dry) < SHORTEST:
+            raise ValueError(
+                f"pair '{pair.name}' has {len(pair.dry)} samples; expected {SHORTEST} or more: leave it out"
+            )
+        if not np.any(pair.dry) or not np.any(pair.wet):
+            raise ValueError(f"pair '{pair.name}' is silent on one side: leave it out or record it again")
+    return found
 
 
 # Methods: (dry, wet, fs) -> the dry signal shifted

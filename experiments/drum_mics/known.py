@@ -108,7 +108,7 @@ def empty_spectrum(
             found[kind][name] = []
         for pair in pairs[: most.get(name, count)]:
             centre = float(pair.cutoff_hz[0])
-            octave = centre * 2.0 ** np.linspace(-0.5, 0.5, 41) ** 1.0
+            octave = centre * 2.0 ** np.linspace(-0.5, 0.5, 41)
             octave = octave[octave < 0.45 * config.FS]
             for kind, signals in (
                 ("emptied_deg", emptied(pair, centre, config.EMPTY_OCTAVES)),

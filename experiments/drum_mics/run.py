@@ -1,8 +1,8 @@
 """Train the aligner's network, and measure it on drum microphones: `python experiments/drum_mics/run.py`.
 
 `run.py train` trains on pairs made on the fly and goes on where it was stopped; `run.py evaluate` measures
-the trained networks, those that come with jaxapf or those just trained, beside classical estimates and
-`jaxapf.align`. README.md explains the rest.
+the networks trained in its folder, else stored ones, beside classical estimates and `jaxapf.align`. README.md
+explains the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import math
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import pictures
 import training
 
 from jaxapf import aligner, audio, loop, stored, tracking
-from jaxapf._experiments import Row, made_with, put_tables, show_progress, table, verdict
+from jaxapf._experiments import Row, check_folder, made_with, put_tables, show_progress, table, verdict
 from jaxapf.checkpoint import CheckpointError
 from jaxapf.files import reason, write_text
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        check_writable(args.folder)
+        check_folder(args.folder)
         if args.command == "train":
             train(args)
         else:
@@ -92,22 +91,6 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
     return int(text)
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before the long work.
-
-    Raises:
-        ValueError: nothing can be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"--folder '{folder}' cannot be written: {reason(error)}; choose another folder"
-        ) from error
 
 
 # Training
@@ -176,14 +159,16 @@ def measure(args: argparse.Namespace) -> None:
     errors = measure_known(networks, args.known, slow=not args.quick)
     goals = evaluate.goals(found.rows)
     training_records = read_records(args.folder)
-    document = {
+    document: dict[str, Any] = {
         "made_with": made_with(),
         "rows": found.rows,
         "summary": summary,
         "goals": goals,
         "known": errors,
     }
-    write_text(args.folder / "evaluation.json", json.dumps(document, indent=1) + "\n")
+    write_text(
+        args.folder / "evaluation.json", json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
+    )
     text = report(summary, goals, errors)
     write_text(args.folder / "evaluation.md", text)
     print(text)
@@ -191,6 +176,15 @@ def measure(args: argparse.Namespace) -> None:
     listen(args.folder / "listening.html", pairs, found)
     if args.update is not None:
         put_tables(args.update, text, MARKERS)
+
+
+def _finite(value: Any) -> Any:
+    """A document as strict JSON has it: null for the level of silence."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_pairs(args: argparse.Namespace) -> list[evaluate.Pair]:

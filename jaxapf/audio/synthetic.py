@@ -50,7 +50,19 @@ class Recipe(NamedTuple):
 
 
 # Nothing but a cascade of six sections, a delay and a polarity: a pair whose answer is known.
-KNOWN = Recipe(0.0, 0.0, 1.0, (6, 6), (40.0, 12e3), (0.3, 4.0), 0.0, 0.0, 1.0, 5.0, 0.5, (60.0, 60.0), 0.0)
+KNOWN = Recipe(
+    room=0.0,
+    filtered=1.0,
+    sections=(6, 6),
+    cutoff_hz=(40.0, 12e3),
+    q=(0.3, 4.0),
+    equalised=0.0,
+    delayed=1.0,
+    delay_ms=5.0,
+    inverted=0.5,
+    noise_db=(60.0, 60.0),
+    level_db=0.0,
+)
 
 
 class SyntheticPair(NamedTuple):
