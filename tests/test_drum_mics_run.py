@@ -146,6 +146,17 @@ def test_wrong_arguments_end_with_two(run):
         assert end.value.code == 2
 
 
+def test_an_untrained_network_is_not_helped(run):
+    """What is measured is its own answer: random filters do not lie on the truth, as a delay alone would."""
+    evaluate, training = sys.modules["evaluate"], sys.modules["training"]
+    design = training.design_of("cross-phase")
+    weights = aligner.make_net(design).init(jax.random.key(0), np.zeros((1, 4, 512), np.float32))
+    x = np.random.default_rng(0).standard_normal(4096).astype(np.float32)
+    found = evaluate.predicted(aligner.Network(design, weights))(x, x, FS)
+    assert len(found.sections.u) == 6
+    assert abs(float(x @ found.apply(x))) < 0.9 * float(x @ x)
+
+
 def test_known_phases_of_the_truth_are_no_error(run):
     known = sys.modules["known"]
     (pair,) = known.known_pairs(1)
