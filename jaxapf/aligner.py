@@ -1,14 +1,16 @@
 """The aligner: a network hears two recordings and names the filters, in one pass.
 
-    cross-spectrum -> candidate delays -> what a network hears -> TCN -> controls -> the best of them
+    cross-spectrum -> candidate delays, both polarities -> six times: the network hears the residual, says
+    where the next section belongs, and all that is placed settles -> the best of them
 
-The candidates are peaks of the cross-correlation, plain and whitened. For each the network gives several
-answers (*heads*): a small change of the delay, a polarity, and six all-pass sections. What each is worth is
-known at once, because the inner product of a unit-gain filter's output with the wet signal is one sum over
-the cross-spectrum (frequency sampling, without a signal being filtered); the best is taken. The same sum is
-what the network is trained by.
+The candidates are peaks of the cross-correlation, plain and whitened. What an answer is worth is known at
+once, because the inner product of a unit-gain filter's output with the wet signal is one sum over the
+cross-spectrum (frequency sampling, without a signal being filtered); so the best is taken. The passes of the
+network and what is between them (`jaxapf.placing`) are one program of fixed length.
 
-    network = load("network.npz")                # of experiments/drum_mics; none comes with jaxapf yet
+The other kind of network is the original's: it hears the raw signals and gives all controls at once.
+
+    network = load("network.npz")                # of experiments/drum_mics
     answers = predict(network, spectrum.measure(dry, wet, fs, max_delay), max_delay)
     y = shift(answers.best, dry, fs)
 """
@@ -28,49 +30,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import allpass, params, search, spectrum
+from jaxapf import allpass, params, placing, playing, search, spectrum
 from jaxapf._arrays import enable_x64
 from jaxapf.files import PathLike, atomic_path, reason
 from jaxapf.fitting import SECOND, Cascade
-from jaxapf.hearing import (
-    HIGHEST,
-    Controls,
-    Heard,
-    candidates,
-    cross_phase,
-    hear,
-    score,
-    turned,
-    waves,
-)
+from jaxapf.hearing import HIGHEST, Controls, Heard, candidates, hear, score, waves
 from jaxapf.nets.tcn import TCN
 
 Tree = Any
-HEARS = {"cross-phase": 4, "waves": 2}  # kinds of networks, and the channels they take
-BEAM, FIRST_STEPS, ROUND_STEPS = 12, 10, 5  # of the refinement
+HEARS = {"cross-phase": playing.CHANNELS, "waves": 2}  # kinds of networks, and the channels they take
 ALL_HEADS = 0.03  # share of the loss by which all heads learn from all pairs
+UNTOLD = -1.5  # log odds of what is left being reached, before anything is learnt
+BRANCHES = 1  # words of a row that are looked at when a section is placed
 
 
 class Design(NamedTuple):
     """What a network is, beside its weights.
 
-    ``hears``: `"cross-phase"` (bands of the cross-spectrum, see `cross_phase`) or `"waves"` (the two signals,
-    the dry one shifted to a candidate delay); ``heads``: answers it gives; ``sections``: all-pass sections of
-    an answer; ``cutoff_scale``: `"log"`, or `"linear"` as in the original; ``width``, ``depth``, ``norm``,
-    ``pool``, ``dilations``, ``hidden``: those of `nets.TCN`; ``n_samples``: of a recording, for waves. Along
-    512 bands taps next to each other see all; along samples they are spread (`nets.tcn.DILATIONS`).
+    ``hears``: `"cross-phase"` (bands of what is left of the cross-spectrum, section by section; see
+    `jaxapf.playing`) or `"waves"` (the two signals, the dry one shifted to a candidate delay, once);
+    ``sections``: all-pass sections of an answer; ``width``, ``depth``, ``norm``, ``pool``, ``dilations``,
+    ``hidden``: those of `nets.TCN`. Along 512 bands taps next to each other see enough; along samples they are
+    spread (`nets.tcn.DILATIONS`). For waves only: ``heads``, answers it gives; ``cutoff_scale``, `"log"`, or
+    `"linear"` as in the original; ``n_samples`` of a recording.
     """
 
     hears: str = "cross-phase"
-    heads: int = 8
     sections: int = 6
-    cutoff_scale: str = "log"
-    width: int = 96
-    depth: int = 9
-    norm: str = "global"
-    pool: str = "mean"
+    width: int = 32
+    depth: int = 5
+    norm: str = "layer"
+    pool: str = "none"
     dilations: tuple[int, ...] = (1,)
     hidden: tuple[int, ...] = (512,)
+    heads: int = 8
+    cutoff_scale: str = "log"
     n_samples: int = 32768
 
     def controls(self) -> tuple[params.Control, ...]:
@@ -96,26 +90,30 @@ def make_net(design: Design) -> TCN:
         design: what it hears and its sizes.
 
     Returns:
-        A Flax module, from (..., channels, bands or samples) to (..., outputs) in (0, 1).
+        A Flax module, from (..., channels, bands or samples) to (..., outputs) in (0, 1): for waves the
+        controls of all heads, else for each section of the dictionary how much of what is left will be
+        reached in the end.
 
     Raises:
         ValueError: it hears something unknown.
 
     Example:
-        >>> make_net(Design(heads=2)).features
+        >>> make_net(Design(hears="waves", heads=2)).features
         28
     """
     if design.hears not in HEARS:
         raise ValueError(f"hears is {design.hears!r}; choose one of {', '.join(HEARS)}.")
+    at_once = design.hears == "waves"
     return TCN(
-        features=design.heads * len(design.controls()),
+        features=design.heads * len(design.controls()) if at_once else placing.WORDS,
         width=design.width,
         depth=design.depth,
         norm=design.norm,
         pool=design.pool,
         dilations=tuple(design.dilations),
         hidden=tuple(design.hidden),
-        bias=_spread(design),
+        bias=_spread(design) if at_once else nn.initializers.constant(UNTOLD),
+        kernel=nn.initializers.lecun_normal() if at_once else nn.initializers.zeros,
     )
 
 
@@ -134,7 +132,7 @@ def controls_of(outputs: Any, design: Design) -> Controls:
     """What a network's outputs (..., outputs) in (0, 1) stand for: Controls (..., heads).
 
     Example:
-        >>> found = controls_of(jnp.full(28, 0.5), Design(heads=2))
+        >>> found = controls_of(jnp.full(28, 0.5), Design(hears="waves", heads=2))
         >>> found.cutoff_hz.shape, round(float(found.cutoff_hz[0, 0])), round(float(found.q[0, 0]), 3)
         ((2, 6), 632, 1.0)
     """
@@ -147,12 +145,13 @@ def controls_of(outputs: Any, design: Design) -> Controls:
 
 
 def make_loss(design: Design, omega: Any, fs: float) -> Any:
-    """The loss that a network is trained by: what its best answers leave of the correlation.
+    """The loss that a network is trained by.
 
-    Each example holds the candidate delays of one pair. A head learns from the pairs it answers best
-    (multiple choice), all heads a little from all (`ALL_HEADS`). Delays that are wrong count as much as the
-    right one: they are what makes the network use its filters at all. A network that hears the cross-spectrum
-    is given each candidate with another polarity and other all-pass sections in front, new in each step.
+    Of a network that hears the cross-spectrum it is how far its forecasts are from what came of them when
+    they were played out (`playing.make_loss`); of one that hears waves what its best answers leave of the
+    correlation: a head learns from the pairs it answers best (multiple choice), all heads a little from all
+    (`ALL_HEADS`), and delays that are wrong count as much as the right one, for they are what makes the
+    network use its filters at all.
 
     Args:
         design: of the network.
@@ -162,31 +161,29 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
     Returns:
         A loss as `train.make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
         candidates, bands), and, for waves, `waves` (examples, candidates, 2, n_samples). Its metric
-        `reached` is the share of the phase-only bound that the best answers reach, over all candidates.
+        `reached` is the share of the phase-only bound that the best answers reach.
 
     Source: multiple choice: Guzman-Rivera, Batra and Kohli 2012.
 
     Example:
-        >>> design = Design(heads=2, width=8)
+        >>> design = Design(width=8, hidden=(8,))
         >>> loss = make_loss(design, jnp.linspace(0.01, 3.0, 64), 44100.0)
-        >>> batch = {"cross": jnp.ones((2, 3, 64), jnp.complex64), "total": jnp.ones((2, 3, 64))}
-        >>> weights = make_net(design).init(jax.random.key(0), jnp.zeros((1, 4, 64)))
+        >>> batch = {"cross": jnp.ones((1, 3, 64), jnp.complex64), "total": jnp.ones((1, 3, 64))}
+        >>> weights = make_net(design).init(jax.random.key(0), jnp.zeros((1, HEARS["cross-phase"], 64)))
         >>> value, metrics = loss(weights, batch, jax.random.key(1))
-        >>> value.shape, list(metrics)
-        ((), ['reached'])
+        >>> value.shape, sorted(metrics)
+        ((), ['reached', 'tried'])
     """
     net = make_net(design)
+    if design.hears == "cross-phase":
+        return playing.make_loss(net, omega, fs, design.sections)
     bands = jnp.asarray(omega)
 
     def loss_fn(weights: Tree, batch: Tree, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        cross, total = batch["cross"], batch["total"]
-        if design.hears == "cross-phase":
-            cross = turned(cross, bands, fs, key)
-        heard = Heard(bands, cross, total)
-        given = cross_phase(heard) if design.hears == "cross-phase" else batch["waves"]
-        outputs = jnp.asarray(net.apply(weights, given))
-        controls = controls_of(outputs, design)
-        reached = score(controls, heard, fs) / jnp.sum(total, axis=-1)[..., None]
+        total = batch["total"]
+        outputs = jnp.asarray(net.apply(weights, batch["waves"]))
+        worth = score(controls_of(outputs, design), Heard(bands, batch["cross"], total), fs)
+        reached = worth / jnp.sum(total, axis=-1)[..., None]
         best = jnp.max(reached, axis=-1)
         loss = (1 - ALL_HEADS) * jnp.mean(1 - best) + ALL_HEADS * jnp.mean(1 - reached)
         return loss + _saturated(outputs), {"reached": jnp.mean(best)}
@@ -270,7 +267,7 @@ class Answers(NamedTuple):
 
 
 def predict(network: Network, cross: spectrum.CrossSpectrum, max_delay: int) -> Answers:
-    """One pass through a network that hears the cross-spectrum, for all candidate delays.
+    """The answers of a network that hears the cross-spectrum, from all candidate delays and polarities.
 
     Args:
         network: of `load`, or trained.
@@ -285,20 +282,54 @@ def predict(network: Network, cross: spectrum.CrossSpectrum, max_delay: int) -> 
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> design = Design(heads=2, width=8)
-        >>> network = Network(design, make_net(design).init(jax.random.key(0), jnp.zeros((1, 4, 512))))
-        >>> answers = predict(network, spectrum.measure(x, x, 44100.0, 100), 100)
-        >>> answers.controls.q.shape, bool(answers.score[0] == answers.score.max())
-        ((16, 6), True)
+        >>> design = Design(width=8, hidden=(8,))
+        >>> network = Network(design, make_net(design).init(jax.random.key(0), jnp.zeros((1, 7, 512))))
+        >>> answers = predict(network, spectrum.measure(x, -x, 44100.0, 100), 100)
+        >>> answers.controls.q.shape, float(answers.best.polarity), bool(answers.score[0] > 0.99)
+        ((16, 6), -1.0, True)
     """
     if network.design.hears != "cross-phase":
         raise ValueError(f"the network hears {network.design.hears!r}; expected one for 'cross-phase'.")
+    return place(partial(_placed, network.design, network.weights), cross, max_delay)
+
+
+def place_greedily(cross: spectrum.CrossSpectrum, max_delay: int, sections: int = 6) -> Answers:
+    """As `predict`, without a network: each section goes where it gains most at once.
+
+    Example:
+        >>> x = np.random.default_rng(0).standard_normal(4096)
+        >>> float(place_greedily(spectrum.measure(x, -x, 44100.0, 100), 100, 2).best.polarity)
+        -1.0
+    """
+    return place(partial(_placed_greedily, sections), cross, max_delay)
+
+
+def place(placed_of: Any, cross: spectrum.CrossSpectrum, max_delay: int) -> Answers:
+    """The answers of a program `(heard, fs) -> (placing.Placed, polarity)`."""
     delays = candidates(cross, max_delay)
     heard = hear(cross, delays)
-    given = _cross_phase(heard)
-    return ranked(
-        _answer(network.design, network.weights, given, heard, np.float32(cross.fs)), delays, cross.fs
+    found, polarity = jax.tree.map(np.asarray, placed_of(heard, np.float32(cross.fs)))
+    cutoff_hz = np.arctan(np.exp(found.log_t.astype(np.float64))) * cross.fs / np.pi
+    controls = Controls(
+        1e3 / cross.fs * (delays[found.row % len(delays)] + found.delay),
+        polarity[found.row].astype(np.float64),
+        cutoff_hz,
+        np.exp(-found.log_d.astype(np.float64)),
     )
+    return Answers(controls, found.reached * np.sum(heard.total[0]))
+
+
+@partial(jax.jit, static_argnums=0)
+def _placed(design: Design, weights: Tree, heard: Heard, fs: Any) -> tuple[placing.Placed, jax.Array]:
+    scene = placing.scene_of(heard, fs)
+    judge = playing.judge_of(make_net(design), weights)
+    return placing.place(scene, judge, design.sections, BRANCHES), scene.polarity
+
+
+@partial(jax.jit, static_argnums=0)
+def _placed_greedily(sections: int, heard: Heard, fs: Any) -> tuple[placing.Placed, jax.Array]:
+    scene = placing.scene_of(heard, fs)
+    return placing.place(scene, placing.greedy, sections, 1), scene.polarity
 
 
 def predict_from_waves(
@@ -337,9 +368,6 @@ def ranked(answered: tuple[Controls, Any], delays: np.ndarray, fs: float) -> Ans
     order = np.argsort(-worth.ravel(), kind="stable")
     flat = (np.reshape(field, (worth.size, *field.shape[2:]))[order] for field in whole)
     return Answers(Controls(*flat), worth.ravel()[order])
-
-
-_cross_phase = jax.jit(cross_phase)
 
 
 @partial(jax.jit, static_argnums=0)

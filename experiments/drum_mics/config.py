@@ -18,15 +18,15 @@ N_SAMPLES = 32_768  # of a recording in training
 MAX_DELAY_MS = 20.0
 SEED = 0
 DESIGNS = {  # what differs from aligner.Design
-    "cross-phase": {"width": 64, "depth": 9, "heads": 16, "dilations": (1,)},
-    "waves": {"width": 24, "depth": 10, "heads": 8, "dilations": (1, 2, 4, 8, 16)},
+    "cross-phase": {},
+    "waves": {"width": 24, "depth": 10, "dilations": (1, 2, 4, 8, 16), "norm": "global", "pool": "mean"},
 }
-STEPS = {"cross-phase": 3500, "waves": 1000}
-BATCH = {"cross-phase": 16, "waves": 8}  # pairs
+STEPS = {"cross-phase": 1600, "waves": 500}
+BATCH = {"cross-phase": 8, "waves": 8}  # pairs
 CANDIDATES = {"cross-phase": 4, "waves": 2}  # delays of a pair that a step looks at
 REUSE, LAG = 4, 250  # a pair is seen so many times, so many steps apart
-RATE = 7e-4
-WARM_UP = 200
+RATE = 1e-3
+WARM_UP = 100
 CLIP_NORM = 1.0
 WEIGHT_DECAY = 1e-4
 LOG_EVERY, SAVE_EVERY = 50, 250

@@ -34,7 +34,7 @@ class TCN(nn.Module):
         pool: `"mean"` over time, for any number of samples; `"none"` gives the dense layers all times of the
             last block, for an axis on which the place matters, such as frequency.
         hidden: widths of the dense layers.
-        bias: initialiser of the last layer's biases.
+        bias, kernel: initialisers of the last layer.
 
     Source:
         The parameter network of the project 'Differentiable All-Pass DNNs', after the TCN of dasp-pytorch;
@@ -57,6 +57,7 @@ class TCN(nn.Module):
     pool: str = "mean"
     hidden: Sequence[int] = (512,)
     bias: Any = nn.initializers.zeros
+    kernel: Any = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -75,7 +76,7 @@ class TCN(nn.Module):
         x = jnp.mean(x, axis=-2) if self.pool == "mean" else x.reshape(*x.shape[:-2], -1)
         for width in self.hidden:
             x = nn.PReLU()(nn.Dense(width)(x))
-        return nn.sigmoid(nn.Dense(self.features, bias_init=self.bias)(x))
+        return nn.sigmoid(nn.Dense(self.features, bias_init=self.bias, kernel_init=self.kernel)(x))
 
     def _normalised(self, x: jax.Array) -> jax.Array:
         if self.norm == "none":
