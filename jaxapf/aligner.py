@@ -30,8 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import allpass, params, placing, playing, search, spectrum
-from jaxapf._arrays import enable_x64
+from jaxapf import allpass, params, placing, playing, refining, search, spectrum
 from jaxapf.files import PathLike, atomic_path, reason
 from jaxapf.fitting import SECOND, Cascade
 from jaxapf.hearing import HIGHEST, Controls, Heard, candidates, hear, score, waves
@@ -50,8 +49,8 @@ class Design(NamedTuple):
     ``hears``: `"cross-phase"` (bands of what is left of the cross-spectrum, section by section; see
     `jaxapf.playing`) or `"waves"` (the two signals, the dry one shifted to a candidate delay, once);
     ``sections``: all-pass sections of an answer; ``width``, ``depth``, ``norm``, ``pool``, ``dilations``,
-    ``hidden``: those of `nets.TCN`. Along 512 bands taps next to each other see enough; along samples they are
-    spread (`nets.tcn.DILATIONS`). For waves only: ``heads``, answers it gives; ``cutoff_scale``, `"log"`, or
+    ``hidden``: those of `nets.TCN`. Along 512 bands taps next to each other see enough; along samples they
+    are spread (`nets.tcn.DILATIONS`). For waves only: ``heads``, answers it gives; ``cutoff_scale``, `"log"`, or
     `"linear"` as in the original; ``n_samples`` of a recording.
     """
 
@@ -427,16 +426,13 @@ def cascades_of(controls: Controls, fs: float) -> list[Cascade]:
 
 
 def refine(answers: Answers, cross: spectrum.CrossSpectrum, max_delay: int, *, steps: int = 50) -> Cascade:
-    """The best answer after some steps of Levenberg-Marquardt on the cross-spectrum.
-
-    The 64 best are refined at once for some steps; then, in rounds of a few steps each, the best of them with
-    one section more or another one in place of theirs (see `jaxapf.search`), so that the cascade grows.
+    """The best cascade near the answers, after some steps of refinement (`refining.refine`).
 
     Args:
         answers: of `predict`.
         cross: what they were predicted from.
         max_delay: largest delay in samples, of either sign.
-        steps: of the refinement in all, each for 64 cascades at once; the first ten without a new section.
+        steps: of Levenberg-Marquardt, ten or more; sections are added on the way.
 
     Returns:
         A Cascade, NumPy float64.
@@ -445,20 +441,16 @@ def refine(answers: Answers, cross: spectrum.CrossSpectrum, max_delay: int, *, s
         >>> x = np.random.default_rng(0).standard_normal(4096)
         >>> cross = spectrum.measure(x, -x, 44100.0, 10)
         >>> start = Controls(np.array([0.01]), -np.ones(1), np.full((1, 1), 20e3), np.full((1, 1), 9.0))
-        >>> bool(abs(refine(Answers(start, np.ones(1)), cross, 10).delay) < 0.3)
+        >>> bool(abs(refine(Answers(start, np.ones(1)), cross, 10, steps=10).delay) < 0.3)
         True
     """
     weighing = search.Weighing(cross, 0.0, max_delay)
-    starts = cascades_of(_distinct(answers, search.BATCH), cross.fs)
-    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        problem = search.pose(weighing, search.COARSE, float(starts[0].delay), narrowest_hz=3.0)
-        words = search.make_dictionary(problem.target, problem.bounds, cross.fs)
-        problem = problem._replace(dictionary=words)
-        found = search.select(search.refine_all(starts, problem, min(steps, FIRST_STEPS)), BEAM)
-        for done in range(FIRST_STEPS, steps, ROUND_STEPS):
-            refined = search.refine_all(_moves(found, problem), problem, min(ROUND_STEPS, steps - done))
-            found = search.select([*refined, *found], BEAM)
-    return search.compact(found[0][1])
+    return refining.refine(starts_of(answers, cross.fs), weighing, steps)[1]
+
+
+def starts_of(answers: Answers, fs: float) -> list[Cascade]:
+    """The answers that differ, as cascades to refine, best first."""
+    return cascades_of(_distinct(answers, search.BATCH), fs)
 
 
 def _distinct(answers: Answers, most: int) -> Controls:
@@ -466,14 +458,6 @@ def _distinct(answers: Answers, most: int) -> Controls:
     told = np.round(np.stack([answers.score, answers.controls.delay_ms], axis=1), 5)
     first = np.sort(np.unique(told, axis=0, return_index=True)[1])[:most]
     return Controls(*(field[first] for field in answers.controls))
-
-
-def _moves(found: list[search.Found], problem: search.Problem) -> list[Cascade]:
-    """The best cascades with one section more, and with one exchanged: a batch."""
-    half = search.BATCH // 2
-    grown = [d for _, c in found[:8] for d in search.additions(c, problem, half // 8)]
-    exchanged = [d for _, c in found[:4] for d in search.exchanges(c, problem, 1)]
-    return [*grown[:half], *exchanged[: search.BATCH - half]]
 
 
 # Keeping

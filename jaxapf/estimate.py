@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import scipy.fft
 
-from jaxapf import allpass, cascades, deep, descent, metrics, search, spectrum
+from jaxapf import aligner, allpass, cascades, deep, descent, metrics, refining, search, spectrum, stored
 from jaxapf._arrays import enable_x64
 from jaxapf._seeds import seed_words
 from jaxapf.alignment import (
@@ -36,8 +36,9 @@ from jaxapf.search import Found, Problem
 __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 
 BIASNETS = {"biasnet-sequential": cascades.sequential, "biasnet-connected": cascades.connected}
-METHODS = ("auto", "spectral", "direct", *BIASNETS)
-PLANNED_METHODS = ("tcn",)
+METHODS = ("auto", "spectral", "direct", *BIASNETS, "tcn")
+TCN, TCN_ORDER = "tcn-aligner", 12  # of the stored checkpoints
+MUCH_LEFT, REFINING = 0.05, 50  # error above which the network's start is tried as well, and steps from it
 MAX_ORDER = 32
 BEAM = 12
 FEWEST_BINS = 8  # below, a signal is too short to show a phase response
@@ -83,8 +84,10 @@ def align(
             `jaxapf.search`); `"direct"` (many starts of gradient descent through the recursion, in float32 on
             the default device, see `jaxapf.descent`; order `"auto"` is 7 then); `"biasnet-sequential"`,
             `"biasnet-connected"` (a network's controls, started at the spectral fit and refined through the
-            recursion over the whole recording, see `jaxapf.deep`; order `"auto"` is 7 as well); `"auto"` is
-            the best one within seconds, today `"spectral"`.
+            recursion over the whole recording, see `jaxapf.deep`; order `"auto"` is 7 as well); `"tcn"` (a
+            trained network that hears the pair and places six sections, see `jaxapf.aligner`: no search, a
+            twentieth of a second once compiled); `"auto"` is the best one within seconds: `"spectral"`, and,
+            where order `"auto"` leaves much, refined from what `"tcn"` says if that is better.
         max_delay_ms: largest static latency looked for, of either sign.
         key: a JAX random key or a number that seeds the random starts; None is always the same seed.
         progress: show the stages on stderr.
@@ -131,6 +134,9 @@ def align(
         return _result(x, y, fs, _nothing(), reason, started, measured, named)
     if method == "direct":
         return _result(x, y, fs, *_descended(x, y, measured, order, rng, show), started, measured, method)
+    if method == "tcn":
+        show("predicting")
+        return _result(x, y, fs, *_predicted(measured), started, measured, method)
     if method in BIASNETS:
         fitted, reason, learnt = _refined(x, y, measured, order, rng, show, method)
         found = _result(x, y, fs, fitted, reason, started, measured, method)
@@ -138,11 +144,12 @@ def align(
             both = zip(found.controls, learnt, strict=True)
             found = dataclasses.replace(found, controls=[{**row, **more} for row, more in both])
         return found
-    result = _result(x, y, fs, *_fit(measured, order, rng, show), started, measured)
+    fit = _fit_auto if (method, order) == ("auto", "auto") else _fit
+    result = _result(x, y, fs, *fit(measured, order, rng, show), started, measured)
     if result.metrics["n_sections"] == 0 and (result.metrics["esr_delay"] or 0.0) > NIL_ERROR:
         # Weighed for what it would do to other material it does harm here: let this pair count alone.
         measured = measured._replace(weight_share=0.0)
-        result = _result(x, y, fs, *_fit(measured, order, rng, show), started, measured)
+        result = _result(x, y, fs, *fit(measured, order, rng, show), started, measured)
     return result
 
 
@@ -168,10 +175,6 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
         real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if not (real and np.isfinite(value) and (value > 0 or (value == 0 and name == "max_delay_ms"))):
             raise ValueError(f"{name} is {value!r}; expected a number, {least}.")
-    if method in PLANNED_METHODS:
-        raise ValueError(
-            f"method {method!r} is not in this version of jaxapf; choose one of {', '.join(METHODS)}."
-        )
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
     if isinstance(order, str) and order == "auto":
@@ -180,6 +183,10 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
         raise TypeError(f"order is {order!r}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
     if not 1 <= order <= MAX_ORDER:
         raise ValueError(f"order is {order}; expected 'auto' or a whole number from 1 to {MAX_ORDER}.")
+    if method == "tcn" and order != TCN_ORDER:
+        raise ValueError(
+            f"order is {order} and method 'tcn' gives {TCN_ORDER}; leave it out or choose another method."
+        )
 
 
 def _reporter(progress: bool):
@@ -228,6 +235,21 @@ def _descended(
     )
     asked = "is the default of method direct" if order == "auto" else "was asked for"
     return found, f"the order {wanted} {asked}"
+
+
+def _answers(measured: Measured) -> tuple[aligner.Network, aligner.Answers]:
+    """What the stored network says."""
+    network = aligner.load(stored.path(TCN))
+    return network, aligner.predict(network, measured.spectrum, measured.max_delay)
+
+
+def _predicted(measured: Measured) -> tuple[Cascade, str]:
+    """The stored network's best answer, and why it has its order."""
+    network, answers = _answers(measured)
+    found = aligner.chosen(answers, measured.spectrum, measured.max_delay)
+    if not len(found.kind):
+        return found, "no answer of the network beats the best delay and polarity alone, so no filter is used"
+    return found, f"the network gives {network.design.sections} sections"
 
 
 class _Start(NamedTuple):
@@ -301,10 +323,30 @@ def _cascade_of(sections: allpass.Sections, like: Cascade) -> Cascade:
 def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
     """The best cascade of the asked order and why it has that order; in float64, on the CPU."""
     with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return _searched(measured, order, rng, show)
+        (_, found), reason = _searched(measured, order, rng, show)
+    return found, reason
 
 
-def _searched(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
+def _fit_auto(measured: Measured, _: Any, rng: np.random.Generator, show) -> tuple[Cascade, str]:
+    """As `_fit`, or what is found from the network's sections on, where that is better by enough."""
+    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        found, reason = _searched(measured, "auto", rng, show)
+    if _error_estimate(measured)([found]) <= MUCH_LEFT:
+        return found[1], reason
+    show("refining what the network says")
+    _, answers = _answers(measured)
+    near = refining.refine(aligner.starts_of(answers, measured.spectrum.fs), _weighing(measured), REFINING)
+    more = max(0, int(np.sum(near[1].kind)) - int(np.sum(found[1].kind)))
+    error = _error_estimate(measured)
+    if error([near]) > (1 - PAYS) ** more * error([found]):
+        return found[1], reason
+    sections = search.n_sections(near[1])
+    return near[1], f"{sections} sections, refined from those of the network, leave less than the search does"
+
+
+def _searched(
+    measured: Measured, order: int | str, rng: np.random.Generator, show
+) -> tuple[search.Found, str]:
     show("searching")
     weighing = _weighing(measured)
     problem = search.pose(weighing, search.COARSE, measured.delays[0], narrowest_hz=3.0)
@@ -323,8 +365,9 @@ def _searched(measured: Measured, order: int | str, rng: np.random.Generator, sh
     found = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], fine, 20)
     found = search.insert_narrow(found, fine, most)
     polish = search.pose(weighing, search.POLISH, float(found[0][1].delay), narrowest_hz=0.5)
-    best = search.compact(search.refine_all([c for _, c in found[: search.SMALL_BATCH]], polish, 40)[0][1])
-    return best, _reason(order, search.n_sections(best), int(np.sum(best.kind)))
+    score, best = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], polish, 40)[0]
+    best = search.compact(best)
+    return (score, best), _reason(order, search.n_sections(best), int(np.sum(best.kind)))
 
 
 def _reason(order: int | str, n_sections: int, found_order: int) -> str:
@@ -358,7 +401,7 @@ def _search_order(problem: Problem, measured: Measured, order: int, rng, show) -
 def _search_auto(problem: Problem, measured: Measured, rng, show) -> list[Found]:
     """Grow while sections pay, prune back, take the fewest sections within reach of the best."""
     levels = search.first_levels(problem, measured.delays, 3, 0, rng, BEAM)
-    error = _error_estimate(measured, problem)
+    error = _error_estimate(measured)
     n, idle = min(levels), 0
     while n < MAX_ORDER // 2 and (idle < 2 or n < max(levels)):
         show(f"growing to {n + 1} sections")
@@ -390,7 +433,7 @@ def _halved(found: list[Found], problem: Problem, good_enough) -> list[Found]:
     return found
 
 
-def _error_estimate(measured: Measured, problem: Problem):
+def _error_estimate(measured: Measured):
     """Error-to-signal ratio of a beam's best, as the weighted score tells it."""
     cross = measured.spectrum
     floor = metrics.bound_of(cross)

@@ -104,7 +104,7 @@ def residual(placed: Placed, scene: Scene) -> jax.Array:
 
 
 def words(fs: Any) -> tuple[jax.Array, jax.Array]:
-    """log tan(w0 / 2) and log 1/Q of the dictionary's sections, each (WORDS,); Q changes fastest."""
+    """Logarithms of tan(w0 / 2) and 1/Q of the dictionary's sections, each (WORDS,); Q changes fastest."""
     hz = jnp.minimum(jnp.asarray(np.repeat(WORD_HZ, len(WORD_Q)), jnp.float32), HIGHEST * fs)
     log_d = jnp.asarray(-np.log(np.tile(WORD_Q, len(WORD_HZ))), jnp.float32)
     return jnp.log(jnp.tan(np.pi / fs * hz)), log_d
@@ -121,8 +121,8 @@ def gains(left: jax.Array, scene: Scene) -> tuple[jax.Array, jax.Array]:
         Shares of the bound, and changes in samples.
     """
     shifts = scene.fs * jnp.asarray(np.concatenate([[0.0], SHIFTS_S, -SHIFTS_S]), jnp.float32)
-    turn = shifts[:, None] * scene.omega
-    shifted = left[:, None] * jax.lax.complex(jnp.cos(turn), jnp.sin(turn))
+    turn = jnp.outer(shifts, scene.omega)
+    shifted = left[:, None] * jax.lax.complex(jnp.cos(turn), jnp.sin(turn))[None]
     folded = jnp.sum(shifted.reshape(*shifted.shape[:-1], -1, FOLD), axis=-1)
     log_t, log_d = words(scene.fs)
     centres = jnp.mean(scene.omega.reshape(-1, FOLD), axis=-1)
@@ -205,7 +205,7 @@ def settle(placed: Placed, scene: Scene, there: Any, steps: int = STEPS) -> Plac
 
 
 def _normal(at: jax.Array, omega: jax.Array, cross: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Re sum S conj(A e^{-j w d}), its slope, and J W J^T, W the real part of what is left or a tenth of it."""
+    """Re sum S conj(A e^{-j w d}), its slope, and J W J^T; W: the real part of what is left, or a tenth."""
     n = len(at) // 2
     delay, log_t, log_d = at[0], at[1 : n + 1], at[n + 1 :]
     left = cross * _conjugate(delay, log_t, log_d, omega)
@@ -213,7 +213,7 @@ def _normal(at: jax.Array, omega: jax.Array, cross: jax.Array) -> tuple[jax.Arra
     power = re * re + im * im
     phase = jnp.concatenate([-omega[None], -2 * im * (1 + s * s) / power, 2 * im * re / power])
     weight = jnp.maximum(left.real, 0.1 * jnp.abs(left))
-    return jnp.sum(left.real), phase @ left.imag, (phase * weight) @ phase.T
+    return jnp.sum(left.real), phase @ left.imag, (phase * weight[None]) @ phase.T
 
 
 # All rounds

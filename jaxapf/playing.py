@@ -82,7 +82,7 @@ def play_out(
     nothing = placing.nothing_placed(scene, sections)
     heard = heard_by(nothing, scene, placing.residual(nothing, scene), sections)
     first = judge_heard(heard, placing.gains(placing.residual(nothing, scene), scene)[0])
-    promising = jax.lax.top_k(jnp.max(first, axis=1), EXPLORED)[1]
+    promising = jax.lax.top_k(jnp.max(first, axis=1), min(EXPLORED, len(first)))[1]
     rows = jnp.concatenate([nothing.row, jnp.tile(promising, TRIES)])
     begin = jax.tree.map(lambda field: field[rows], nothing)
     where, what = jax.random.split(key)
@@ -129,9 +129,7 @@ def make_loss(net: Any, omega: Any, fs: float, sections: int) -> Any:
 
         def one(cross: jax.Array, total: jax.Array, key: jax.Array) -> tuple[Played, jax.Array]:
             scene = placing.scene_of(Heard(bands, cross, total), fs)
-            return play_out(
-                lambda heard, gains: worth(net.apply(still, heard), gains), scene, sections, key
-            )
+            return play_out(lambda heard, gains: worth(net.apply(still, heard), gains), scene, sections, key)
 
         played, reached = jax.lax.stop_gradient(
             jax.vmap(one)(cross, batch["total"], jax.random.split(play, len(cross)))

@@ -44,7 +44,8 @@ def filtered_by_scipy(controls, x):
 
 
 def tiny(hears="cross-phase", **changes):
-    design = Design(hears=hears, heads=3, width=8, depth=4, n_samples=4096)._replace(**changes)
+    design = Design(hears, width=8, depth=4, hidden=(16,), heads=3, n_samples=4096)
+    design = design._replace(**({"norm": "global", "pool": "mean"} if hears == "waves" else {}), **changes)
     channels, length = aligner.HEARS[hears], hearing.BANDS if hears == "cross-phase" else design.n_samples
     weights = aligner.make_net(design).init(jax.random.key(0), jnp.zeros((1, channels, length)))
     return Network(design, weights)
@@ -187,9 +188,11 @@ def test_scales_have_inverses():
     np.testing.assert_allclose(again, raw, atol=1e-12)
 
 
-@pytest.mark.parametrize("hears", ["cross-phase", pytest.param("waves", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.usefixtures("loose_jax")
+@pytest.mark.parametrize("hears", ["cross-phase", "waves"])
 def test_a_network_learns_one_pair(hears):
-    pair = audio.Pairs(4096, FS, key=3, recipe=audio.KNOWN._replace(delayed=0.0))[1]
+    pair = audio.Pairs(4096, FS, key=3, recipe=audio.Recipe(room=1.0))[1]
     network = tiny(hears)
     cross = spectrum.measure(pair.dry, pair.wet, FS, 0)
     heard = hearing.hear(cross, [0.0, 5.0])
@@ -198,13 +201,26 @@ def test_a_network_learns_one_pair(hears):
         batch["waves"] = np.stack([hearing.waves(pair.dry, pair.wet, d, 4096) for d in (0, 5)])[None]
     loss = aligner.make_loss(network.design, heard.omega, FS)
     optimizer = optax.adam(3e-3)
-    step = jax.jit(train.make_train_step(loss, optimizer))
-    state = train.init_state(network.weights, optimizer, key=jax.random.key(0))
-    losses = []
-    for _ in range(80):
-        state, found = step(state, batch)
-        losses.append(float(found["loss"]))
-    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:3])
+
+    @jax.jit
+    def step(weights, state):
+        # The same play-outs each time, as far as the network lets them be.
+        value, slope = jax.value_and_grad(lambda w: loss(w, batch, jax.random.key(1))[0])(weights)
+        change, state = optimizer.update(slope, state)
+        return optax.apply_updates(weights, change), state, value
+
+    weights, state, losses = network.weights, optimizer.init(network.weights), []
+    for _ in range(60):
+        weights, state, value = step(weights, state)
+        losses.append(float(value))
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:3])
+
+
+def test_before_training_the_network_places_greedily():
+    pair = audio.Pairs(4096, FS, key=3, recipe=audio.Recipe(room=1.0))[1]
+    cross = spectrum.measure(pair.dry, pair.wet, FS, 800)
+    answers, greedy = aligner.predict(tiny(), cross, 800), aligner.place_greedily(cross, 800)
+    np.testing.assert_allclose(answers.score, greedy.score, atol=1e-5)
 
 
 def test_predictions_are_ranked_and_signed():
@@ -212,7 +228,7 @@ def test_predictions_are_ranked_and_signed():
     answers = aligner.predict(tiny(), spectrum.measure(x, -x, FS, 100), 100)
     assert np.all(np.diff(answers.score) <= 0)
     assert set(np.unique(answers.controls.polarity)) <= {-1.0, 1.0}
-    assert len(answers.score) == hearing.CANDIDATES * 3
+    assert len(answers.score) == hearing.CANDIDATES * 2
     best = answers.best
     shifted = np.asarray(aligner.shift(Controls(*(jnp.asarray(f, jnp.float32) for f in best)), x, FS))
     assert metrics.correlation(shifted, -x) == pytest.approx(answers.score[0], abs=0.01)

@@ -518,12 +518,10 @@ def test_unknown_methods(method):
     refused(ValueError, "method", method=method)
 
 
-@pytest.mark.parametrize("method", ["tcn"])
-def test_planned_methods_say_that_they_are_planned(method):
-    with pytest.raises(
-        ValueError, match=rf"^method '{method}' is not in this version .*; choose one of auto"
-    ):
-        align(noise(50), noise(50), FS, method=method)
+@pytest.mark.parametrize("order", [1, 7, 13])
+def test_the_network_has_one_order(order):
+    with pytest.raises(ValueError, match=rf"^order is {order} and method 'tcn' gives 12; leave it out"):
+        align(noise(50), noise(50), FS, method="tcn", order=order)
 
 
 @pytest.mark.parametrize("max_delay_ms", [-1, -1e-9, np.nan, np.inf])

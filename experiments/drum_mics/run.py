@@ -223,7 +223,8 @@ def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def measure_known(networks: dict[str, aligner.Network], pairs: int, *, slow: bool) -> dict[str, Any]:
     """Phase errors on pairs with a known cascade."""
     find = evaluate.finders(networks, slow)
-    find.pop(evaluate.AUTO, None)
+    for name in (evaluate.SEARCH, evaluate.AUTO):
+        find.pop(name, None)
     methods = {
         name: lambda dry, wet, finder=finder: finder(dry, wet, config.FS) for name, finder in find.items()
     }

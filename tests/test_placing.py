@@ -1,0 +1,163 @@
+"""Placing sections one by one: dictionary, steps and rounds against SciPy, plain loops and known answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxapf import allpass, placing, playing
+from jaxapf.hearing import BANDS, Heard
+
+FS = 44100.0
+OMEGA = (
+    2 * np.pi / FS * np.sqrt(np.geomspace(20, 20e3, BANDS + 1)[1:] * np.geomspace(20, 20e3, BANDS + 1)[:-1])
+).astype(np.float32)
+
+
+def response(cutoff_hz, q, omega=OMEGA):
+    """Of RBJ all-pass sections, by SciPy in float64."""
+    sections = allpass.rbj(np.atleast_1d(cutoff_hz).astype(float), np.atleast_1d(q).astype(float), FS)
+    return scipy.signal.freqz_sos(np.asarray(sections.sos), omega.astype(float))[1]
+
+
+def heard(answer, seed=0) -> Heard:
+    """What would be heard of an answer whose bands are random in level: (1, bands)."""
+    total = np.random.default_rng(seed).uniform(0.1, 1.0, BANDS)
+    total = (total / total.sum()).astype(np.float32)[None]
+    return Heard(OMEGA, (total * answer).astype(np.complex64), total)
+
+
+def placed(cutoff_hz, q, delay=0.0) -> placing.Placed:
+    log_t = np.log(np.tan(np.pi / FS * np.asarray(cutoff_hz, np.float32)))
+    rows = len(log_t)
+    return placing.Placed(
+        jnp.arange(rows),
+        jnp.full(rows, delay, jnp.float32),
+        jnp.asarray(log_t),
+        -jnp.log(jnp.asarray(q, jnp.float32)),
+        jnp.zeros(rows),
+    )
+
+
+def test_the_residual_is_what_scipy_leaves():
+    scene = placing.scene_of(heard(np.ones(BANDS)), FS)
+    cutoff_hz, q = [[300.0, 5000.0], [80.0, 12e3]], [[0.7, 3.0], [0.3, 9.0]]
+    left = placing.residual(placed(cutoff_hz, q, 2.5), scene)
+    for row, sign in enumerate((1.0, -1.0)):
+        turned = response(cutoff_hz[row], q[row]) * np.exp(-2.5j * OMEGA)
+        expected = sign * np.asarray(scene.cross[row]) * np.conj(turned)
+        np.testing.assert_allclose(left[row], expected, atol=2e-7)
+
+
+def test_gains_are_those_of_a_loop_over_words_and_delays():
+    truth = response([700.0], [1.1]) * np.exp(-3j * OMEGA)
+    scene = placing.scene_of(heard(truth), FS)
+    left = placing.residual(placing.nothing_placed(scene, 1), scene)
+    found, change = placing.gains(left, scene)
+    shifts = FS * np.concatenate([[0.0], placing.SHIFTS_S, -placing.SHIFTS_S])
+    centres = OMEGA.reshape(-1, placing.FOLD).mean(axis=1)
+    for word in (0, 100, 155, placing.WORDS - 1):
+        hz, q = placing.WORD_HZ[word // len(placing.WORD_Q)], placing.WORD_Q[word % len(placing.WORD_Q)]
+        answer = np.conj(response(hz, q, centres))
+        worth = [
+            np.sum(
+                (np.asarray(left[0]) * np.exp(1j * OMEGA * d)).reshape(-1, placing.FOLD).sum(axis=1) * answer
+            ).real
+            for d in shifts
+        ]
+        assert float(found[0, word]) == pytest.approx(max(worth), abs=1e-4)
+        assert float(change[0, word]) == pytest.approx(shifts[int(np.argmax(worth))], rel=1e-5)
+
+
+def test_proposals_are_apart():
+    worth = jnp.asarray(np.random.default_rng(1).uniform(size=(3, placing.WORDS)), jnp.float32)
+    found = np.asarray(placing.distinct(worth, 5))
+    places = found // (placing.APART * len(placing.WORD_Q))
+    assert all(len(set(row)) == 5 for row in places.tolist())
+    np.testing.assert_array_equal(found[:, 0], np.argmax(worth, axis=1))
+
+
+@given(
+    hz=st.lists(st.floats(30, 18e3), min_size=3, max_size=3),
+    q=st.lists(st.floats(0.11, 9), min_size=3, max_size=3),
+    delay=st.floats(-20, 20),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_settling_never_loses_and_stays_in_range(hz, q, delay, seed):
+    phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, BANDS)
+    scene = placing.scene_of(heard(np.exp(1j * phase), seed), FS)
+    start = placed([hz] * 2, [q] * 2, delay)
+    before = np.sum(np.asarray(placing.residual(start, scene)).real, axis=1)
+    there = jnp.array([True, True, False])
+    found = _settle(start, scene, there)
+    assert np.all(np.asarray(found.reached) >= before - 1e-6)
+    np.testing.assert_array_equal(found.log_t[:, 2], start.log_t[:, 2])
+    cutoff_hz = np.arctan(np.exp(np.asarray(found.log_t, float))) * FS / np.pi
+    assert np.all((cutoff_hz > 19.9) & (cutoff_hz < 20.1e3))
+    assert np.all(np.abs(np.asarray(found.log_d)) <= np.log(10) + 1e-5)
+    assert np.all(np.abs(np.asarray(found.delay)) <= 0.003 * FS + 1e-3)
+
+
+_settle = jax.jit(placing.settle)
+
+
+def test_the_slope_is_the_gradient(x64):
+    at = jnp.asarray([1.5, -2.0, -1.0, 0.3, -0.4])
+    cross = jnp.asarray(heard(np.exp(1j * np.linspace(0, 9, BANDS))).cross[0], jnp.complex128)
+    omega = jnp.asarray(OMEGA, jnp.float64)
+    _, slope, curvature = placing._normal(at, omega, cross)
+    gradient = jax.grad(lambda at: placing._normal(at, omega, cross)[0])(at)
+    np.testing.assert_allclose(slope, gradient, atol=1e-12)
+    assert np.all(np.linalg.eigvalsh(curvature) > -1e-12)
+
+
+@pytest.mark.parametrize(
+    ("polarity", "cutoff_hz", "q"), [(1, 900.0, 1.4), (-1, 230.0, 0.5), (1, 6000.0, 0.9), (-1, 2500.0, 4.0)]
+)
+def test_a_known_section_is_found(polarity, cutoff_hz, q):
+    delays = np.array([4.0, -9.0, 20.0, 0.0])  # candidates, one of them near
+    truth = polarity * response(cutoff_hz, q) * np.exp(-4.4j * OMEGA)
+    (level,) = heard(truth).total
+    shifted = level * truth * np.exp(1j * np.outer(delays, OMEGA))
+    scene = placing.scene_of(Heard(OMEGA, shifted.astype(np.complex64), np.tile(level, (4, 1))), FS)
+    found = placing.place(scene, placing.greedy, 2)
+    assert float(found.reached[0]) > 0.999
+    assert scene.polarity[found.row[0]] == polarity
+    assert np.all(np.diff(found.reached) <= 0)
+    turned = response(np.arctan(np.exp(found.log_t[0])) * FS / np.pi, np.exp(-found.log_d[0]))
+    delay = delays[found.row[0] % 4] + float(found.delay[0])
+    error = np.angle(truth * np.conj(polarity * turned * np.exp(-1j * OMEGA * delay)))
+    assert np.median(np.abs(error)) < np.radians(2)
+
+
+def test_repeated_rows_are_told():
+    first = placing.Placed(
+        jnp.array([0, 0, 1, 0]), jnp.zeros(4), *(jnp.zeros((4, 1)),) * 2, jnp.array([0.5, 0.5, 0.5, 0.6])
+    )
+    assert placing._repeated(first).tolist() == [False, True, False, False]
+
+
+# Playing out
+
+
+def test_what_is_played_without_straying_is_what_is_placed():
+    truth = response([250.0, 1800.0], [0.6, 2.0]) * np.exp(-4.4j * OMEGA)
+    scene = placing.scene_of(heard(truth), FS)
+    played, reached = playing.play_out(lambda _, gains: gains, scene, 3, jax.random.key(0))
+    placed = placing.place(scene, placing.greedy, 3, branches=1)
+    np.testing.assert_allclose(jnp.max(reached[:2]), placed.reached[0], atol=1e-5)
+    rows = 2 + 2 * playing.TRIES  # no more than the scene has to explore
+    assert played.heard.shape == (3, rows, playing.CHANNELS, BANDS)
+    assert np.all(played.counts[:, :2])
+    # Where one strays it counts from there on.
+    assert np.all(np.diff(np.asarray(played.counts, int), axis=0) >= 0)
+
+
+def test_forecasts_lie_between_what_is_gained_at_once_and_all():
+    gains = jnp.linspace(0, 1, 5)
+    np.testing.assert_array_equal(playing.worth(jnp.zeros(5), gains), gains)
+    np.testing.assert_allclose(playing.worth(jnp.ones(5), gains), 1.0)
