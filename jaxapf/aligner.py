@@ -50,8 +50,8 @@ class Design(NamedTuple):
     `jaxapf.playing`) or `"waves"` (the two signals, the dry one shifted to a candidate delay, once);
     ``sections``: all-pass sections of an answer; ``width``, ``depth``, ``norm``, ``pool``, ``dilations``,
     ``hidden``: those of `nets.TCN`. Along 512 bands taps next to each other see enough; along samples they
-    are spread (`nets.tcn.DILATIONS`). For waves only: ``heads``, answers it gives; ``cutoff_scale``, `"log"`, or
-    `"linear"` as in the original; ``n_samples`` of a recording.
+    are spread (`nets.tcn.DILATIONS`). For waves only: ``heads``, answers it gives; ``cutoff_scale``, `"log"`,
+    or `"linear"` as in the original; ``n_samples`` of a recording.
     """
 
     hears: str = "cross-phase"

@@ -38,7 +38,7 @@ __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 BIASNETS = {"biasnet-sequential": cascades.sequential, "biasnet-connected": cascades.connected}
 METHODS = ("auto", "spectral", "direct", *BIASNETS, "tcn")
 TCN, TCN_ORDER = "tcn-aligner", 12  # of the stored checkpoints
-MUCH_LEFT, REFINING = 0.05, 50  # error above which the network's start is tried as well, and steps from it
+MUCH_LEFT, REFINING = 0.02, 50  # error above the bound, from which the network is tried, and its steps
 MAX_ORDER = 32
 BEAM = 12
 FEWEST_BINS = 8  # below, a signal is too short to show a phase response
@@ -331,13 +331,13 @@ def _fit_auto(measured: Measured, _: Any, rng: np.random.Generator, show) -> tup
     """As `_fit`, or what is found from the network's sections on, where that is better by enough."""
     with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
         found, reason = _searched(measured, "auto", rng, show)
-    if _error_estimate(measured)([found]) <= MUCH_LEFT:
+    error = _error_estimate(measured)
+    if error([found]) - metrics.bound_of(measured.spectrum) <= MUCH_LEFT:
         return found[1], reason
     show("refining what the network says")
     _, answers = _answers(measured)
     near = refining.refine(aligner.starts_of(answers, measured.spectrum.fs), _weighing(measured), REFINING)
     more = max(0, int(np.sum(near[1].kind)) - int(np.sum(found[1].kind)))
-    error = _error_estimate(measured)
     if error([near]) > (1 - PAYS) ** more * error([found]):
         return found[1], reason
     sections = search.n_sections(near[1])

@@ -7,7 +7,7 @@ import optax
 import pytest
 import scipy.signal
 
-from jaxapf import aligner, audio, hearing, metrics, params, spectrum, train
+from jaxapf import aligner, audio, hearing, metrics, params, spectrum
 from jaxapf.aligner import Answers, Design, Network
 from jaxapf.estimate import alignment_of
 from jaxapf.hearing import Controls, Heard

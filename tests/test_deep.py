@@ -95,6 +95,7 @@ def test_align_by_a_biasnet(method, tmp_path):
     np.testing.assert_array_equal(Alignment.load(tmp_path / "model.json").apply(dry), found.apply(dry))
 
 
+@pytest.mark.slow
 def test_align_by_a_biasnet_at_a_low_rate():
     """And by one network for each section."""
     dry = noise(8000)[0]

@@ -212,6 +212,7 @@ def test_a_run_writes_draws_and_updates_the_readme(run, tmp_path, monkeypatch, c
     assert (tmp_path / "again.png").read_bytes() == (run.RESULTS / "rc.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_no_picture_without_matplotlib(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     only(run, monkeypatch, "mse")

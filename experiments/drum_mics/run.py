@@ -267,7 +267,7 @@ def listen(path: Path, pairs: Sequence[evaluate.Pair], found: evaluate.Evaluated
                 "mix_rms_db": row["mix_rms_db"],
             }
             for row in found.rows
-            if row["pair"] == pair.name
+            if row["pair"] == pair.name and row["method"] in evaluate.HEARD
         ]
         entries.append({"pair": pair.name, "about": pair.about, "fs": round(pair.fs), "versions": versions})
     listening.write_page(path, "Drum microphones, mixed", entries)
