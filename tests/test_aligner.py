@@ -7,7 +7,7 @@ import optax
 import pytest
 import scipy.signal
 
-from jaxapf import aligner, audio, hearing, metrics, params, spectrum
+from jaxapf import align, aligner, allpass, audio, hearing, metrics, params, spectrum, stored
 from jaxapf.aligner import Answers, Design, Network
 from jaxapf.estimate import alignment_of
 from jaxapf.hearing import Controls, Heard
@@ -293,3 +293,34 @@ def test_refining_adds_sections_where_the_network_has_too_few():
         for steps in (10, 50)
     ]
     assert np.sum(errors[1] ** 2) < 0.1 * np.sum(errors[0] ** 2)
+
+
+# The stored network
+
+
+def test_the_stored_network_is_small_and_aligns():
+    path = stored.path("tcn-aligner")
+    assert path.stat().st_size < 8_000_000
+    recipe = audio.Recipe(room=1.0, filtered=0.0)
+    pairs = audio.Pairs(32768, FS, key=31, recipe=recipe)
+    gained = []
+    for number in range(8):
+        dry, wet = pairs[number][:2]
+        found = align(dry, wet, FS, method="tcn")
+        assert found.method == "tcn"
+        assert found.metrics["correlation_aligned"] >= found.metrics["correlation_delay"] - 1e-9
+        assert found.metrics["correlation_aligned"] == pytest.approx(
+            metrics.correlation(found.apply(dry), wet), abs=2e-3
+        )
+        gained.append(found.metrics["correlation_aligned"] - found.metrics["correlation_delay"])
+    assert np.median(gained) > 0.005  # more than the best delay and polarity
+
+
+@pytest.mark.parametrize("fs", [16000.0, 96000.0])
+def test_other_rates_work(fs):
+    x = np.random.default_rng(0).standard_normal(12000)
+    sections = allpass.rbj([300.0, 1000.0], [0.7, 0.9], fs)
+    y = -np.asarray(allpass.cascade(sections, x))
+    found = align(x, y, fs, method="tcn")
+    assert found.metrics["esr_aligned"] < found.metrics["esr_raw"]
+    assert np.all(np.isfinite(found.apply(x)))

@@ -130,7 +130,8 @@ def test_curves_are_the_records_and_resumed_runs_one_line(kept, tmp_path):
     first[0]["compile_s"] = again[0]["compile_s"] = 3.0
     lost = [{"step": 4010, "loss": np.nan, "reached": np.nan, "seconds": 401.0}]
     pictures.loss_curve({"net": first + again + lost}, tmp_path / "x.svg")
-    (ax,) = kept[0].axes
+    losses, ax = kept[0].axes
+    np.testing.assert_allclose(losses.lines[0].get_ydata(), [one["loss"] for one in first + again])
     x, y = ax.lines[0].get_data()
     np.testing.assert_allclose(x, np.arange(1, 81) / 6)
     np.testing.assert_allclose(y, [100 * one["reached"] for one in first + again])
@@ -144,7 +145,7 @@ def test_curves_are_the_records_and_resumed_runs_one_line(kept, tmp_path):
 def test_untimed_records_are_drawn_over_steps(kept, tmp_path):
     untimed = [{name: one[name] for name in ("step", "reached")} for one in records(10)]
     pictures.loss_curve({"net": untimed}, tmp_path / "x.svg")
-    (ax,) = kept[0].axes
+    _, ax = kept[0].axes
     assert ax.get_xlabel() == "step"
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), np.arange(50, 501, 50))
 

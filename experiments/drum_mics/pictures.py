@@ -43,21 +43,22 @@ STYLE = {
 
 
 class Course(NamedTuple):
-    """What a training reached, in per cent of the phase-only bound, after `steps`, and `minutes` or NaN."""
+    """A training after `steps`, and `minutes` or NaN: per cent of the phase-only bound reached, and loss."""
 
     steps: np.ndarray
     minutes: np.ndarray
     reached: np.ndarray
+    loss: np.ndarray
 
 
 # Training
 
 
 def loss_curve(records_by_network: Mapping[str, Sequence[Mapping[str, Any]]], path: PathLike) -> None:
-    """Draw what the networks reach of the phase-only bound, over minutes of training or, untimed, steps.
+    """Draw the networks' losses and what they reach, over minutes of training or, untimed, steps.
 
     Args:
-        records_by_network: records as `tracking.read_metrics` gives them, with `step`, `reached` and
+        records_by_network: records as `tracking.read_metrics` gives them, with `step`, `reached`, `loss` and
             `seconds`, by the network's name; runs that went on where others stopped make up one line.
         path: file to write, .svg or .png.
 
@@ -72,9 +73,22 @@ def loss_curve(records_by_network: Mapping[str, Sequence[Mapping[str, Any]]], pa
         raise ValueError(f"records_by_network has no 'reached' of {empty or 'any network'}; train first")
     timed = all(np.isfinite(course.minutes).all() for course in courses.values())
     with _style():
-        figure, ((ax,),) = _panels(width=8.0, height=3.4)
-        _draw_courses(ax, courses, timed)
+        figure, ((left, right),) = _panels(2, width=10.0, height=3.4)
+        _draw_losses(left, courses, timed)
+        _draw_courses(right, courses, timed)
         _save(figure, path)
+
+
+def _draw_losses(ax: Any, courses: Mapping[str, Course], timed: bool) -> None:
+    for number, (name, course) in enumerate(courses.items()):
+        x = course.minutes if timed else course.steps
+        ax.plot(x, course.loss, ".", ms=3.5, color=_colour(number), alpha=0.4, mew=0)
+        ax.plot(x, smoothed(course.loss), **_line(number), label=_words(name))
+    ax.set(xlabel="minutes of training" if timed else "step", ylabel="loss", yscale="log")
+    ax.set_xlim(left=0)
+    ax.grid(color=GRID, lw=0.6)
+    ax.set_title("Losses: of forecasts (cross-spectrum), of answers (waves)" if len(courses) > 1 else "Loss")
+    ax.legend(frameon=False)
 
 
 def _draw_courses(ax: Any, courses: Mapping[str, Course], timed: bool) -> None:
@@ -99,20 +113,21 @@ def _draw_courses(ax: Any, courses: Mapping[str, Course], timed: bool) -> None:
     ax.set_xlim(left=0)
     ax.set_ylim(top=100 + 0.08 * (100 - ax.get_ylim()[0]))
     ax.grid(color=GRID, lw=0.6)
-    ax.set_title(_wrapped(f"Of the correlation that phase alone can give: {'; '.join(said)}", 105))
+    ax.set_title(_wrapped(f"Of the correlation that phase alone can give: {'; '.join(said)}", 62))
     ax.legend(frameon=False, loc="lower right")
 
 
 def course_of(records: Sequence[Mapping[str, Any]]) -> Course:
-    """Steps, minutes and what was reached, over all runs of a training.
+    """Steps, minutes, what was reached and the loss, over all runs of a training.
 
     Seconds are counted anew in each run; where one begins, those of the runs before are added.
 
     Example:
-        >>> first = {"step": 1, "reached": 0.5, "seconds": 60.0, "compile_s": 9.0}
-        >>> again = {"step": 2, "reached": 0.75, "seconds": 30.0, "compile_s": 9.0}
-        >>> course_of([first, again])
-        Course(steps=array([1., 2.]), minutes=array([1. , 1.5]), reached=array([50., 75.]))
+        >>> first = {"step": 1, "reached": 0.5, "loss": 0.5, "seconds": 60.0, "compile_s": 9.0}
+        >>> again = {"step": 2, "reached": 0.75, "loss": 0.25, "seconds": 30.0, "compile_s": 9.0}
+        >>> course = course_of([first, again])
+        >>> course.minutes.tolist(), course.reached.tolist(), course.loss.tolist()
+        ([1.0, 1.5], [50.0, 75.0], [0.5, 0.25])
     """
     rows, before, last = [], 0.0, 0.0
     for record in records:
@@ -120,10 +135,10 @@ def course_of(records: Sequence[Mapping[str, Any]]) -> Course:
         if "compile_s" in record or seconds < last:
             before, last = before + last, 0.0
         last = seconds if np.isfinite(seconds) else last
-        rows.append((record["step"], (before + seconds) / 60, 100 * record.get("reached", np.nan)))
-    steps, minutes, reached = np.array(rows, np.float64).reshape(-1, 3).T
-    known = np.isfinite(reached)
-    return Course(steps[known], minutes[known], reached[known])
+        found = 100 * record.get("reached", np.nan), record.get("loss", np.nan)
+        rows.append((record["step"], (before + seconds) / 60, *found))
+    columns = np.array(rows, np.float64).reshape(-1, 4).T
+    return Course(*(column[np.isfinite(columns[2])] for column in columns))
 
 
 def smoothed(y: np.ndarray) -> np.ndarray:
