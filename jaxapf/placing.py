@@ -28,6 +28,7 @@ SHIFTS_S = 5e-6 * 2.0 ** np.arange(8)  # changes of the delay that are tried wit
 FOLD = 2  # the dictionary looks at every so many bands together
 APART = 4  # neighbouring frequencies of the dictionary of which only the best is proposed
 STEPS = 3  # of Gauss-Newton after each section
+FINALISTS, LAST_STEPS = 4, 16  # rows that settle once more when all is placed, and steps
 RANGE_HZ, RANGE_Q, RANGE_DELAY_S = (20.0, 20e3), (0.1, 10.0), 3e-3
 UNPLACED_HZ = 0.1  # a narrow section so low turns by a whole circle everywhere: none
 LONGEST = 0.7  # of a step, in the logarithms of frequency and Q
@@ -251,6 +252,13 @@ def place(scene: Scene, judge: Judge, sections: int, branches: int = 4) -> Place
         return settle(grown, scene, indices <= index), None
 
     placed, _ = jax.lax.scan(round_, nothing_placed(scene, sections), indices)
+    ranked = _ranked(placed)
+    best, others = (jax.tree.map(part, ranked) for part in (lambda a: a[:FINALISTS], lambda a: a[FINALISTS:]))
+    best = settle(best, scene, indices >= 0, LAST_STEPS)
+    return _ranked(jax.tree.map(lambda *fields: jnp.concatenate(fields), best, others))
+
+
+def _ranked(placed: Placed) -> Placed:
     order = jnp.argsort(-placed.reached)
     return jax.tree.map(lambda field: field[order], placed)
 

@@ -136,7 +136,7 @@ def test_curves_are_the_records_and_resumed_runs_one_line(kept, tmp_path):
     np.testing.assert_allclose(x, np.arange(1, 81) / 6)
     np.testing.assert_allclose(y, [100 * one["reached"] for one in first + again])
     assert ax.get_xlabel() == "minutes of training"
-    assert ax.get_title(loc="left").endswith("net 94.0 % after 13 min")
+    assert ax.get_title(loc="left").replace("\n", " ").endswith("net 94.0 % after 13 min")
     mean = ax.lines[1].get_ydata()
     np.testing.assert_allclose(mean[20], np.mean(y[18:23]))  # two to each side
     np.testing.assert_allclose(mean[-1], np.mean(y[-3:]))
