@@ -220,8 +220,8 @@ def _normal(at: jax.Array, omega: jax.Array, cross: jax.Array) -> tuple[jax.Arra
 # All rounds
 
 
-def place(scene: Scene, judge: Judge, sections: int, branches: int = 4) -> Placed:
-    """Place all sections, as many rows kept as the scene has.
+def place(scene: Scene, judge: Judge, sections: int, branches: int = 1) -> Placed:
+    """Place all sections, as many rows kept as the scene has; the best settle once more.
 
     Args:
         scene: of `scene_of`.
@@ -238,6 +238,14 @@ def place(scene: Scene, judge: Judge, sections: int, branches: int = 4) -> Place
         >>> found.log_t.shape, bool(found.reached[0] > 0.99)
         ((2, 2), True)
     """
+    ranked = _ranked(_in_rounds(scene, judge, sections, branches))
+    best, others = (jax.tree.map(part, ranked) for part in (lambda a: a[:FINALISTS], lambda a: a[FINALISTS:]))
+    best = settle(best, scene, jnp.ones(sections, bool), LAST_STEPS)
+    return _ranked(jax.tree.map(lambda *fields: jnp.concatenate(fields), best, others))
+
+
+def _in_rounds(scene: Scene, judge: Judge, sections: int, branches: int) -> Placed:
+    """Section by section, the rows kept that are worth most."""
     keep = len(scene.cross)
     indices = jnp.arange(sections)
 
@@ -251,11 +259,7 @@ def place(scene: Scene, judge: Judge, sections: int, branches: int = 4) -> Place
         grown = extend(placed, parent, word, change[parent, word], scene, index)
         return settle(grown, scene, indices <= index), None
 
-    placed, _ = jax.lax.scan(round_, nothing_placed(scene, sections), indices)
-    ranked = _ranked(placed)
-    best, others = (jax.tree.map(part, ranked) for part in (lambda a: a[:FINALISTS], lambda a: a[FINALISTS:]))
-    best = settle(best, scene, indices >= 0, LAST_STEPS)
-    return _ranked(jax.tree.map(lambda *fields: jnp.concatenate(fields), best, others))
+    return jax.lax.scan(round_, nothing_placed(scene, sections), indices)[0]
 
 
 def _ranked(placed: Placed) -> Placed:
