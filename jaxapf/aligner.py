@@ -40,7 +40,6 @@ Tree = Any
 HEARS = {"cross-phase": playing.CHANNELS, "waves": 2}  # kinds of networks, and the channels they take
 ALL_HEADS = 0.03  # share of the loss by which all heads learn from all pairs
 UNTOLD = -1.5  # log odds of what is left being reached, before anything is learnt
-BRANCHES = 1  # words of a row that are looked at when a section is placed
 
 
 class Design(NamedTuple):
@@ -285,7 +284,7 @@ def predict(network: Network, cross: spectrum.CrossSpectrum, max_delay: int) -> 
         >>> network = Network(design, make_net(design).init(jax.random.key(0), jnp.zeros((1, 7, 512))))
         >>> answers = predict(network, spectrum.measure(x, -x, 44100.0, 100), 100)
         >>> answers.controls.q.shape, float(answers.best.polarity), bool(answers.score[0] > 0.99)
-        ((16, 6), -1.0, True)
+        ((8, 6), -1.0, True)
     """
     if network.design.hears != "cross-phase":
         raise ValueError(f"the network hears {network.design.hears!r}; expected one for 'cross-phase'.")
@@ -322,13 +321,13 @@ def place(placed_of: Any, cross: spectrum.CrossSpectrum, max_delay: int) -> Answ
 def _placed(design: Design, weights: Tree, heard: Heard, fs: Any) -> tuple[placing.Placed, jax.Array]:
     scene = placing.scene_of(heard, fs)
     judge = playing.judge_of(make_net(design), weights)
-    return placing.place(scene, judge, design.sections, BRANCHES), scene.polarity
+    return placing.place(scene, judge, design.sections), scene.polarity
 
 
 @partial(jax.jit, static_argnums=0)
 def _placed_greedily(sections: int, heard: Heard, fs: Any) -> tuple[placing.Placed, jax.Array]:
     scene = placing.scene_of(heard, fs)
-    return placing.place(scene, placing.greedy, sections, 1), scene.polarity
+    return placing.place(scene, placing.greedy, sections), scene.polarity
 
 
 def predict_from_waves(

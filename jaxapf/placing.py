@@ -27,6 +27,7 @@ WORD_Q = np.array([0.3, 0.6, 1.2, 2.5, 5.0, 9.0])
 SHIFTS_S = 5e-6 * 2.0 ** np.arange(8)  # changes of the delay that are tried with a word, of either sign
 FOLD = 2  # the dictionary looks at every so many bands together
 APART = 4  # neighbouring frequencies of the dictionary of which only the best is proposed
+ROWS = 8  # that are played to the end
 STEPS = 3  # of Gauss-Newton after each section
 FINALISTS, LAST_STEPS = 4, 16  # rows that settle once more when all is placed, and steps
 RANGE_HZ, RANGE_Q, RANGE_DELAY_S = (20.0, 20e3), (0.1, 10.0), 3e-3
@@ -104,33 +105,48 @@ def residual(placed: Placed, scene: Scene) -> jax.Array:
 # The dictionary
 
 
-def words(fs: Any) -> tuple[jax.Array, jax.Array]:
-    """Logarithms of tan(w0 / 2) and 1/Q of the dictionary's sections, each (WORDS,); Q changes fastest."""
-    hz = jnp.minimum(jnp.asarray(np.repeat(WORD_HZ, len(WORD_Q)), jnp.float32), HIGHEST * fs)
+class Dictionary(NamedTuple):
+    """Sections to try, Q changing fastest, and delays to try with each.
+
+    ``log_t``, ``log_d`` (WORDS,); ``answers`` (bands, WORDS) real over imaginary part of the conjugate
+    responses on the folded bands; ``shifts`` (shifts,) in samples, ``turns`` (shifts, bands) their phases.
+    """
+
+    log_t: Any
+    log_d: Any
+    answers: Any
+    shifts: Any
+    turns: Any
+
+
+def make_dictionary(scene: Scene) -> Dictionary:
+    """The dictionary on the bands of a scene."""
+    hz = jnp.minimum(jnp.asarray(np.repeat(WORD_HZ, len(WORD_Q)), jnp.float32), HIGHEST * scene.fs)
+    log_t = jnp.log(jnp.tan(np.pi / scene.fs * hz))
     log_d = jnp.asarray(-np.log(np.tile(WORD_Q, len(WORD_HZ))), jnp.float32)
-    return jnp.log(jnp.tan(np.pi / fs * hz)), log_d
+    centres = jnp.mean(scene.omega.reshape(-1, FOLD), axis=-1)
+    answer = _conjugate(jnp.zeros(WORDS), log_t[:, None], log_d[:, None], centres)
+    shifts = scene.fs * jnp.asarray(np.concatenate([[0.0], SHIFTS_S, -SHIFTS_S]), jnp.float32)
+    turn = jnp.outer(shifts, scene.omega)
+    answers = jnp.concatenate([answer.real, -answer.imag], axis=-1).T
+    return Dictionary(log_t, log_d, answers, shifts, jax.lax.complex(jnp.cos(turn), jnp.sin(turn)))
 
 
-def gains(left: jax.Array, scene: Scene) -> tuple[jax.Array, jax.Array]:
+def gains(left: jax.Array, words: Dictionary) -> tuple[jax.Array, jax.Array]:
     """What each word, with the best change of the delay, would reach: (rows, words) and that change.
 
     Args:
         left: (rows, bands), of `residual`.
-        scene: for the bands.
+        words: of `make_dictionary`.
 
     Returns:
         Shares of the bound, and changes in samples.
     """
-    shifts = scene.fs * jnp.asarray(np.concatenate([[0.0], SHIFTS_S, -SHIFTS_S]), jnp.float32)
-    turn = jnp.outer(shifts, scene.omega)
-    shifted = left[:, None] * jax.lax.complex(jnp.cos(turn), jnp.sin(turn))[None]
+    shifted = left[:, None] * words.turns[None]
     folded = jnp.sum(shifted.reshape(*shifted.shape[:-1], -1, FOLD), axis=-1)
-    log_t, log_d = words(scene.fs)
-    centres = jnp.mean(scene.omega.reshape(-1, FOLD), axis=-1)
-    word = _conjugate(jnp.zeros(WORDS), log_t[:, None], log_d[:, None], centres)
     # Re(z conj(A)) as one real product
-    reached = jnp.concatenate([folded.real, folded.imag], -1) @ jnp.concatenate([word.real, -word.imag], -1).T
-    return jnp.max(reached, axis=1), shifts[jnp.argmax(reached, axis=1)]
+    reached = jnp.concatenate([folded.real, folded.imag], axis=-1) @ words.answers
+    return jnp.max(reached, axis=1), words.shifts[jnp.argmax(reached, axis=1)]
 
 
 def distinct(worth: jax.Array, most: int) -> jax.Array:
@@ -142,15 +158,21 @@ def distinct(worth: jax.Array, most: int) -> jax.Array:
     return places * apart.shape[-1] + jnp.take_along_axis(best, places, axis=1)
 
 
-def extend(placed: Placed, parent: jax.Array, word: jax.Array, change: jax.Array, scene: Scene, index: Any):
-    """Rows `parent` with section `index` set to `word` and the delay changed."""
-    log_t, log_d = words(scene.fs)
-    return Placed(
-        placed.row[parent],
-        placed.delay[parent] + change,
-        placed.log_t[parent].at[:, index].set(log_t[word]),
-        placed.log_d[parent].at[:, index].set(log_d[word]),
-        placed.reached[parent],
+class Choice(NamedTuple):
+    """What to place next: a ``word`` and a ``change`` of the delay, (rows,), in rows ``parent``."""
+
+    parent: Any
+    word: Any
+    change: Any
+
+
+def extend(placed: Placed, choice: Choice, words: Dictionary, index: Any) -> Placed:
+    """The chosen rows with their section `index` set and their delay changed."""
+    kept = jax.tree.map(lambda field: field[choice.parent], placed)
+    return kept._replace(
+        delay=kept.delay + choice.change,
+        log_t=kept.log_t.at[:, index].set(words.log_t[choice.word]),
+        log_d=kept.log_d.at[:, index].set(words.log_d[choice.word]),
     )
 
 
@@ -170,64 +192,78 @@ def settle(placed: Placed, scene: Scene, there: Any, steps: int = STEPS) -> Plac
     """
     low, high = (jnp.log(jnp.tan(np.pi * jnp.minimum(hz / scene.fs, HIGHEST))) for hz in RANGE_HZ)
     n = placed.log_t.shape[-1]
-    far = RANGE_DELAY_S * scene.fs
-    wide = jnp.ones(n)
-    lowest = jnp.concatenate([-far[None], low * wide, -np.log(RANGE_Q[1]) * wide])
-    highest = jnp.concatenate([far[None], high * wide, -np.log(RANGE_Q[0]) * wide])
-    free = jnp.concatenate([jnp.ones(1, bool), there, there])
-    longest = jnp.concatenate([far[None], LONGEST * wide, LONGEST * wide])
+    far, wide = RANGE_DELAY_S * scene.fs, jnp.ones(n)
+    lowest = jnp.concatenate([-far[None], low * wide, -np.log(RANGE_Q[1]) * wide])[None]
+    highest = jnp.concatenate([far[None], high * wide, -np.log(RANGE_Q[0]) * wide])[None]
+    longest = jnp.concatenate([far[None], LONGEST * wide, LONGEST * wide])[None]
+    free = jnp.concatenate([jnp.ones(1, bool), there, there])[None]
+    sign = scene.polarity[placed.row].astype(scene.cross.dtype)
+    cross = scene.cross[placed.row] * sign[:, None]
 
-    def one(start: jax.Array, cross: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def body(_: Any, carry: Any) -> Any:
-            at, damping, (reached, slope, curvature) = carry
-            diagonal = jnp.diag(curvature)
-            ridge = jnp.where(diagonal > 1e-9, (damping + 1e-5) * diagonal, 1.0)
-            step = jnp.linalg.solve(curvature + jnp.diag(ridge), slope)
-            step = jnp.clip(jnp.where(jnp.isfinite(step), step, 0.0), -longest, longest)
-            to = jnp.where(free, jnp.clip(at + step, lowest, highest), at)
-            new = _normal(to, scene.omega, cross)
-            better = new[0] > reached
-            damping = jnp.clip(jnp.where(better, 0.3 * damping, 4 * damping), 1e-6, 1e6)
-            old = (reached, slope, curvature)
-            return (
-                jnp.where(better, to, at),
-                damping,
-                jax.tree.map(partial(jnp.where, better), new, old),
-            )
-
-        begin = (start, jnp.asarray(1e-2, start.dtype), _normal(start, scene.omega, cross))
-        at, _, (reached, _, _) = jax.lax.fori_loop(0, steps, body, begin)
-        return at, reached
+    def body(_: Any, carry: Any) -> Any:
+        at, damping, old = carry
+        step = jnp.clip(_damped(old, damping), -longest, longest)
+        to = jnp.where(free, jnp.clip(at + step, lowest, highest), at)
+        new = _normal(to, scene.omega, cross)
+        better = new.reached > old.reached
+        damping = jnp.clip(jnp.where(better, 0.3 * damping, 4 * damping), 1e-6, 1e6)
+        return jnp.where(better[:, None], to, at), damping, jax.tree.map(partial(_chosen, better), new, old)
 
     start = jnp.concatenate([placed.delay[:, None], placed.log_t, placed.log_d], axis=1)
-    sign = scene.polarity[placed.row].astype(scene.cross.dtype)
-    at, reached = jax.vmap(one)(start, scene.cross[placed.row] * sign[:, None])
-    return Placed(placed.row, at[:, 0], at[:, 1 : n + 1], at[:, n + 1 :], reached)
+    begin = (start, jnp.full(len(start), 1e-2, start.dtype), _normal(start, scene.omega, cross))
+    at, _, found = jax.lax.fori_loop(0, steps, body, begin)
+    return Placed(placed.row, at[:, 0], at[:, 1 : n + 1], at[:, n + 1 :], found.reached)
 
 
-def _normal(at: jax.Array, omega: jax.Array, cross: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+class Normal(NamedTuple):
+    """What is reached (rows,), its slope (rows, unknowns) and curvature (rows, unknowns, unknowns)."""
+
+    reached: Any
+    slope: Any
+    curvature: Any
+
+
+def _normal(at: jax.Array, omega: jax.Array, cross: jax.Array) -> Normal:
     """Re sum S conj(A e^{-j w d}), its slope, and J W J^T; W: the real part of what is left, or a tenth."""
-    n = len(at) // 2
-    delay, log_t, log_d = at[0], at[1 : n + 1], at[n + 1 :]
+    n = at.shape[-1] // 2
+    delay, log_t, log_d = at[:, 0], at[:, 1 : n + 1], at[:, n + 1 :]
     left = cross * _conjugate(delay, log_t, log_d, omega)
     s, re, im = _numerators(log_t, log_d, omega)
     power = re * re + im * im
-    phase = jnp.concatenate([-omega[None], -2 * im * (1 + s * s) / power, 2 * im * re / power])
+    by_delay = jnp.broadcast_to(-omega, (len(at), 1, len(omega)))
+    phase = jnp.concatenate([by_delay, -2 * im * (1 + s * s) / power, 2 * im * re / power], axis=1)
     weight = jnp.maximum(left.real, 0.1 * jnp.abs(left))
-    return jnp.sum(left.real), phase @ left.imag, (phase * weight[None]) @ phase.T
+    slope = jnp.sum(phase * left.imag[:, None], axis=-1)
+    return Normal(jnp.sum(left.real, axis=-1), slope, (phase * weight[:, None]) @ jnp.swapaxes(phase, 1, 2))
+
+
+def _damped(normal: Normal, damping: jax.Array) -> jax.Array:
+    """Steps (rows, unknowns) of Levenberg-Marquardt."""
+    diagonal = jnp.diagonal(normal.curvature, axis1=1, axis2=2)
+    ridge = jnp.where(diagonal > 1e-9, (damping[:, None] + 1e-5) * diagonal, 1.0)
+    eye = jnp.eye(ridge.shape[-1], dtype=ridge.dtype)[None]
+    factor = jnp.linalg.cholesky(normal.curvature + ridge[:, None] * eye, symmetrize_input=False)
+    step = jax.vmap(lambda factor, slope: jax.scipy.linalg.cho_solve((factor, True), slope))(
+        factor, normal.slope
+    )
+    return jnp.where(jnp.isfinite(step), step, 0.0)
+
+
+def _chosen(where: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(where.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
 
 # All rounds
 
 
-def place(scene: Scene, judge: Judge, sections: int, branches: int = 1) -> Placed:
-    """Place all sections, as many rows kept as the scene has; the best settle once more.
+def place(scene: Scene, judge: Judge, sections: int, rows: int = ROWS) -> Placed:
+    """Place all sections in the rows that promise most; the best settle once more.
 
     Args:
         scene: of `scene_of`.
         judge: says what a word is worth.
         sections: how many.
-        branches: words of a row that are looked at in each round.
+        rows: how many are played; they are chosen by what the judge says of the first section.
 
     Returns:
         Placed, best first.
@@ -238,28 +274,31 @@ def place(scene: Scene, judge: Judge, sections: int, branches: int = 1) -> Place
         >>> found.log_t.shape, bool(found.reached[0] > 0.99)
         ((2, 2), True)
     """
-    ranked = _ranked(_in_rounds(scene, judge, sections, branches))
+    ranked = _ranked(_in_rounds(scene, judge, sections, min(rows, len(scene.cross))))
     best, others = (jax.tree.map(part, ranked) for part in (lambda a: a[:FINALISTS], lambda a: a[FINALISTS:]))
     best = settle(best, scene, jnp.ones(sections, bool), LAST_STEPS)
     return _ranked(jax.tree.map(lambda *fields: jnp.concatenate(fields), best, others))
 
 
-def _in_rounds(scene: Scene, judge: Judge, sections: int, branches: int) -> Placed:
-    """Section by section, the rows kept that are worth most."""
-    keep = len(scene.cross)
+def _in_rounds(scene: Scene, judge: Judge, sections: int, rows: int) -> Placed:
+    """Section by section, in the most promising rows."""
+    words = make_dictionary(scene)
     indices = jnp.arange(sections)
 
+    def look(placed: Placed, index: Any) -> tuple[jax.Array, jax.Array]:
+        reach, change = gains(residual(placed, scene), words)
+        return judge(placed, scene, reach, sections - index), change
+
     def round_(placed: Placed, index: Any) -> tuple[Placed, None]:
-        reach, change = gains(residual(placed, scene), scene)
-        worth = jnp.where(_repeated(placed)[:, None], -1.0, judge(placed, scene, reach, sections - index))
-        proposed = distinct(worth, branches)
-        promise = jnp.take_along_axis(worth, proposed, axis=1).ravel()
-        best = jax.lax.top_k(promise, keep)[1]
-        parent, word = best // branches, proposed.ravel()[best]
-        grown = extend(placed, parent, word, change[parent, word], scene, index)
+        worth, change = look(placed, index)
+        everyone, word = jnp.arange(rows), jnp.argmax(worth, axis=1)
+        grown = extend(placed, Choice(everyone, word, change[everyone, word]), words, index)
         return settle(grown, scene, indices <= index), None
 
-    return jax.lax.scan(round_, nothing_placed(scene, sections), indices)[0]
+    nothing = nothing_placed(scene, sections)
+    first = jnp.where(_repeated(nothing), -1.0, jnp.max(look(nothing, 0)[0], axis=1))
+    promising = jax.lax.top_k(first, rows)[1]
+    return jax.lax.scan(round_, jax.tree.map(lambda field: field[promising], nothing), indices)[0]
 
 
 def _ranked(placed: Placed) -> Placed:
@@ -267,10 +306,7 @@ def _ranked(placed: Placed) -> Placed:
     return jax.tree.map(lambda field: field[order], placed)
 
 
-def _repeated(placed: Placed) -> jax.Array:
-    """Rows that came to the same as an earlier one."""
-    told = jnp.stack([placed.reached, 1e-3 * placed.delay])
-    near = jnp.all(jnp.abs(told[:, :, None] - told[:, None, :]) < 1e-5, axis=0)
-    near &= placed.row[:, None] == placed.row[None, :]
-    earlier = jnp.tril(jnp.ones_like(near), -1)
-    return jnp.any(near & earlier, axis=1)
+def _repeated(nothing: Placed) -> jax.Array:
+    """Rows that are the same as an earlier one: candidates are repeated where there are few."""
+    near = jnp.abs(nothing.reached[:, None] - nothing.reached[None]) < 1e-6
+    return jnp.any(jnp.tril(near, -1), axis=1)

@@ -79,9 +79,9 @@ def play_out(
     Returns:
         What was played, and what each row reached in the end.
     """
-    nothing = placing.nothing_placed(scene, sections)
+    nothing, words = placing.nothing_placed(scene, sections), placing.make_dictionary(scene)
     heard = heard_by(nothing, scene, placing.residual(nothing, scene), sections)
-    first = judge_heard(heard, placing.gains(placing.residual(nothing, scene), scene)[0])
+    first = judge_heard(heard, placing.gains(placing.residual(nothing, scene), words)[0])
     promising = jax.lax.top_k(jnp.max(first, axis=1), min(EXPLORED, len(first)))[1]
     rows = jnp.concatenate([nothing.row, jnp.tile(promising, TRIES)])
     begin = jax.tree.map(lambda field: field[rows], nothing)
@@ -93,13 +93,14 @@ def play_out(
     def round_(placed: placing.Placed, index: Any) -> tuple[placing.Placed, Played]:
         left = placing.residual(placed, scene)
         heard = heard_by(placed, scene, left, sections - index)
-        gains, change = placing.gains(left, scene)
+        gains, change = placing.gains(left, words)
         choices = placing.distinct(judge_heard(heard, gains), CHOICES)
         other = jax.random.randint(jax.random.fold_in(what, index), (len(rows),), 0, CHOICES)
         taken = jnp.where(strays == index, other, 0)
         word = jnp.take_along_axis(choices, taken[:, None], axis=1)[:, 0]
         everyone = jnp.arange(len(rows))
-        grown = placing.extend(placed, everyone, word, change[everyone, word], scene, index)
+        choice = placing.Choice(everyone, word, change[everyone, word])
+        grown = placing.extend(placed, choice, words, index)
         settled = placing.settle(grown, scene, indices <= index)
         return settled, Played(heard, word, gains[everyone, word], index >= strays)
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 import scipy.signal
 
-from jaxapf import align, aligner, allpass, audio, hearing, metrics, params, spectrum, stored
+from jaxapf import align, aligner, allpass, audio, hearing, metrics, params, placing, spectrum, stored
 from jaxapf.aligner import Answers, Design, Network
 from jaxapf.estimate import alignment_of
 from jaxapf.hearing import Controls, Heard
@@ -228,7 +228,7 @@ def test_predictions_are_ranked_and_signed():
     answers = aligner.predict(tiny(), spectrum.measure(x, -x, FS, 100), 100)
     assert np.all(np.diff(answers.score) <= 0)
     assert set(np.unique(answers.controls.polarity)) <= {-1.0, 1.0}
-    assert len(answers.score) == hearing.CANDIDATES * 2
+    assert len(answers.score) == placing.ROWS
     best = answers.best
     shifted = np.asarray(aligner.shift(Controls(*(jnp.asarray(f, jnp.float32) for f in best)), x, FS))
     assert metrics.correlation(shifted, -x) == pytest.approx(answers.score[0], abs=0.01)

@@ -56,7 +56,7 @@ def test_gains_are_those_of_a_loop_over_words_and_delays():
     truth = response([700.0], [1.1]) * np.exp(-3j * OMEGA)
     scene = placing.scene_of(heard(truth), FS)
     left = placing.residual(placing.nothing_placed(scene, 1), scene)
-    found, change = placing.gains(left, scene)
+    found, change = placing.gains(left, placing.make_dictionary(scene))
     shifts = FS * np.concatenate([[0.0], placing.SHIFTS_S, -placing.SHIFTS_S])
     centres = OMEGA.reshape(-1, placing.FOLD).mean(axis=1)
     for word in (0, 100, 155, placing.WORDS - 1):
@@ -106,11 +106,11 @@ _settle = jax.jit(placing.settle)
 
 
 def test_the_slope_is_the_gradient(x64):
-    at = jnp.asarray([1.5, -2.0, -1.0, 0.3, -0.4])
-    cross = jnp.asarray(heard(np.exp(1j * np.linspace(0, 9, BANDS))).cross[0], jnp.complex128)
+    at = jnp.asarray([[1.5, -2.0, -1.0, 0.3, -0.4], [-0.5, -3.0, 0.5, 0.1, 0.4]])
+    cross = jnp.asarray(heard(np.exp(1j * np.linspace(0, 9, BANDS))).cross, jnp.complex128)
     omega = jnp.asarray(OMEGA, jnp.float64)
     _, slope, curvature = placing._normal(at, omega, cross)
-    gradient = jax.grad(lambda at: placing._normal(at, omega, cross)[0])(at)
+    gradient = jax.grad(lambda at: jnp.sum(placing._normal(at, omega, cross).reached))(at)
     np.testing.assert_allclose(slope, gradient, atol=1e-12)
     assert np.all(np.linalg.eigvalsh(curvature) > -1e-12)
 
@@ -134,11 +134,12 @@ def test_a_known_section_is_found(polarity, cutoff_hz, q):
     assert np.median(np.abs(error)) < np.radians(2)
 
 
-def test_repeated_rows_are_told():
-    first = placing.Placed(
-        jnp.array([0, 0, 1, 0]), jnp.zeros(4), *(jnp.zeros((4, 1)),) * 2, jnp.array([0.5, 0.5, 0.5, 0.6])
-    )
-    assert placing._repeated(first).tolist() == [False, True, False, False]
+def test_a_repeated_candidate_is_played_once():
+    (level,), truth = heard(np.ones(BANDS)).total, response(900.0, 1.4)
+    cross = np.stack([level * truth] * 3 + [level * truth * np.exp(2j * OMEGA)])
+    scene = placing.scene_of(Heard(OMEGA, cross.astype(np.complex64), np.tile(level, (4, 1))), FS)
+    found = placing.place(scene, placing.greedy, 1, rows=4)
+    assert sorted(np.asarray(found.row).tolist()) == [0, 3, 4, 7]
 
 
 # Playing out
@@ -148,7 +149,7 @@ def test_what_is_played_without_straying_is_what_is_placed():
     truth = response([250.0, 1800.0], [0.6, 2.0]) * np.exp(-4.4j * OMEGA)
     scene = placing.scene_of(heard(truth), FS)
     played, reached = playing.play_out(lambda _, gains: gains, scene, 3, jax.random.key(0))
-    placed = placing._in_rounds(scene, placing.greedy, 3, branches=1)
+    placed = placing._in_rounds(scene, placing.greedy, 3, rows=2)
     np.testing.assert_allclose(reached[:2], placed.reached[jnp.argsort(placed.row)], atol=1e-5)
     assert placing.place(scene, placing.greedy, 3).reached[0] >= jnp.max(placed.reached)
     rows = 2 + 2 * playing.TRIES  # no more than the scene has to explore

@@ -21,7 +21,7 @@ DESIGNS = {  # what differs from aligner.Design
     "cross-phase": {},
     "waves": {"width": 24, "depth": 10, "dilations": (1, 2, 4, 8, 16), "norm": "global", "pool": "mean"},
 }
-STEPS = {"cross-phase": 1600, "waves": 500}
+STEPS = {"cross-phase": 1600, "waves": 1200}
 BATCH = {"cross-phase": 8, "waves": 8}  # pairs
 CANDIDATES = {"cross-phase": 4, "waves": 2}  # delays of a pair that a step looks at
 REUSE, LAG = 4, 250  # a pair is seen so many times, so many steps apart

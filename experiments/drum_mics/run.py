@@ -136,7 +136,7 @@ def store(hears: str, folder: Path, last: dict[str, Any]) -> None:
         else "the original's kind of network, which hears the two signals",
         command=f"python experiments/drum_mics/run.py train --hears {hears} --store",
         data="synthetic hits, made on the fly",
-        figure=("share of the phase-only bound in training", round(float(last["reached"]), 4)),
+        figure=("share of the phase-only bound at the end of training", round(float(last["reached"]), 4)),
     )
 
 
