@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from jaxapf import Alignment, align, allpass, audio, estimate, metrics
+from jaxapf import Alignment, align, allpass, audio, estimate, metrics, search
 from jaxapf.alignment import order_of
 from jaxapf.fitting import FIRST, SECOND, Cascade
 
@@ -571,3 +571,48 @@ def test_surveyor_cascade():
     assert order_of(alignment.sections) == 7
     assert metrics.esr(alignment.apply(dry), wet) <= 1e-4
     assert relative_rms(alignment.apply(dry.astype(np.float32)), wet) <= 2e-2
+
+
+# The network's start
+
+
+def room_pair(n_samples=8192):
+    pair = audio.Pairs(n_samples, FS, key=5, recipe=audio.Recipe(room=1.0))[0]
+    return pair.dry, pair.wet
+
+
+@pytest.fixture
+def poor_search(monkeypatch):
+    """A search that finds a delay and one section that does next to nothing."""
+
+    def searched(measured, *_):
+        delay, polarity = measured.delay_only
+        one = Cascade(
+            np.float64(delay),
+            np.array([3.0]),
+            np.array([-2.0]),
+            np.array([2], np.int32),
+            np.float64(polarity),
+        )
+        weighing = estimate._weighing(measured)
+        problem = search.pose(weighing, search.POLISH, float(delay), narrowest_hz=0.5)
+        return (float(np.sum(search.residual(one, problem.target).real)), one), "the search says so"
+
+    monkeypatch.setattr(estimate, "_searched", searched)
+
+
+def test_auto_takes_the_networks_sections_where_they_leave_less(poor_search):
+    dry, wet = room_pair()
+    alone, helped = (align(dry, wet, FS, method=method) for method in ("spectral", "auto"))
+    assert alone.metrics["n_sections"] == 0
+    assert helped.stop_reason.endswith("refined from those of the network, leave less than the search does")
+    assert helped.metrics["esr_aligned"] < 0.9 * alone.metrics["esr_aligned"]
+    assert f"{helped.metrics['n_sections']} sections" in helped.stop_reason
+
+
+@pytest.mark.parametrize("order", [2, "auto"])
+def test_auto_leaves_the_network_alone_where_little_is_left(monkeypatch, order):
+    monkeypatch.setattr(estimate, "_answers", lambda _: pytest.fail("the network was asked"))
+    dry = noise(4000)
+    wet = np.concatenate([np.zeros(5), dry[:-5]]) if order == "auto" else room_pair()[1][:4000]
+    align(dry, wet, FS, order=order)
