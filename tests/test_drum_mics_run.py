@@ -84,7 +84,7 @@ def test_commands_train_and_measure(run, tmp_path, capsys):
     folder = str(tmp_path / "results")
     assert run.main(["train", "--steps", "2", "--folder", folder]) == 0
     network = aligner.load(tmp_path / "results" / "cross-phase" / "network.npz")
-    assert network.design.heads == 2
+    assert network.design.width == 8
     arguments = ["evaluate", "--pairs", "2", "--known", "2", "--quick", "--folder", folder]
     assert run.main(arguments) == 0
     out = capsys.readouterr().out
@@ -110,7 +110,8 @@ def test_commands_train_and_measure(run, tmp_path, capsys):
         (["train", "--sources", "nowhere", "--steps", "1"], "--sources 'nowhere' holds no recordings"),
     ],
 )
-def test_mistakes_are_one_sentence(run, tmp_path, capsys, arguments, message):
+def test_mistakes_are_one_sentence(run, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(run.stored, "manifest", list)  # as before any network was stored
     assert run.main([*arguments, "--folder", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert message in err
@@ -146,11 +147,12 @@ def test_wrong_arguments_end_with_two(run):
         assert end.value.code == 2
 
 
-def test_an_untrained_network_is_not_helped(run):
+def test_a_network_that_knows_nothing_is_not_helped(run):
     """What is measured is its own answer: random filters do not lie on the truth, as a delay alone would."""
     evaluate, training = sys.modules["evaluate"], sys.modules["training"]
-    design = training.design_of("cross-phase")
-    weights = aligner.make_net(design).init(jax.random.key(0), np.zeros((1, 4, 512), np.float32))
+    design = training.design_of("waves")
+    shape = (1, 2, design.n_samples)
+    weights = aligner.make_net(design).init(jax.random.key(0), np.zeros(shape, np.float32))
     x = np.random.default_rng(0).standard_normal(4096).astype(np.float32)
     found = evaluate.predicted(aligner.Network(design, weights))(x, x, FS)
     assert len(found.sections.u) == 6

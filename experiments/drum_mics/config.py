@@ -6,9 +6,9 @@ Commands:
     python experiments/drum_mics/run.py evaluate --data DIR        tables, pictures, page; DIR with pairs.json
 
 Run time on two CPU cores: train at most 60 minutes (what is left of a run that was stopped is resumed);
-evaluate about 15 minutes.
+evaluate about 30 minutes, with --quick two.
 
-Expected figures: none yet, see README.md. Seed: 0.
+Expected figures: those of README.md. Seed: 0.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REFINING = 50  # steps of Levenberg-Marquardt after the network
 
 # Pairs with a known cascade
 KNOWN_PAIRS = 100
-SLOW_PAIRS = 20  # of these for jaxapf.align
+SLOW_PAIRS = 10  # of these for jaxapf.align and for refined answers
 KNOWN_KEY = 1_000_001  # never trained on
 EMPTY_OCTAVES = 1.0  # around the filter's frequency
 

@@ -124,13 +124,9 @@ def finders(networks: dict[str, aligner.Network], slow: bool) -> dict[str, Finde
     if "cross-phase" in networks:
         found[NETWORK] = predicted(networks["cross-phase"])
         found[REFINED] = refined(networks["cross-phase"])
-    if not slow:
-        return found
-    return found | {
-        FIXED: optimised(12, "spectral"),
-        SEARCH: optimised("auto", "spectral"),
-        AUTO: optimised("auto", "auto"),
-    }
+    if slow:
+        found |= {SEARCH: optimised("auto", "spectral"), AUTO: optimised("auto", "auto")}
+    return found
 
 
 # Measuring

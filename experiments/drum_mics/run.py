@@ -222,13 +222,13 @@ def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def measure_known(networks: dict[str, aligner.Network], pairs: int, *, slow: bool) -> dict[str, Any]:
     """Phase errors on pairs with a known cascade."""
-    find = evaluate.finders(networks, slow)
-    for name in (evaluate.SEARCH, evaluate.AUTO):
-        find.pop(name, None)
+    find = evaluate.finders(networks, slow=False)
+    if slow:
+        find[evaluate.FIXED] = evaluate.optimised(12, "spectral")
     methods = {
         name: lambda dry, wet, finder=finder: finder(dry, wet, config.FS) for name, finder in find.items()
     }
-    most = {evaluate.FIXED: min(pairs, config.SLOW_PAIRS)}
+    most = dict.fromkeys((evaluate.FIXED, evaluate.REFINED), min(pairs, config.SLOW_PAIRS))
     show_progress("phase errors on known cascades")
     errors = known.phase_errors(methods, pairs, most)
     show_progress("phase errors where the spectrum is empty")
