@@ -87,7 +87,6 @@ def hear(cross: spectrum.CrossSpectrum, delays: Any) -> Heard:
     line = cross.fs / cross.n_fft
     edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1)
     last = min(len(cross.cross), int(HIGHEST_HZ / line) + 2)
-    omega = np.arange(last) * (2 * np.pi / cross.n_fft)
     # The inner product of two signals is 2 / n_fft times the real part of this sum.
     energy = math.sqrt(cross.dry_energy) * math.sqrt(cross.wet_energy)
     lines = cross.cross[:last].astype(np.complex128) * (2 / cross.n_fft / energy if energy > 0 else 0.0)
@@ -98,8 +97,8 @@ def hear(cross: spectrum.CrossSpectrum, delays: Any) -> Heard:
         summed = np.concatenate([np.zeros(1, values.dtype), np.cumsum(values)])
         return np.diff(np.interp(places, np.arange(last + 1), summed))
 
-    shifted = (lines * np.exp(1j * omega * delay) for delay in np.atleast_1d(delays))
-    crossed = np.stack([in_bands(one.real) + 1j * in_bands(one.imag) for one in shifted])
+    step = 2 * np.pi / cross.n_fft
+    crossed = np.stack([in_bands(lines * _turns(step * d, last)) for d in np.atleast_1d(delays)])
     total = in_bands(np.abs(lines).astype(np.float64))
     centres = np.minimum(np.sqrt(edges[1:] * edges[:-1]) / cross.fs, HIGHEST) * 2 * np.pi
     return Heard(
@@ -107,6 +106,13 @@ def hear(cross: spectrum.CrossSpectrum, delays: Any) -> Heard:
         crossed.astype(np.complex64),
         np.broadcast_to(total, crossed.shape).astype(np.float32),
     )
+
+
+def _turns(angle: float, count: int) -> np.ndarray:
+    """exp(j k angle) for k below count; most of the exponentials are products of two others."""
+    fine = np.exp(1j * angle * np.arange(64))
+    coarse = np.exp(1j * angle * 64 * np.arange(-(-count // 64)))
+    return np.multiply.outer(coarse, fine).ravel()[:count]
 
 
 def cross_phase(heard: Heard) -> jax.Array:

@@ -70,6 +70,14 @@ def test_a_delay_is_taken_out():
     assert worth[0] < 0.3
 
 
+@pytest.mark.parametrize(("delay", "count"), [(0.0, 1), (37.0, 700), (-882.25, 9000)])
+def test_turns_are_exponentials(delay, count):
+    angle = 2 * np.pi / 43200 * delay
+    np.testing.assert_allclose(
+        hearing._turns(angle, count), np.exp(1j * angle * np.arange(count)), atol=1e-11
+    )
+
+
 def test_bands_above_half_the_rate_are_empty():
     heard = hearing.hear(spectrum.measure(noise(), noise(), 16000.0, 0), [0.0])
     centres = np.geomspace(20, 20e3, hearing.BANDS + 1)[:-1]

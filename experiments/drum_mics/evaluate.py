@@ -199,6 +199,8 @@ def goals(rows: Sequence[Row]) -> list[Row]:
             ours, theirs = figures(REFINED, "correlation"), figures(name, "correlation")
             more = float(np.median(ours) - np.median(theirs))
             found.append(_goal(f"refined: median correlation no lower than that of {name}", more, more >= 0))
+            paired = float(np.median(ours - theirs))
+            found.append(_goal(f"refined: in the median of the pairs above {name} by", paired, paired >= 0))
     return found
 
 

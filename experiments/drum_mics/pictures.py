@@ -431,7 +431,9 @@ def _legend(owner: Any, looks: Mapping[str, Mapping[str, Any]], *, place: str = 
 
     handles = [Line2D([], [], **look, label=_words(name)) for name, look in looks.items()]
     ncols = len(handles) if "center" in place else 1
-    owner.legend(handles=handles, loc=place, ncols=ncols, frameon=False)
+    owner.legend(
+        handles=handles, loc=place, ncols=ncols, facecolor="white", edgecolor="none", framealpha=0.85
+    )
 
 
 def _save(figure: Any, path: PathLike) -> None:

@@ -244,7 +244,15 @@ def draw(folder: Path, rows: Sequence[Row], errors: dict[str, Any], records: dic
     if records:
         pictures.loss_curve(records, folder / "loss.svg")
     pictures.pairs(rows, folder / "pairs.svg", there)
-    pictures.phase_errors(errors, folder / "phase.svg", judged=evaluate.NETWORK)
+    shown = (evaluate.WAVES, evaluate.NETWORK, evaluate.REFINED, evaluate.FIXED)
+    pictures.phase_errors(only(errors, shown), folder / "phase.svg", judged=evaluate.NETWORK)
+
+
+def only(errors: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
+    """The phase errors of some of the methods."""
+    if isinstance(errors, dict) and errors.keys() & set(methods):
+        return {name: errors[name] for name in methods if name in errors}
+    return {k: only(v, methods) if isinstance(v, dict) else v for k, v in errors.items()}
 
 
 def listen(path: Path, pairs: Sequence[evaluate.Pair], found: evaluate.Evaluated) -> None:
