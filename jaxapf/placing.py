@@ -77,8 +77,8 @@ def scene_of(heard: Heard, fs: Any) -> Scene:
     bound = jnp.maximum(jnp.sum(total, axis=-1, keepdims=True), 1e-20)
     cross = jnp.asarray(heard.cross) / bound.astype(heard.cross.dtype)
     sign = jnp.repeat(jnp.array([1.0, -1.0], total.dtype), len(total))
-    twice = (jnp.concatenate([part, part]) for part in (cross, total / bound))
-    return Scene(jnp.asarray(heard.omega), *twice, sign, jnp.asarray(fs, total.dtype))
+    both, level = (jnp.concatenate([part, part]) for part in (cross, total / bound))
+    return Scene(jnp.asarray(heard.omega), both, level, sign, jnp.asarray(fs, total.dtype))
 
 
 def nothing_placed(scene: Scene, sections: int) -> Placed:

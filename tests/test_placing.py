@@ -1,5 +1,7 @@
 """Placing sections one by one: dictionary, steps and rounds against SciPy, plain loops and known answers."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,8 @@ OMEGA = (
 def response(cutoff_hz, q, omega=OMEGA):
     """Of RBJ all-pass sections, by SciPy in float64."""
     sections = allpass.rbj(np.atleast_1d(cutoff_hz).astype(float), np.atleast_1d(q).astype(float), FS)
-    return scipy.signal.freqz_sos(np.asarray(sections.sos), omega.astype(float))[1]
+    frequencies: Any = omega.astype(float)
+    return scipy.signal.freqz_sos(np.asarray(sections.sos), frequencies)[1]
 
 
 def heard(answer, seed=0) -> Heard:
@@ -91,7 +94,7 @@ def test_settling_never_loses_and_stays_in_range(hz, q, delay, seed):
     phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, BANDS)
     scene = placing.scene_of(heard(np.exp(1j * phase), seed), FS)
     start = placed([hz] * 2, [q] * 2, delay)
-    before = np.sum(np.asarray(placing.residual(start, scene)).real, axis=1)
+    before = np.asarray(jnp.sum(placing.residual(start, scene).real, axis=1))
     there = jnp.array([True, True, False])
     found = _settle(start, scene, there)
     assert np.all(np.asarray(found.reached) >= before - 1e-6)
