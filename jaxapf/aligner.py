@@ -181,7 +181,7 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
         total = batch["total"]
         outputs = jnp.asarray(net.apply(weights, batch["waves"]))
         worth = score(controls_of(outputs, design), Heard(bands, batch["cross"], total), fs)
-        reached = worth / jnp.sum(total, axis=-1)[..., None]
+        reached = worth / jnp.maximum(jnp.sum(total, axis=-1), 1e-20)[..., None]
         best = jnp.max(reached, axis=-1)
         loss = (1 - ALL_HEADS) * jnp.mean(1 - best) + ALL_HEADS * jnp.mean(1 - reached)
         return loss + _saturated(outputs), {"reached": jnp.mean(best)}
@@ -245,7 +245,10 @@ def shift(controls: Controls, x: Any, fs: float, *, method: str = "auto") -> jax
     turn = omega * jnp.asarray(controls.delay_ms * (1e-3 * fs), signal.dtype)
     lateness = jax.lax.complex(jnp.cos(turn), -jnp.sin(turn)).reshape((1,) * (signal.ndim - 1) + (-1,))
     late = jnp.fft.irfft(jnp.fft.rfft(signal, n_fft) * lateness, n_fft)
-    moved = jnp.sign(jnp.asarray(controls.polarity, signal.dtype)) * late[..., :n_samples]
+    # Later than the padding the transform would bring the end back to the beginning.
+    there = jnp.abs(jnp.asarray(controls.delay_ms, signal.dtype)) * (1e-3 * fs) < n_samples
+    sign = jnp.sign(jnp.asarray(controls.polarity, signal.dtype)) * there.astype(signal.dtype)
+    moved = sign * late[..., :n_samples]
     return allpass.cascade(sections_of(controls, fs), moved.astype(signal.dtype), method=method)
 
 
@@ -303,10 +306,11 @@ def place_greedily(cross: spectrum.CrossSpectrum, max_delay: int, sections: int 
 
 
 def place(placed_of: Any, cross: spectrum.CrossSpectrum, max_delay: int) -> Answers:
-    """The answers of a program `(heard, fs) -> (placing.Placed, polarity)`."""
+    """The answers of a program `(heard, fs, delays, max_delay) -> (placing.Placed, polarity)`."""
     delays = candidates(cross, max_delay)
     heard = hear(cross, delays)
-    found, polarity = jax.tree.map(np.asarray, placed_of(heard, np.float32(cross.fs)))
+    given = (heard, np.float32(cross.fs), delays.astype(np.float32), np.float32(max_delay))
+    found, polarity = jax.tree.map(np.asarray, placed_of(*given))
     cutoff_hz = np.arctan(np.exp(found.log_t.astype(np.float64))) * cross.fs / np.pi
     controls = Controls(
         1e3 / cross.fs * (delays[found.row % len(delays)] + found.delay),
@@ -318,15 +322,19 @@ def place(placed_of: Any, cross: spectrum.CrossSpectrum, max_delay: int) -> Answ
 
 
 @partial(jax.jit, static_argnums=0)
-def _placed(design: Design, weights: Tree, heard: Heard, fs: Any) -> tuple[placing.Placed, jax.Array]:
-    scene = placing.scene_of(heard, fs)
+def _placed(
+    design: Design, weights: Tree, heard: Heard, fs: Any, delays: Any, most: Any
+) -> tuple[placing.Placed, jax.Array]:
+    scene = placing.scene_of(heard, fs, delays, most)
     judge = playing.judge_of(make_net(design), weights)
     return placing.place(scene, judge, design.sections), scene.polarity
 
 
 @partial(jax.jit, static_argnums=0)
-def _placed_greedily(sections: int, heard: Heard, fs: Any) -> tuple[placing.Placed, jax.Array]:
-    scene = placing.scene_of(heard, fs)
+def _placed_greedily(
+    sections: int, heard: Heard, fs: Any, delays: Any, most: Any
+) -> tuple[placing.Placed, jax.Array]:
+    scene = placing.scene_of(heard, fs, delays, most)
     return placing.place(scene, placing.greedy, sections), scene.polarity
 
 
@@ -465,6 +473,9 @@ def _distinct(answers: Answers, most: int) -> Controls:
 def save(network: Network, path: PathLike) -> None:
     """Keep a network in one file, its weights in half precision.
 
+    Raises:
+        ValueError: weights that half precision cannot hold.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -473,7 +484,10 @@ def save(network: Network, path: PathLike) -> None:
         [1.0, 1.0]
     """
     flat = flax.traverse_util.flatten_dict(network.weights, sep="/")
-    arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
+    with np.errstate(over="ignore"):
+        arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
+    if beyond := [name for name, leaf in arrays.items() if not np.all(np.isfinite(leaf))]:
+        raise ValueError(f"weights {beyond[0]!r} exceed half precision or are not finite; train again.")
     arrays["design"] = np.frombuffer(json.dumps(network.design._asdict()).encode(), np.uint8)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)

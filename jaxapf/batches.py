@@ -127,6 +127,10 @@ def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4
     last: dict[str, Any] = {"position": None, "batch": None, "stream": None}
 
     def batch_at(position: int) -> Tree:
+        if not 0 <= position < len(batches):
+            raise ValueError(
+                f"position is {position}; expected 0 to {len(batches) - 1}, for that many batches."
+            )
         if position != last["position"]:
             if last["stream"] is None or position != last["position"] + 1:
                 last["stream"] = iter(batches[position:].to_iter_dataset(options))

@@ -85,9 +85,10 @@ def align(
             the default device, see `jaxapf.descent`; order `"auto"` is 7 then); `"biasnet-sequential"`,
             `"biasnet-connected"` (a network's controls, started at the spectral fit and refined through the
             recursion over the whole recording, see `jaxapf.deep`; order `"auto"` is 7 as well); `"tcn"` (a
-            trained network that hears the pair and places six sections, see `jaxapf.aligner`: no search, a
-            twentieth of a second once compiled); `"auto"` is the best one within seconds: `"spectral"`, and,
-            where order `"auto"` leaves much, refined from what `"tcn"` says if that is better.
+            trained network that hears the pair and says where six sections go, see `jaxapf.aligner`: a fixed
+            number of steps, a twentieth of a second for a drum hit once compiled); `"auto"` is the best one
+            within seconds: `"spectral"`, and, where order `"auto"` leaves much, what is refined from `"tcn"`
+            if that leaves less by enough for its number of sections.
         max_delay_ms: largest static latency looked for, of either sign.
         key: a JAX random key or a number that seeds the random starts; None is always the same seed.
         progress: show the stages on stderr.
@@ -247,8 +248,6 @@ def _predicted(measured: Measured) -> tuple[Cascade, str]:
     """The stored network's best answer, and why it has its order."""
     network, answers = _answers(measured)
     found = aligner.chosen(answers, measured.spectrum, measured.max_delay)
-    if not len(found.kind):
-        return found, "no answer of the network beats the best delay and polarity alone, so no filter is used"
     return found, f"the network gives {network.design.sections} sections"
 
 
@@ -338,10 +337,19 @@ def _fit_auto(measured: Measured, _: Any, rng: np.random.Generator, show) -> tup
     _, answers = _answers(measured)
     near = refining.refine(aligner.starts_of(answers, measured.spectrum.fs), _weighing(measured), REFINING)
     more = max(0, int(np.sum(near[1].kind)) - int(np.sum(found[1].kind)))
-    if error([near]) > (1 - PAYS) ** more * error([found]):
+    enough = error([near]) <= (1 - PAYS) ** more * error([found])
+    # What counts more for other material must not cost this pair.
+    if not enough or _correlation(near[1], measured) < _correlation(found[1], measured):
         return found[1], reason
     sections = search.n_sections(near[1])
     return near[1], f"{sections} sections, refined from those of the network, leave less than the search does"
+
+
+def _correlation(cascade: Cascade, measured: Measured) -> float:
+    """The inner product of the shifted dry signal and the wet one, unweighted, but for a factor."""
+    cross = measured.spectrum
+    lines = search.Target(2 * np.pi / cross.n_fft * np.arange(len(cross.cross)), cross.cross)
+    return float(np.sum(search.residual(cascade, lines).real))
 
 
 def _searched(
@@ -571,7 +579,8 @@ def _result(
     if measured is not None and figures["aligned"][0] >= figures["delay"][0]:
         chosen, figures["aligned"] = shifted, figures["delay"]
         done = "doing nothing" if shifted is nothing else "the best delay and polarity alone"
-        reason = f"no cascade of this order beats {done}, so no filter is used"
+        which = "answer of the network" if method == "tcn" else "cascade of this order"
+        reason = f"no {which} beats {done}, so no filter is used"
     bound = metrics.bound_of(measured.spectrum) if measured is not None else metrics.esr(x, y)
     found: dict[str, Any] = {}
     for name in ("raw", "delay", "aligned"):

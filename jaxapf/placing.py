@@ -39,7 +39,8 @@ WORDS = len(WORD_HZ) * len(WORD_Q)
 class Scene(NamedTuple):
     """What is given: ``omega`` (bands,), ``cross`` and ``total`` (rows, bands), ``polarity`` (rows,), ``fs``.
 
-    ``cross`` is scaled so that the phase-only bound is 1.
+    ``cross`` is scaled so that the phase-only bound is 1; ``least``, ``most`` (rows,) bound the change of the
+    delay, in samples.
     """
 
     omega: Any
@@ -47,6 +48,8 @@ class Scene(NamedTuple):
     total: Any
     polarity: Any
     fs: Any
+    least: Any
+    most: Any
 
 
 class Placed(NamedTuple):
@@ -71,14 +74,18 @@ def greedy(placed: Placed, scene: Scene, gains: jax.Array, left: Any) -> jax.Arr
     return gains
 
 
-def scene_of(heard: Heard, fs: Any) -> Scene:
-    """Both polarities of what is heard at each candidate delay."""
+def scene_of(heard: Heard, fs: Any, delays: Any = 0.0, max_delay: Any = np.inf) -> Scene:
+    """Both polarities of what is heard at each candidate delay, (candidates,) or one for all."""
     total = jnp.asarray(heard.total)
     bound = jnp.maximum(jnp.sum(total, axis=-1, keepdims=True), 1e-20)
     cross = jnp.asarray(heard.cross) / bound.astype(heard.cross.dtype)
     sign = jnp.repeat(jnp.array([1.0, -1.0], total.dtype), len(total))
     both, level = (jnp.concatenate([part, part]) for part in (cross, total / bound))
-    return Scene(jnp.asarray(heard.omega), both, level, sign, jnp.asarray(fs, total.dtype))
+    rate, most = jnp.asarray(fs, total.dtype), jnp.asarray(max_delay, total.dtype)
+    at = jnp.tile(jnp.broadcast_to(jnp.asarray(delays, total.dtype), (len(total),)), 2)
+    far = RANGE_DELAY_S * rate
+    least, most = jnp.clip(-most - at, -far, 0.0), jnp.clip(most - at, 0.0, far)
+    return Scene(jnp.asarray(heard.omega), both, level, sign, rate, least, most)
 
 
 def nothing_placed(scene: Scene, sections: int) -> Placed:
@@ -87,10 +94,10 @@ def nothing_placed(scene: Scene, sections: int) -> Placed:
     low = jnp.log(jnp.tan(np.pi * UNPLACED_HZ / scene.fs))
     placed = Placed(
         jnp.arange(rows),
-        jnp.zeros(rows),
+        jnp.zeros(rows, low.dtype),
         jnp.broadcast_to(low, (rows, sections)),
-        jnp.full((rows, sections), -np.log(RANGE_Q[1])),
-        jnp.zeros(rows),
+        jnp.full((rows, sections), -float(np.log(RANGE_Q[1])), low.dtype),
+        jnp.zeros(rows, low.dtype),
     )
     return placed._replace(reached=jnp.sum(residual(placed, scene).real, axis=-1))
 
@@ -125,7 +132,7 @@ def make_dictionary(scene: Scene) -> Dictionary:
     log_t = jnp.log(jnp.tan(np.pi / scene.fs * hz))
     log_d = jnp.asarray(-np.log(np.tile(WORD_Q, len(WORD_HZ))), jnp.float32)
     centres = jnp.mean(scene.omega.reshape(-1, FOLD), axis=-1)
-    answer = _conjugate(jnp.zeros(WORDS), log_t[:, None], log_d[:, None], centres)
+    answer = _conjugate(jnp.zeros(WORDS, log_t.dtype), log_t[:, None], log_d[:, None], centres)
     shifts = scene.fs * jnp.asarray(np.concatenate([[0.0], SHIFTS_S, -SHIFTS_S]), jnp.float32)
     turn = jnp.outer(shifts, scene.omega)
     answers = jnp.concatenate([answer.real, -answer.imag], axis=-1).T
@@ -166,11 +173,11 @@ class Choice(NamedTuple):
     change: Any
 
 
-def extend(placed: Placed, choice: Choice, words: Dictionary, index: Any) -> Placed:
+def extend(placed: Placed, choice: Choice, scene: Scene, words: Dictionary, index: Any) -> Placed:
     """The chosen rows with their section `index` set and their delay changed."""
     kept = jax.tree.map(lambda field: field[choice.parent], placed)
     return kept._replace(
-        delay=kept.delay + choice.change,
+        delay=jnp.clip(kept.delay + choice.change, scene.least[kept.row], scene.most[kept.row]),
         log_t=kept.log_t.at[:, index].set(words.log_t[choice.word]),
         log_d=kept.log_d.at[:, index].set(words.log_d[choice.word]),
     )
@@ -192,10 +199,12 @@ def settle(placed: Placed, scene: Scene, there: Any, steps: int = STEPS) -> Plac
     """
     low, high = (jnp.log(jnp.tan(np.pi * jnp.minimum(hz / scene.fs, HIGHEST))) for hz in RANGE_HZ)
     n = placed.log_t.shape[-1]
-    far, wide = RANGE_DELAY_S * scene.fs, jnp.ones(n)
-    lowest = jnp.concatenate([-far[None], low * wide, -np.log(RANGE_Q[1]) * wide])[None]
-    highest = jnp.concatenate([far[None], high * wide, -np.log(RANGE_Q[0]) * wide])[None]
-    longest = jnp.concatenate([far[None], LONGEST * wide, LONGEST * wide])[None]
+    rows, wide = len(placed.row), jnp.ones((len(placed.row), n), low.dtype)
+    least, most = scene.least[placed.row][:, None], scene.most[placed.row][:, None]
+    lowest = jnp.concatenate([least, low * wide, -float(np.log(RANGE_Q[1])) * wide], axis=1)
+    highest = jnp.concatenate([most, high * wide, -float(np.log(RANGE_Q[0])) * wide], axis=1)
+    far = jnp.full((rows, 1), RANGE_DELAY_S * scene.fs)
+    longest = jnp.concatenate([far, LONGEST * wide, LONGEST * wide], axis=1)
     free = jnp.concatenate([jnp.ones(1, bool), there, there])[None]
     sign = scene.polarity[placed.row].astype(scene.cross.dtype)
     cross = scene.cross[placed.row] * sign[:, None]
@@ -292,7 +301,7 @@ def _in_rounds(scene: Scene, judge: Judge, sections: int, rows: int) -> Placed:
     def round_(placed: Placed, index: Any) -> tuple[Placed, None]:
         worth, change = look(placed, index)
         everyone, word = jnp.arange(rows), jnp.argmax(worth, axis=1)
-        grown = extend(placed, Choice(everyone, word, change[everyone, word]), words, index)
+        grown = extend(placed, Choice(everyone, word, change[everyone, word]), scene, words, index)
         return settle(grown, scene, indices <= index), None
 
     nothing = nothing_placed(scene, sections)

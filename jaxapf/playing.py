@@ -100,7 +100,7 @@ def play_out(
         word = jnp.take_along_axis(choices, taken[:, None], axis=1)[:, 0]
         everyone = jnp.arange(len(rows))
         choice = placing.Choice(everyone, word, change[everyone, word])
-        grown = placing.extend(placed, choice, words, index)
+        grown = placing.extend(placed, choice, scene, words, index)
         settled = placing.settle(grown, scene, indices <= index)
         return settled, Played(heard, word, gains[everyone, word], index >= strays)
 

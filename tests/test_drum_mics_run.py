@@ -39,7 +39,8 @@ def run(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("hears", [pytest.param("cross-phase", marks=pytest.mark.slow), "waves"])
+@pytest.mark.slow
+@pytest.mark.parametrize("hears", ["cross-phase", "waves"])
 def test_training_goes_on_where_it_was_stopped(run, tmp_path, hears, monkeypatch):
     training = sys.modules["training"]
     whole = training.trained(training.design_of(hears), tmp_path / "whole", 6)
@@ -77,6 +78,34 @@ def test_a_pair_is_seen_again_later(run):
     again = [examples[(late + config.LAG) * 8 + 2 + slot]["cross"] for slot in range(2)]
     np.testing.assert_array_equal(new, again)
     assert np.any(new[0] != examples[late * 8 + 2]["cross"])
+
+
+def test_a_short_training_of_what_is_shipped(run, tmp_path, capsys):
+    assert run.main(["train", "--steps", "2", "--folder", str(tmp_path)]) == 0
+    assert "after 2 steps" in capsys.readouterr().out
+    records = tracking.read_metrics(tmp_path / "cross-phase" / "metrics.jsonl")
+    assert 0 < records[-1]["loss"] < 1
+    assert aligner.load(tmp_path / "cross-phase" / "network.npz").design.hears == "cross-phase"
+
+
+def test_as_many_methods_as_a_picture_holds(run, tmp_path):
+    """All of a full evaluation's, each with its own error."""
+    names = ["a", *(getattr(sys.modules["evaluate"], n) for n in ("WAVES", "NETWORK", "REFINED", "FIXED"))]
+    values = {name: [1.0 + place, 2.0] for place, name in enumerate(names)}
+    errors = {
+        "freqs_hz": [100.0, 1000.0],
+        "weighted_deg": values,
+        "curves_deg": {name: {"p50": [1.0, 2.0], "p90": [3.0, 4.0]} for name in names},
+        "empty": {"emptied_deg": values, "untouched_deg": values},
+    }
+    rows = [
+        {"method": m, "pair": str(p), "kind": "near_far", "correlation": 0.1 * p}
+        for m in ("GCC-PHAT, delay and polarity", "TCN, cross-spectrum")
+        for p in range(3)
+    ]
+    run.draw(tmp_path, rows, errors, {})
+    assert (tmp_path / "phase.svg").stat().st_size > 1000
+    assert list(run.only(errors, ("a",))["empty"]["emptied_deg"]) == ["a"]
 
 
 @pytest.mark.slow
@@ -139,6 +168,7 @@ def test_wrong_arguments_end_with_two(run):
     for arguments in (
         [],
         ["train", "--steps", "0"],
+        ["train", "--seed", "-1"],
         ["train", "--hears", "smells"],
         ["evaluate", "--pairs", "x"],
     ):

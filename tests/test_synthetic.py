@@ -143,3 +143,27 @@ def test_without_grain_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(ModuleNotFoundError, match=r"^grain is not installed.*pip install 'jaxapf\[data\]'"):
         batches.prefetched([1], 1)
+
+
+@pytest.mark.parametrize("fs", [8000.0, 16000.0, 22050.0])
+def test_sections_lie_below_half_the_rate(fs):
+    pairs = audio.Pairs(1024, fs, key=2, recipe=audio.KNOWN)
+    assert all(np.all(pairs[number].cutoff_hz <= 0.45 * fs) for number in range(20))
+
+
+def test_a_sequence_ends():
+    pairs = audio.Pairs(256, 44100, length=3)
+    assert len(list(pairs)) == 3
+    with pytest.raises(TypeError):
+        pairs[1.5]
+
+
+@pytest.mark.parametrize("fs", [0.0, -44100.0, float("nan"), float("inf")])
+def test_a_rate_that_is_none(fs):
+    with pytest.raises(ValueError, match="expected a sample rate of 1000 Hz or more"):
+        audio.Pairs(256, fs)
+
+
+def test_a_source_that_is_broken():
+    with pytest.raises(ValueError, match=r"sources\[0\] holds NaN or infinite samples"):
+        audio.Pairs(256, 44100, sources=[np.full(300, np.nan)])

@@ -73,7 +73,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = commands.add_parser("train", parents=[parents], help="train a network").add_argument
     add("--hears", choices=sorted(aligner.HEARS), default="cross-phase", help="default: %(default)s")
     add("--steps", type=count, help=f"default: {config.STEPS['cross-phase']}, waves {config.STEPS['waves']}")
-    add("--seed", type=int, default=config.SEED, help="default: %(default)s")
+    add("--seed", type=whole, default=config.SEED, help="default: %(default)s")
     add("--sources", type=Path, metavar="DIR", help="one-shots and loops to make half of the pairs from")
     add("--store", action="store_true", help="put the network among the stored checkpoints")
     add = commands.add_parser("evaluate", parents=[parents], help="measure networks").add_argument
@@ -84,6 +84,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--quick", action="store_true", help="leave jaxapf.align out, which takes most of the time")
     add("--update", type=Path, metavar="README.md", help="file to put the tables into")
     return parser.parse_args(argv)
+
+
+def whole(text: str) -> int:
+    """A whole number of 0 or more, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 0 or more")
+    return int(text)
 
 
 def count(text: str) -> int:
@@ -136,7 +143,7 @@ def store(hears: str, folder: Path, last: dict[str, Any]) -> None:
         else "the original's kind of network, which hears the two signals",
         command=f"python experiments/drum_mics/run.py train --hears {hears} --store",
         data="synthetic hits, made on the fly",
-        figure=("share of the phase-only bound at the end of training", round(float(last["reached"]), 4)),
+        figure=("loss at the end of training", float(f"{last['loss']:.3g}")),
     )
 
 

@@ -8,6 +8,7 @@ Pair n is a function of the key and n alone, whoever asks for it, in whatever or
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ import numpy as np
 from jaxapf._seeds import seed_words
 
 SPEED_OF_SOUND = 343.0  # m / s
+HIGHEST = 0.45  # of the rate, for a section's frequency
+LOWEST_RATE = 1000.0  # of a pair
 IMAGE_ORDER = 8  # reflections of an image source
 TAPS = 8  # of the interpolator that puts a reflection between samples
 MEMBRANE = np.array([1.0, 1.594, 2.136, 2.296, 2.653, 2.918, 3.156, 3.501])  # modes of a drum head
@@ -92,10 +95,11 @@ class Pairs:
         recipe: what may happen to a pair.
         sources: mono recordings at `fs` (one-shots, loops), each (any,): every other pair is made from an
             excerpt of one of them; without them all are made from synthetic hits and patterns.
-        length: what `len` says; any position can be asked for.
+        length: what `len` says.
 
     Raises:
-        ValueError: too few samples, a source that is no mono signal, a position below zero.
+        ValueError: too few samples, a rate that is none, a source that is no mono signal, a position below 0.
+        IndexError: a position at or beyond the length.
 
     Example:
         >>> pairs = Pairs(4096, 44100, key=1)
@@ -115,11 +119,15 @@ class Pairs:
     ) -> None:
         if n_samples < 64:
             raise ValueError(f"n_samples is {n_samples}; expected 64 or more.")
+        if not (np.isfinite(fs) and fs >= LOWEST_RATE):
+            raise ValueError(f"fs is {fs}; expected a sample rate of {LOWEST_RATE:g} Hz or more.")
         for number, source in enumerate(sources):
             if np.ndim(source) != 1 or not np.size(source):
                 raise ValueError(
                     f"sources[{number}] has shape {np.shape(source)}; give mono signals, each (n_samples,)."
                 )
+            if not np.all(np.isfinite(source)):
+                raise ValueError(f"sources[{number}] holds NaN or infinite samples; repair the recording.")
         self.n_samples, self.fs = n_samples, float(fs)
         self.words, self.recipe, self.length = seed_words(key), recipe or Recipe(), length
         self.sources = [np.asarray(source, np.float32) for source in sources]
@@ -128,9 +136,12 @@ class Pairs:
         return self.length
 
     def __getitem__(self, position: int) -> SyntheticPair:
+        position = operator.index(position)
         if position < 0:
             raise ValueError(f"position is {position}; expected 0 or more.")
-        rng = np.random.default_rng([*self.words, int(position)])
+        if position >= self.length:
+            raise IndexError(f"position is {position}; expected less than the length, {self.length}.")
+        rng = np.random.default_rng([*self.words, position])
         return make_pair(rng, self._source(rng), self.fs, self.recipe)
 
     def _source(self, rng: Rng) -> np.ndarray:
@@ -286,7 +297,8 @@ def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> Synthe
     if rng.random() < recipe.equalised:
         paths = [path * _equaliser(rng, tangent, fs, recipe.gain_db) for path in paths]
     count = rng.integers(recipe.sections[0], recipe.sections[1] + 1) if rng.random() < recipe.filtered else 0
-    cutoff_hz = np.sort(_log_uniform(rng, *recipe.cutoff_hz, count))
+    highest = min(recipe.cutoff_hz[1], HIGHEST * fs)
+    cutoff_hz = np.sort(_log_uniform(rng, min(recipe.cutoff_hz[0], highest), highest, count))
     q = _log_uniform(rng, *recipe.q, count)
     paths[1] = np.float32(polarity) * paths[1] * allpass_response(cutoff_hz, q, tangent, fs)
     signals = [np.asarray(_irfft(spectrum * path, n_fft)[:n], np.float32) for path in paths]
