@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -154,8 +155,9 @@ def test_sections_lie_below_half_the_rate(fs):
 def test_a_sequence_ends():
     pairs = audio.Pairs(256, 44100, length=3)
     assert len(list(pairs)) == 3
+    between: Any = 1.5
     with pytest.raises(TypeError):
-        pairs[1.5]
+        pairs[between]
 
 
 @pytest.mark.parametrize("fs", [0.0, -44100.0, float("nan"), float("inf")])
@@ -167,3 +169,10 @@ def test_a_rate_that_is_none(fs):
 def test_a_source_that_is_broken():
     with pytest.raises(ValueError, match=r"sources\[0\] holds NaN or infinite samples"):
         audio.Pairs(256, 44100, sources=[np.full(300, np.nan)])
+
+
+@pytest.mark.parametrize("position", [-1, 4, 99])
+def test_batches_that_are_not_there(position):
+    batch_at = batches.prefetched([{"x": np.full(2, n)} for n in range(8)], 2)
+    with pytest.raises(ValueError, match=f"position is {position}; expected 0 to 3"):
+        batch_at(position)
