@@ -9,7 +9,7 @@ Pair n is a function of the key and n alone, whoever asks for it, in whatever or
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -143,6 +143,9 @@ class Pairs:
             raise IndexError(f"position is {position}; expected less than the length, {self.length}.")
         rng = np.random.default_rng([*self.words, position])
         return make_pair(rng, self._source(rng), self.fs, self.recipe)
+
+    def __iter__(self) -> Iterator[SyntheticPair]:
+        return (self[position] for position in range(self.length))
 
     def _source(self, rng: Rng) -> np.ndarray:
         if not self.sources or rng.random() < 0.5:
