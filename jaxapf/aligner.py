@@ -1,4 +1,4 @@
-"""The aligner: a network hears two recordings and names the filters, in one pass.
+"""The aligner: a network hears two recordings and names the filters, in a fixed number of steps.
 
     cross-spectrum -> candidate delays, both polarities -> six times: the network hears the residual, says
     where the next section belongs, and all that is placed settles -> the best of them
