@@ -278,7 +278,7 @@ def place(scene: Scene, judge: Judge, sections: int, rows: int = ROWS) -> Placed
         Placed, best first.
 
     Example:
-        >>> heard = Heard(jnp.linspace(0.01, 3.0, 64), jnp.ones((1, 64)) + 0j, jnp.ones((1, 64)))
+        >>> heard = Heard(jnp.linspace(0.01, 3.0, 64), jnp.ones((1, 64), jnp.complex64), jnp.ones((1, 64)))
         >>> found = place(scene_of(heard, 44100.0), greedy, 2)
         >>> found.log_t.shape, bool(found.reached[0] > 0.99)
         ((2, 2), True)

@@ -44,8 +44,8 @@ def refine(starts: Sequence[Cascade], weighing: search.Weighing, steps: int) -> 
         >>> from jaxapf import spectrum
         >>> weighing = search.Weighing(spectrum.measure(x, -x, 44100.0, 10), 0.0, 10)
         >>> score, found = refine([start], weighing, 10)
-        >>> score > 0.99, bool(abs(found.delay) < 0.1)
-        (True, True)
+        >>> score > 0.99, float(found.polarity)
+        (True, -1.0)
     """
     if steps < 10 or not starts:
         raise ValueError(

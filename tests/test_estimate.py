@@ -604,7 +604,7 @@ def poor_search(monkeypatch):
 def test_auto_takes_the_networks_sections_where_they_leave_less(poor_search):
     dry, wet = room_pair()
     alone, helped = (align(dry, wet, FS, method=method) for method in ("spectral", "auto"))
-    assert alone.metrics["n_sections"] == 0
+    assert alone.metrics["n_sections"] <= 1
     assert helped.stop_reason.endswith("refined from those of the network, leave less than the search does")
     assert helped.metrics["esr_aligned"] < 0.9 * alone.metrics["esr_aligned"]
     assert f"{helped.metrics['n_sections']} sections" in helped.stop_reason
