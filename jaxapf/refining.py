@@ -40,12 +40,13 @@ def refine(starts: Sequence[Cascade], weighing: search.Weighing, steps: int) -> 
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> start = Cascade(np.float64(0.3), np.zeros(1), np.zeros(1), np.full(1, SECOND), np.float64(-1))
+        >>> high = np.full(1, 3.0), np.full(1, -2.0)  # a section that does next to nothing
+        >>> start = Cascade(np.float64(0.3), *high, np.full(1, SECOND), np.float64(-1))
         >>> from jaxapf import spectrum
         >>> weighing = search.Weighing(spectrum.measure(x, -x, 44100.0, 10), 0.0, 10)
-        >>> score, found = refine([start], weighing, 10)
-        >>> score > 0.99, float(found.polarity)
-        (True, -1.0)
+        >>> score, found = refine([start], weighing, 50)
+        >>> score > 0.99, bool(abs(found.delay) < 0.1)
+        (True, True)
     """
     if steps < 10 or not starts:
         raise ValueError(
@@ -97,13 +98,4 @@ def _insertions(cascade: Cascade, problem: search.Problem) -> list[Cascade]:
         left = [np.sum(search.residual(one, problem.target).real) for one in shorter]
         cascade = shorter[int(np.argmax(left))]
     sections, _ = search.narrow_sections(cascade, problem)
-    return [
-        Cascade(
-            cascade.delay,
-            np.append(cascade.log_t, section[0]),
-            np.append(cascade.log_d, section[1]),
-            np.append(cascade.kind, np.int32(SECOND)),
-            cascade.polarity,
-        )
-        for section in sections
-    ]
+    return [search.with_section(cascade, section, SECOND) for section in sections]

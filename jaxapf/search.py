@@ -212,7 +212,7 @@ def _best_of_dictionary(gains: np.ndarray, count: int, allowed: np.ndarray | Non
     return [r * len(DICTIONARY_Q) + int(table[r].argmax()) for r in rows]
 
 
-def _with_section(cascade: Cascade, section: np.ndarray, kind: int) -> Cascade:
+def with_section(cascade: Cascade, section: np.ndarray, kind: int) -> Cascade:
     return cascade._replace(
         log_t=np.append(cascade.log_t, section[0]),
         log_d=np.append(cascade.log_d, section[1]),
@@ -243,7 +243,7 @@ def additions(cascade: Cascade, problem: Problem, count: int = 8) -> list[Cascad
     gains = _gains(_shifted(residual(cascade, problem.target), problem), problem.words.second_response)
     shift = np.argmax(gains, axis=0)
     picks = _best_of_dictionary(gains.max(axis=0), count)
-    grown = [_with_section(cascade, problem.words.seconds[i], SECOND) for i in picks]
+    grown = [with_section(cascade, problem.words.seconds[i], SECOND) for i in picks]
     return [
         c._replace(delay=c.delay + problem.words.shifts[shift[i]]) for c, i in zip(grown, picks, strict=True)
     ]
@@ -260,7 +260,7 @@ def exchanges(cascade: Cascade, problem: Problem, count: int = 2) -> list[Cascad
             # Above its frequency a first-order section flips the sign: either side may keep its own.
             gains = _gains(z, problem.words.first_response)
             best = int(np.argmax(np.abs(gains)))
-            moved = _with_section(rest, problem.words.firsts[best], FIRST)
+            moved = with_section(rest, problem.words.firsts[best], FIRST)
             candidates.append(moved._replace(polarity=moved.polarity * (1.0 if gains[best] >= 0 else -1.0)))
             continue
         here = cascade.log_t[index]
@@ -268,7 +268,7 @@ def exchanges(cascade: Cascade, problem: Problem, count: int = 2) -> list[Cascad
         gains = _gains(_shifted(z, problem), problem.words.second_response)
         shift = np.argmax(gains, axis=0)
         picks = _best_of_dictionary(gains.max(axis=0), count, np.abs(rows - here) >= 0.35)
-        moved = [_with_section(rest, problem.words.seconds[i], SECOND) for i in picks]
+        moved = [with_section(rest, problem.words.seconds[i], SECOND) for i in picks]
         candidates += [
             c._replace(delay=c.delay + problem.words.shifts[shift[i]])
             for c, i in zip(moved, picks, strict=True)
@@ -291,7 +291,7 @@ def halvings(cascade: Cascade) -> list[Cascade]:
         rest = _without_section(cascade, int(index))
         for side in (half, -half):
             section = np.array([cascade.log_t[index] + side, 0.0])
-            shorter = _with_section(rest, section, FIRST)
+            shorter = with_section(rest, section, FIRST)
             # The pole left out turned the sign above it: that matters if it lies below the band.
             candidates.append(shorter)
             candidates.append(shorter._replace(polarity=-shorter.polarity))
@@ -308,7 +308,7 @@ def transfers(cascade: Cascade) -> list[Cascade]:
             for shift, damping in ((0.0, np.log(2.0)), (0.7, 0.0), (-0.7, 0.0)):
                 section = np.array([shorter.log_t[index] + shift, damping])
                 candidates += [
-                    _with_section(rest._replace(polarity=sign * rest.polarity), section, SECOND)
+                    with_section(rest._replace(polarity=sign * rest.polarity), section, SECOND)
                     for sign in (1.0, -1.0)
                 ]
     return candidates
@@ -450,7 +450,7 @@ def insert_narrow(found: list[Found], problem: Problem, most: int, rounds: int =
         loss = 1 - best[0]
         sections, gains = narrow_sections(best[1], problem)
         sections = sections[gains > max(1e-7, 0.02 * loss)]
-        moves = [_with_section(compact(best[1]), s, SECOND) for s in sections]
+        moves = [with_section(compact(best[1]), s, SECOND) for s in sections]
         if sum(best[1].kind == SECOND) >= most:
             moves = [d for c in moves for d in prunings(c)[:-1]]
         if not moves:

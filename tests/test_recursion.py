@@ -22,7 +22,7 @@ def test_methods_agree_at_odd_lengths(x64):
 
     coefficients = (jnp.array([[0.6], [0.9]]), jnp.array([[0.3], [0.4]]))
     state = jnp.asarray(noise(2, 2))
-    for n_samples in (2, 65, 130):
+    for n_samples in (2, 64, 65, 513):
         x = jnp.asarray(noise(n_samples, seed=n_samples))
         results = [linear_recurrence(step, coefficients, state, x, method=m) for m in EXACT_METHODS]
         for y, zf in results[1:]:

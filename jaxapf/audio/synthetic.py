@@ -358,7 +358,7 @@ def _equaliser(rng: Rng, tangent: np.ndarray, fs: float, gain_db: float) -> np.n
     """A microphone's colour: high-pass, peak and high shelf of the audio-EQ cookbook, on tangents."""
 
     def over(cutoff_hz: float) -> np.ndarray:
-        return 1j * (tangent / np.float32(np.tan(np.pi * min(cutoff_hz, 0.45 * fs) / fs)))
+        return 1j * (tangent / np.float32(np.tan(np.pi * min(cutoff_hz, HIGHEST * fs) / fs)))
 
     s, damping = over(_log_uniform(rng, 15, 120)), 1 / rng.uniform(0.5, 1.0)
     response = s * s / (s * s + damping * s + 1)

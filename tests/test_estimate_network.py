@@ -1,0 +1,58 @@
+"""align: what methods tcn and auto take from the stored network."""
+
+import numpy as np
+import pytest
+from helpers import noise
+
+from jaxapf import align, audio, estimate, search
+from jaxapf.fitting import Cascade
+
+FS = 16000
+
+
+@pytest.mark.parametrize("order", [1, 7, 13])
+def test_the_network_has_one_order(order):
+    with pytest.raises(ValueError, match=rf"^order is {order} and method 'tcn' gives 12; leave it out"):
+        align(noise(50), noise(50), FS, method="tcn", order=order)
+
+
+def room_pair(n_samples=8192):
+    pair = audio.Pairs(n_samples, FS, key=5, recipe=audio.Recipe(room=1.0))[0]
+    return pair.dry, pair.wet
+
+
+@pytest.fixture
+def poor_search(monkeypatch):
+    """A search that finds a delay and one section that does next to nothing."""
+
+    def searched(measured, *_):
+        delay, polarity = measured.delay_only
+        one = Cascade(
+            np.float64(delay),
+            np.array([3.0]),
+            np.array([-2.0]),
+            np.array([2], np.int32),
+            np.float64(polarity),
+        )
+        weighing = estimate._weighing(measured)
+        problem = search.pose(weighing, search.POLISH, float(delay), narrowest_hz=0.5)
+        return (float(np.sum(search.residual(one, problem.target).real)), one), "the search says so"
+
+    monkeypatch.setattr(estimate, "_searched", searched)
+
+
+def test_auto_takes_the_networks_sections_where_they_leave_less(poor_search):
+    dry, wet = room_pair()
+    alone, helped = (align(dry, wet, FS, method=method) for method in ("spectral", "auto"))
+    assert (alone.metrics["n_sections"], alone.stop_reason) == (1, "the search says so")
+    assert helped.stop_reason.endswith("refined from those of the network, leave less than the search does")
+    assert helped.metrics["esr_aligned"] < 0.9 * alone.metrics["esr_aligned"]
+    assert f"{helped.metrics['n_sections']} sections" in helped.stop_reason
+
+
+@pytest.mark.parametrize("order", [2, "auto"])
+def test_auto_leaves_the_network_alone_where_little_is_left(monkeypatch, order):
+    monkeypatch.setattr(estimate, "_answers", lambda _: pytest.fail("the network was asked"))
+    dry = noise(4000)
+    wet = np.concatenate([np.zeros(5), dry[:-5]]) if order == "auto" else room_pair()[1][:4000]
+    align(dry, wet, FS, order=order)
