@@ -1,7 +1,7 @@
 """CPU kernels in C, compiled on first use where there is a compiler.
 
-There are two: the all-pole recurrence and its transpose, and the sum of outer products that the derivative of
-`jaxapf.blocks` asks for. They are optional: `available()` says whether they can be had, and without them the
+There are three: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its transpose,
+and the sum of outer products that the derivative of `jaxapf.blocks` asks for. They are optional: `available()` says whether they can be had, and without them the
 same is computed in JAX. They are built once a machine, in a second or two, into the user's cache folder
 (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
 
@@ -25,9 +25,9 @@ import tempfile
 import jax
 import numpy as np
 
-_SOURCES = [pathlib.Path(__file__).with_name(name) for name in ("allpole.c", "cross.c")]
+_SOURCES = [pathlib.Path(__file__).with_name(name) for name in ("allpole.c", "cross.c", "ring.c")]
 _HEADER = pathlib.Path(__file__).with_name("pool.h")
-SYMBOLS = ("jaxapf_allpole", "jaxapf_allpole_transpose", "jaxapf_cross")
+SYMBOLS = ("jaxapf_allpole", "jaxapf_allpole_transpose", "jaxapf_cross", "jaxapf_ring", "jaxapf_ring_transpose")
 _BUILD_SECONDS = 60
 
 # The instruction set of this machine where the compiler can name it, the plain one otherwise.
@@ -144,6 +144,62 @@ def cross(a: jax.Array, b: jax.Array) -> jax.Array:
     require()
     result = jax.ShapeDtypeStruct((a.shape[-1], b.shape[-1]), a.dtype)
     return jax.ffi.ffi_call("jaxapf_cross", result, vmap_method="broadcast_all")(a, b)
+
+
+def ring(p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
+    """First-order all-passes in a feedback loop, from rest; not differentiable by itself.
+
+    y_0[t] = r_0[t] + g_0 y_K[t] + g_1 y_K[t - 1];  y_k[t] = r_k[t] + p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1].
+
+    Args:
+        p: `(..., n_samples or 1)` coefficients; float32 or float64.
+        g: `(..., 2)` feedback without a delay and with one sample, of the same dtype.
+        r: `(..., n_stages + 1, n_samples)`, of the same dtype. Batch axes have one rank; those of length 1
+            broadcast.
+
+    Returns:
+        `(..., n_stages + 1, n_samples)`.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     y = ring(jnp.array([0.5]), jnp.zeros(2), jnp.array([[1.0, 0.0], [0.0, 0.0]]))
+        ...     assert y.tolist() == [[1.0, 0.0], [0.5, -0.75]]
+    """
+    return _ring("jaxapf_ring", p, g, r)
+
+
+def ring_transpose(p: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
+    """Transpose of `ring` as a linear map of r.
+
+    Args:
+        p: as in `ring`.
+        g: as in `ring`.
+        s: `(..., n_stages + 1, n_samples)` cotangent of y.
+
+    Returns:
+        `(..., n_stages + 1, n_samples)` cotangent of r.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     w = ring_transpose(jnp.array([0.5]), jnp.zeros(2), jnp.array([[0.0, 0.0], [0.0, 1.0]]))
+        ...     assert w.tolist() == [[-0.75, 0.5], [0.5, 1.0]]
+    """
+    return _ring("jaxapf_ring_transpose", p, g, s)
+
+
+def _ring(symbol: str, p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
+    require()
+    batch = np.broadcast_shapes(p.shape[:-1], g.shape[:-1], r.shape[:-2])
+    result = jax.ShapeDtypeStruct((*batch, *r.shape[-2:]), r.dtype)
+    return jax.ffi.ffi_call(symbol, result, vmap_method="expand_dims")(p, g, r)
 
 
 def _call(symbol: str, a: jax.Array, x: jax.Array) -> jax.Array:

@@ -117,4 +117,16 @@ static bool is_execution(XLA_FFI_CallFrame *frame) {
   return frame->stage == XLA_FFI_ExecutionStage_EXECUTE;
 }
 
+/* Where row `row` of an operand starts, in units of its rows, among the rows of a batch; axes of length 1 broadcast. */
+static inline int64_t operand_row(int64_t n_batch, const int64_t *batch, const int64_t *dims, int64_t row) {
+  int64_t index = 0, stride = 1;
+  for (int64_t axis = n_batch - 1; axis >= 0; --axis) {
+    int64_t position = row % batch[axis];
+    row /= batch[axis];
+    if (dims[axis] != 1) index += position * stride;
+    stride *= dims[axis];
+  }
+  return index;
+}
+
 #endif

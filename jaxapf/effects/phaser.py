@@ -1,0 +1,381 @@
+"""A phaser: first-order all-passes that an oscillator sweeps, in a feedback loop, beside the way through.
+
+    w[n] = A e^(-s t) cos(2 pi f t + phase)                the oscillator, one value a hop
+    d    = bias + depth (1 + shape(w)) / 2                 the waveshaper is a small network
+    p    = tanh((1 - tan d) / (1 + tan d))                 the coefficient, interpolated to one value a sample
+    h    = biquad(x)
+    y    = through h + loop(p, feedback, h)                the all-passes, see `jaxapf.feedback`
+
+Two forms with the same controls: `phaser` runs the exact recursions and streams, `phaser_sampled` multiplies
+frames by the response that the filters would have if they stood still.
+
+Source: Yu et al. 2024, section 4.1; Carson, Valentini-Botinhao, King, Bilbao 2023, "Differentiable grey-box
+modelling of phaser effects using frame-based spectral processing".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf import feedback, frames, recursion
+from jaxapf._arrays import Values, as_signal, count, require, whole_number
+
+STAGES = 4
+HOP = 32  # samples from one control value to the next
+WIDTH, LAYERS = 8, 3  # of the waveshaper
+MOST_FEEDBACK = 0.99
+Tree = Any
+
+
+class Controls(NamedTuple):
+    """What a phaser is set to: numbers, but for the waveshaper and the biquad.
+
+    ``rate_hz``, ``phase`` at the first sample in radians, ``amplitude`` and ``decay`` in one over seconds of
+    the oscillator; ``shape``, a tuple of `(kernel, bias)`, one a layer; ``bias`` and ``depth`` of d, radians;
+    ``through``, gain of the signal beside the all-passes; ``feedback`` around them, in (-1, 1); ``b`` (3,)
+    and ``a`` (2,), the biquad's coefficients without the leading one of a.
+    """
+
+    rate_hz: Any
+    phase: Any
+    amplitude: Any
+    decay: Any
+    shape: Any
+    bias: Any
+    depth: Any
+    through: Any
+    feedback: Any
+    b: Any
+    a: Any
+
+
+class State(NamedTuple):
+    """``position`` () int32 in samples since the oscillator's start; the filters' memories.
+
+    ``biquad`` (..., 2) and ``loop`` (..., stages + 1), see `recursion.allpole` and `feedback.allpass_loop`.
+    """
+
+    position: Any
+    biquad: Any
+    loop: Any
+
+
+def rest(batch: tuple[int, ...] = (), *, stages: int = STAGES, dtype: Any = jnp.float32) -> State:
+    """The state before any sound.
+
+    Example:
+        >>> rest((2,)).loop.shape
+        (2, 5)
+    """
+    loop = jnp.zeros((*batch, count("stages", stages) + 1), dtype)
+    return State(jnp.zeros((), jnp.int32), jnp.zeros((*batch, 2), dtype), loop)
+
+
+def phaser(
+    controls: Controls,
+    state: State,
+    x: Values,
+    fs: float,
+    *,
+    stages: int = STAGES,
+    delay: int = 0,
+    hop: int = HOP,
+) -> tuple[jax.Array, State]:
+    """Send a signal through the phaser: exact recursions, and gradients through them.
+
+    Args:
+        controls: `Controls`; all signals of the batch share them, `jax.vmap` lifts it over others.
+        state: of `rest`, with as many stages, or what the chunk before returned.
+        x: `(..., n_samples)`.
+        fs: sample rate in Hz.
+        stages: number of all-passes.
+        delay: of the feedback, 0 or 1 samples.
+        hop: samples from one value of the oscillator to the next.
+
+    Returns:
+        y: `(..., n_samples)` in the dtype of `x`, and the state after it: whole = chunks.
+
+    Raises:
+        ValueError: a control out of its range, a delay that is neither 0 nor 1, a state of other stages.
+
+    Source: Yu et al. 2024, eq. 8 to 13.
+
+    Example:
+        >>> controls = controls_of(init(jax.random.key(0), rate_hz=0.5))
+        >>> y, state = phaser(controls, rest(), jnp.ones(1000), 8000.0)
+        >>> y.shape, int(state.position)
+        ((1000,), 1000)
+    """
+    signal = as_signal(x)
+    _check(controls, fs, delay)
+    if np.shape(state.loop)[-1:] != (count("stages", stages) + 1,):
+        raise ValueError(
+            f"state has {np.shape(state.loop)[-1] - 1} stages; expected {stages}: rest(stages=...)."
+        )
+    controls = jax.tree.map(lambda value: jnp.asarray(value, signal.dtype), controls)
+    return filtered(controls, sweep(controls, state.position, signal.shape[-1], fs, hop), state, signal, delay)
+
+
+def filtered(
+    controls: Controls, p: jax.Array, state: State, x: jax.Array, delay: int
+) -> tuple[jax.Array, State]:
+    """The filters alone, along a sweep that is given.
+
+    Args:
+        controls: `Controls`, of which the oscillator and what follows it are not used.
+        p: `(..., n_samples)` the all-passes' coefficient.
+        state: of `rest`; it says how many stages there are.
+        x: `(..., n_samples)`.
+        delay: of the feedback, 0 or 1 samples.
+
+    Returns:
+        y: `(..., n_samples)`, and the state after it.
+
+    Example:
+        >>> controls = controls_of(init(jax.random.key(0)))._replace(through=0.0, feedback=jnp.zeros(()))
+        >>> filtered(controls, jnp.ones(3), rest(stages=1), jnp.array([1.0, 2.0, 3.0]), 0)[0].tolist()
+        [1.0, 2.0, 3.0]
+    """
+    stages = np.shape(state.loop)[-1] - 1
+    poles, memory = recursion.allpole(controls.a, x, state.biquad)
+    h = _numerator(controls.b, poles, state.biquad)
+    loop, memories = feedback.allpass_loop(p, _gains(controls.feedback, delay), h, state.loop, stages=stages)
+    position = state.position + jnp.asarray(x.shape[-1], jnp.int32)
+    return controls.through * h + loop, State(position, memory, memories)
+
+
+def phaser_sampled(
+    controls: Controls,
+    x: Values,
+    fs: float,
+    *,
+    window_ms: float,
+    stages: int = STAGES,
+    delay: int = 0,
+) -> jax.Array:
+    """The same by frequency sampling: Hann-windowed frames, each multiplied by one response.
+
+    The window is rounded to a multiple of 4 samples, the hop is a quarter of it, and the transform at least
+    twice as long. No state: the signal begins from rest.
+
+    Args:
+        controls: `Controls`.
+        x: `(..., n_samples)`.
+        fs: sample rate in Hz.
+        window_ms: length of the window in milliseconds.
+        stages: number of all-passes.
+        delay: of the feedback, 0 or 1 samples.
+
+    Returns:
+        `(..., n_samples)`.
+
+    Raises:
+        ValueError: as `phaser`, and a window of fewer than 8 samples.
+
+    Source: Carson et al. 2023; the baseline of Yu et al. 2024, section 4.1.
+
+    Example:
+        >>> controls = controls_of(init(jax.random.key(0), rate_hz=0.5))
+        >>> phaser_sampled(controls, jnp.ones(1000), 8000.0, window_ms=10.0).shape
+        (1000,)
+    """
+    signal = as_signal(x)
+    _check(controls, fs, delay)
+    hop = round(window_ms * 1e-3 * fs / 4)
+    if hop < 2:
+        raise ValueError(f"window_ms is {window_ms}; expected 8 samples or more, {8e3 / fs:g} ms.")
+    n_fft = 2 ** math.ceil(math.log2(8 * hop))
+    controls = jax.tree.map(lambda value: jnp.asarray(value, signal.dtype), controls)
+    p = _coefficient(controls, jnp.arange(frames.n_frames(signal.shape[-1], hop)) * (hop / fs))
+    response = frame_responses(controls, p, n_fft, count("stages", stages), delay)
+    return frames.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=4 * hop)
+
+
+def init(key: jax.Array, *, rate_hz: float = 1.0) -> Tree:
+    """The 182 numbers that are trained, at random: a gentle sweep, hardly any feedback, a biquad of one.
+
+    Args:
+        key: typed random key.
+        rate_hz: where the oscillator's rate begins.
+
+    Returns:
+        A dict of float32 arrays, for `controls_of`.
+
+    Example:
+        >>> sum(leaf.size for leaf in jax.tree.leaves(init(jax.random.key(0))))
+        182
+    """
+    of_shape, of_phase, of_bias, of_depth = jax.random.split(key, 4)
+    layers, n_in = [], 1
+    widths = (WIDTH,) * LAYERS + (1,)
+    for width, part in zip(widths, jax.random.split(of_shape, LAYERS + 1), strict=True):
+        bound = 1 / math.sqrt(n_in)
+        of_kernel, of_offset = jax.random.split(part)
+        kernel = jax.random.uniform(of_kernel, (n_in, width), minval=-bound, maxval=bound)
+        layers.append((kernel, jax.random.uniform(of_offset, (width,), minval=-bound, maxval=bound)))
+        n_in = width
+    return {
+        "log_rate": jnp.log(jnp.asarray(rate_hz, jnp.float32)),
+        "phase": jax.random.normal(of_phase),
+        "amplitude": jnp.ones(()),
+        "sigma": jnp.zeros(()),
+        "shape": tuple(layers),
+        "bias": 0.1 * jax.random.uniform(of_bias),
+        "depth": 0.5 * jax.random.uniform(of_depth),
+        "through": jnp.ones(()),
+        "feedback": jnp.full((), 0.01),
+        "b": jnp.array([1.0, 0.0, 0.0]),
+        "a": jnp.zeros(2),
+    }
+
+
+def controls_of(raw: Tree) -> Controls:
+    """Controls of the numbers that are trained: all of them stable, whatever the numbers.
+
+    Source: Yu et al. 2024, section 4.1 (poles in the stability triangle); the feedback is a tanh here, either
+    sign, where the paper has |g2|.
+
+    Example:
+        >>> controls = controls_of(init(jax.random.key(0), rate_hz=0.5))
+        >>> round(float(controls.rate_hz), 4), controls.b.tolist(), controls.a.tolist()
+        (0.5, [1.0, 0.0, 0.0], [0.0, 0.0])
+    """
+    a1 = 2 * jnp.tanh(raw["a"][0])
+    a2 = ((2 - jnp.abs(a1)) * jnp.tanh(raw["a"][1]) + jnp.abs(a1)) / 2
+    return Controls(
+        rate_hz=jnp.exp(raw["log_rate"]),
+        phase=raw["phase"],
+        amplitude=raw["amplitude"],
+        decay=raw["sigma"] ** 2,
+        shape=raw["shape"],
+        bias=raw["bias"],
+        depth=raw["depth"],
+        through=raw["through"],
+        feedback=MOST_FEEDBACK * jnp.tanh(raw["feedback"]),
+        b=raw["b"],
+        a=jnp.stack([a1, a2]),
+    )
+
+
+def oscillator(controls: Controls, time_s: Any) -> jax.Array:
+    """w at times in seconds: a damped cosine, the real part of z_0 z^n in the paper.
+
+    Example:
+        >>> controls = controls_of(init(jax.random.key(0)))._replace(rate_hz=2.0, phase=0.0)
+        >>> oscillator(controls, jnp.array([0.0, 0.25])).round(4).tolist()
+        [1.0, -1.0]
+    """
+    turns = controls.rate_hz * time_s
+    angle = 2 * np.pi * (turns - jnp.floor(turns)) + controls.phase
+    return controls.amplitude * jnp.exp(-jnp.minimum(controls.decay * time_s, 60.0)) * jnp.cos(angle)
+
+
+def waveshaped(layers: Any, w: jax.Array) -> jax.Array:
+    """The waveshaper at values of the oscillator, `(n,)`: layers of tanh, the last one linear.
+
+    Example:
+        >>> layers = ((jnp.ones((1, 2)), jnp.zeros(2)), (jnp.ones((2, 1)), jnp.zeros(1)))
+        >>> waveshaped(layers, jnp.zeros(3)).tolist()
+        [0.0, 0.0, 0.0]
+    """
+    values = w[:, None]
+    for kernel, bias in layers[:-1]:
+        values = jnp.tanh(values @ kernel + bias[None])
+    kernel, bias = layers[-1]
+    return (values @ kernel + bias[None])[:, 0]
+
+
+def coefficient_of(d: Any) -> Any:
+    """p = tanh((1 - tan d) / (1 + tan d)) = tanh(tan(pi / 4 - d)): in (-1, 1) for any d.
+
+    Source: Yu et al. 2024, eq. 12.
+
+    Example:
+        >>> round(float(coefficient_of(jnp.asarray(np.pi / 4))), 6)
+        0.0
+    """
+    return jnp.tanh(jnp.tan(np.pi / 4 - d))
+
+
+def cutoff_hz(p: Any, fs: float) -> Any:
+    """Where a stage turns by 90 degrees, Hz.
+
+    Example:
+        >>> float(cutoff_hz(jnp.zeros(()), 8000.0))
+        2000.0
+    """
+    return fs / np.pi * jnp.arctan2(1 - p, 1 + p)
+
+
+def sweep(controls: Controls, position: Any, n_samples: int, fs: float, hop: int = HOP) -> jax.Array:
+    """The all-passes' coefficient, `(n_samples,)`, from a position in samples on.
+
+    Computed at multiples of `hop` since the oscillator's start, and interpolated, so that pieces of a signal
+    have the same values as the whole.
+
+    Example:
+        >>> controls = controls_of(init(jax.random.key(0)))
+        >>> whole = sweep(controls, 0, 100, 8000.0)
+        >>> bool(jnp.allclose(whole[40:], sweep(controls, 40, 60, 8000.0), atol=1e-6))
+        True
+    """
+    hop = count("hop", hop)
+    position = jnp.asarray(position, jnp.int32)
+    first, offset = position // hop, position % hop
+    n_values = 2 + (n_samples + hop - 2) // hop
+    dtype = controls.phase.dtype
+    at = (first + jnp.arange(n_values, dtype=jnp.int32)).astype(dtype) * jnp.asarray(hop / fs, dtype)
+    lines = frames.interpolate(_coefficient(controls, at), (n_values - 1) * hop + 1, hop)
+    return jax.lax.dynamic_slice_in_dim(lines, offset, n_samples)
+
+
+def frame_responses(controls: Controls, p: jax.Array, n_fft: int, stages: int, delay: int) -> jax.Array:
+    """Responses `(n_frames, n_fft // 2 + 1)` of the phaser if it stood still at each coefficient.
+
+    Source: Yu et al. 2024, eq. 13.
+
+    Example:
+        >>> controls = controls_of(init(jax.random.key(0)))
+        >>> frame_responses(controls, jnp.zeros(3), 16, 4, 0).shape
+        (3, 9)
+    """
+    omega = jnp.asarray(2 * np.pi * np.arange(n_fft // 2 + 1) / n_fft, p.dtype)[None]
+    z1 = jax.lax.complex(jnp.cos(omega), -jnp.sin(omega))
+    p = jax.lax.complex(p, jnp.zeros_like(p))[:, None]
+    chain = ((p - z1) / (1 - p * z1)) ** stages
+    loop = chain / (1 - controls.feedback * chain * (z1 if delay else 1))
+    b, a = controls.b, controls.a
+    biquad = (b[0] + z1 * (b[1] + z1 * b[2])) / (1 + z1 * (a[0] + z1 * a[1]))
+    return biquad * (controls.through + loop)
+
+
+def _coefficient(controls: Controls, time_s: jax.Array) -> jax.Array:
+    shaped = waveshaped(controls.shape, oscillator(controls, time_s))
+    return coefficient_of(controls.bias + controls.depth * (1 + shaped) / 2)
+
+
+def _numerator(b: jax.Array, poles: jax.Array, zi: jax.Array) -> jax.Array:
+    """b_0 v[t] + b_1 v[t - 1] + b_2 v[t - 2], where zi (..., 2) are the values before, newest first."""
+    before = jnp.broadcast_to(zi[..., ::-1], (*poles.shape[:-1], 2))
+    whole = jnp.concatenate([before, poles], axis=-1)
+    n = poles.shape[-1]
+    return b[0] * whole[..., 2:] + b[1] * whole[..., 1 : n + 1] + b[2] * whole[..., :n]
+
+
+def _gains(gain: jax.Array, delay: int) -> jax.Array:
+    zero = jnp.zeros_like(gain)
+    return jnp.stack([zero, gain] if delay else [gain, zero])
+
+
+def _check(controls: Controls, fs: float, delay: int) -> None:
+    require("fs", fs, "a sample rate above 0 Hz", lambda v: v > 0)
+    if whole_number("delay", delay) not in (0, 1):
+        raise ValueError(f"delay is {delay}; expected 0 or 1 samples of feedback delay.")
+    require("rate_hz", controls.rate_hz, "0 Hz or more", lambda v: v >= 0)
+    require("decay", controls.decay, "0 or more", lambda v: v >= 0)
+    require("feedback", controls.feedback, "a gain between -1 and 1", lambda v: np.abs(v) < 1)

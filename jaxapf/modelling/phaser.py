@@ -1,0 +1,230 @@
+"""Learn a phaser from a dry and a wet recording: its layout, its oscillator, its sweep, its gains.
+
+First the sweep is read off the short-time spectra (`jaxapf.modelling.sweeps`), for several layouts. The best of
+them are fitted to the samples through the exact recursion, the sweep a polynomial of the oscillator: sixteen
+numbers. What is left over decides on the layout. At last the polynomial becomes the paper's waveshaper, and all 182
+numbers are fitted together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf import frames, metrics
+from jaxapf._arrays import enable_x64
+from jaxapf.effects import phaser
+from jaxapf.modelling import descent, sweeps
+from jaxapf.modelling.sweeps import Layout, Start
+
+N_TERMS = 8  # of the polynomial
+CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 6
+TRIAL_S = 5.0
+CLEAR = 1e-4  # the error of a layout that needs no comparison
+EXACT = 1e-6  # and of a fit that needs no refining
+MIN_S = 0.5
+SHAPE_POINTS = 129
+Tree = Any
+
+
+class Fitted(NamedTuple):
+    """``controls`` of float64 NumPy arrays, ``layout``, and figures: ``esr`` of the fit, ``seconds``."""
+
+    controls: phaser.Controls
+    layout: Layout
+    metrics: dict[str, float]
+
+
+def fit_phaser(
+    dry: Any,
+    wet: Any,
+    fs: float,
+    *,
+    on_stage: Callable[[str], None] = lambda text: None,
+) -> Fitted:
+    """Find the phaser that makes the wet signal of the dry one.
+
+    Args:
+        dry: `(n_samples,)`.
+        wet: `(n_samples,)`, starting at the same instant.
+        fs: sample rate in Hz.
+        on_stage: called with a few words before each part of the work.
+
+    Returns:
+        A `Fitted`; `phaser.phaser(controls, phaser.rest(stages=layout.stages), dry, fs, stages=layout.stages,
+        delay=layout.delay)` is the prediction.
+
+    Raises:
+        ValueError: signals that differ in length, are too short, silent or not finite.
+
+    Example:
+        >>> fit_phaser(np.zeros(100), np.zeros(100), 8000.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: dry lasts 0.013 s; expected at least 0.5 s to hear a sweep.
+    """
+    started = time.perf_counter()
+    dry, wet = _checked(dry, wet, fs)
+    scale = float(1 / np.sqrt(np.mean(np.square(wet, dtype=np.float64))))
+    data = {"dry": jnp.asarray(dry * scale, jnp.float32), "wet": jnp.asarray(wet * scale, jnp.float32)}
+    on_stage("Reading the sweep")
+    candidates = sweeps.starts(sweeps.spectra_of(dry, wet, fs), count=CANDIDATES)
+    theta, layout = _tried(candidates, fs, data, on_stage)
+    on_stage(f"Fitting {layout.stages} stages")
+    theta, error = descent.levenberg_marquardt(_residual(layout, fs), theta, data, steps=STEPS)
+    on_stage("Fitting the waveshaper")
+    raw, error = _refined(_with_waveshaper(theta), layout, fs, data)
+    with enable_x64():
+        wide = jax.tree.map(lambda value: jnp.asarray(value, jnp.float64), raw)
+        controls = jax.tree.map(np.asarray, phaser.controls_of(wide))
+    figures = {
+        "esr": error,
+        "esr_raw": metrics.esr(dry, wet),
+        "esr_start": candidates[0].error,
+        "seconds": time.perf_counter() - started,
+    }
+    return Fitted(controls, layout, figures)
+
+
+def _tried(
+    candidates: list[Start], fs: float, data: dict[str, jax.Array], on_stage: Callable[[str], None]
+) -> tuple[np.ndarray, Layout]:
+    """The candidate that a few steps on the first seconds leave the least error."""
+    short = {name: signal[: round(TRIAL_S * fs)] for name, signal in data.items()}
+    tried = []
+    for start in candidates:
+        on_stage(f"Trying {start.layout.stages} stages")
+        residual = _residual(start.layout, fs)
+        theta, error = descent.levenberg_marquardt(residual, _theta(start), short, steps=FIRST_STEPS)
+        tried.append((error, theta, start.layout))
+        if error < CLEAR:
+            break
+    return min(tried, key=lambda one: one[0])[1:]
+
+
+def _checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
+    dry, wet = (np.asarray(signal, np.float64) for signal in (dry, wet))
+    if dry.ndim != 1 or dry.shape != wet.shape:
+        raise ValueError(
+            f"dry has shape {dry.shape} and wet {wet.shape}; expected two signals (n_samples,) of one length."
+        )
+    if dry.size < MIN_S * fs:
+        raise ValueError(f"dry lasts {dry.size / fs:.3f} s; expected at least {MIN_S:g} s to hear a sweep.")
+    for name, signal in (("dry", dry), ("wet", wet)):
+        if not np.all(np.isfinite(signal)):
+            raise ValueError(f"{name} holds samples that are not finite; expected a recording.")
+        if np.max(np.abs(signal)) < 1e-7:
+            raise ValueError(f"{name} is silent; expected a recording in which the phaser can be heard.")
+    return dry, wet
+
+
+# The sweep as a polynomial of the oscillator
+
+
+def _theta(start: Start) -> np.ndarray:
+    """Parameters of a start: oscillator, polynomial, gains, biquad."""
+    polynomial = np.zeros(N_TERMS)
+    polynomial[:2] = start.middle, start.swing
+    around = start.around if abs(start.around) > 1e-3 else 1e-3
+    gains = [np.clip(start.through / around, -20, 20), np.arctanh(start.feedback / phaser.MOST_FEEDBACK)]
+    biquad = [around, 0.0, 0.0, 0.0, 0.0]
+    return np.array([np.log(start.rate_hz), start.phase, *polynomial, *gains, *biquad])
+
+
+def _raw_of(theta: Any) -> Tree:
+    """All but the waveshaper, named as in `phaser.init`."""
+    through, gain, *biquad = (theta[2 + N_TERMS + n] for n in range(7))
+    return {
+        "log_rate": theta[0],
+        "phase": theta[1],
+        "amplitude": jnp.ones_like(theta[0]),
+        "sigma": jnp.zeros_like(theta[0]),
+        "shape": (),
+        "bias": jnp.zeros_like(theta[0]),
+        "depth": jnp.zeros_like(theta[0]),
+        "through": through,
+        "feedback": gain,
+        "b": jnp.stack(biquad[:3]),
+        "a": jnp.stack(biquad[3:]),
+    }
+
+
+def _residual(layout: Layout, fs: float) -> descent.Predict:
+    def residual(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
+        controls = phaser.controls_of(_raw_of(theta))
+        n_samples = data["dry"].shape[-1]
+        at = jnp.arange(frames.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
+        p = -jnp.tanh(_chebyshev(theta[2 : 2 + N_TERMS], phaser.oscillator(controls, at)) / 2)
+        p = frames.interpolate(p, n_samples, phaser.HOP)
+        y, _ = phaser.filtered(controls, p, phaser.rest(stages=layout.stages), data["dry"], layout.delay)
+        return y - data["wet"]
+
+    return residual
+
+
+def _chebyshev(terms: Any, w: Any) -> Any:
+    """Sum of terms[k] T_k(w)."""
+    before, now, total = jnp.ones_like(w), w, terms[0] + terms[1] * w
+    for n in range(2, N_TERMS):
+        before, now = now, 2 * w * now - before
+        total = total + terms[n] * now
+    return total
+
+
+# The waveshaper
+
+
+def _with_waveshaper(theta: np.ndarray) -> Tree:
+    """The same sweep by the network: tan(pi / 4 - d) = atanh(p) is minus half the polynomial."""
+    w = np.cos(np.pi * np.arange(SHAPE_POINTS) / (SHAPE_POINTS - 1))
+    with enable_x64():
+        log_tan = np.asarray(_chebyshev(jnp.asarray(theta[2 : 2 + N_TERMS]), jnp.asarray(w)))
+    d = np.pi / 4 + np.arctan(log_tan / 2)
+    bias, depth = float(np.min(d)), max(float(np.ptp(d)), 1e-3)
+    target = 2 * (d - bias) / depth - 1
+    raw = jax.tree.map(lambda value: np.asarray(value, np.float64), _raw_of(jnp.asarray(theta)))
+    return {**raw, "shape": _shaped(w, target), "bias": np.float64(bias), "depth": np.float64(depth)}
+
+
+def _shaped(w: np.ndarray, target: np.ndarray) -> Tree:
+    """The network's weights that give the target at w, the best of a few random starts."""
+    data = jnp.asarray(w, jnp.float32), jnp.asarray(target, jnp.float32)
+    found = []
+    for seed in range(4):
+        start = phaser.init(jax.random.key(seed))["shape"]
+        theta, unravel = jax.flatten_util.ravel_pytree(start)
+
+        def residual(theta: jax.Array, data: Any, unravel: Any = unravel) -> jax.Array:
+            return phaser.waveshaped(unravel(theta), data[0]) - data[1]
+
+        theta, error = descent.levenberg_marquardt(residual, np.asarray(theta, np.float64), data, steps=60)
+        found.append((error, seed, unravel(jnp.asarray(theta, jnp.float32))))
+        if error < 1e-8:
+            break
+    return jax.tree.map(lambda value: np.asarray(value, np.float64), min(found, key=lambda one: one[:2])[2])
+
+
+def _refined(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -> tuple[Tree, float]:
+    """All numbers together, through the effect as it is used; left alone where it is exact already."""
+    free = {name: value for name, value in raw.items() if name not in ("sigma", "amplitude")}
+    theta, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), free))
+
+    def residual(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
+        controls = phaser.controls_of({**unravel(theta), "sigma": jnp.zeros(()), "amplitude": jnp.ones(())})
+        state = phaser.rest(stages=layout.stages)
+        y, _ = phaser.phaser(controls, state, data["dry"], fs, stages=layout.stages, delay=layout.delay)
+        return y - data["wet"]
+
+    error = float(jax.jit(lambda theta: jnp.mean(residual(theta, data) ** 2))(theta))
+    if error < EXACT:
+        return raw, error
+    start = np.asarray(theta, np.float64)
+    theta, error = descent.levenberg_marquardt(residual, start, data, steps=LAST_STEPS, enough=0.02)
+    found = jax.tree.map(lambda v: np.asarray(v, np.float64), unravel(jnp.asarray(theta, jnp.float32)))
+    return {**raw, **found}, error

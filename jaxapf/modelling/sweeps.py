@@ -1,0 +1,233 @@
+"""Where a phaser's all-passes are, moment by moment, read off a dry and a wet recording.
+
+Short-time spectra of the pair are compared with what a phaser that stands still would do, for a grid of cutoff
+frequencies: a map of errors, moments by cutoffs. A path through the map is the sweep, and a cosine fitted to
+the path the oscillator. This needs no gradient and no start, which descent does: the error as a function of the
+oscillator's rate has a local minimum wherever two oscillators come into step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.optimize
+import scipy.signal
+
+STAGE_CHOICES = (4, 6, 8, 2, 10, 12, 3, 5)
+GAIN_CHOICES = (0.0, 0.3, -0.3, 0.55, -0.55, 0.8, -0.8)
+N_CUTOFFS = 72
+LOWEST_HZ = 30.0
+WINDOW_S = 0.024
+SLOWEST_HZ, FASTEST_HZ = 0.03, 12.0
+WHITENING = 0.5  # of the mean spectrum's level: all of it would hear noise as loudly as music
+ROUNDS = 4
+STIFFNESS = 0.02  # of a path, in shares of the mean error a step of the grid
+
+
+class Layout(NamedTuple):
+    """What a phaser is made of: number of ``stages``, and ``delay`` of the feedback in samples."""
+
+    stages: int
+    delay: int
+
+
+class Spectra(NamedTuple):
+    """Of a pair: ``power`` (n_frames, n_bins) of the dry one, ``cross`` with the wet one, ``energy`` (n_frames,) of
+    the wet one, ``time_s`` (n_frames,) the frames' middles, ``omega`` (n_bins,) radians a sample."""
+
+    power: np.ndarray
+    cross: np.ndarray
+    energy: np.ndarray
+    time_s: np.ndarray
+    omega: np.ndarray
+    fs: float
+
+
+class Start(NamedTuple):
+    """Where to begin a fit: a layout, the ``feedback`` gain, gains ``through`` the direct way and ``around`` through
+    the all-passes, and the oscillator: log of the tangent of half the cutoff = ``middle`` + ``swing`` cos(2 pi
+    ``rate_hz`` t + ``phase``). ``error``: of the map, along the cosine, over the wet energy."""
+
+    layout: Layout
+    feedback: float
+    through: float
+    around: float
+    middle: float
+    swing: float
+    rate_hz: float
+    phase: float
+    error: float
+
+
+def spectra_of(dry: np.ndarray, wet: np.ndarray, fs: float) -> Spectra:
+    """Short-time spectra of a pair `(n_samples,)`, each bin weighed by a part of its mean level."""
+    n = 2 ** int(np.ceil(np.log2(WINDOW_S * fs)))
+    hop = n // 4
+    window = scipy.signal.ShortTimeFFT(scipy.signal.windows.hann(n, sym=False), hop, fs)
+    x, y = (window.stft(np.asarray(signal, np.float64)).T for signal in (dry, wet))
+    level = np.mean(np.abs(y) ** 2, axis=0)
+    weight = 1 / (level + 1e-4 * np.max(level)) ** WHITENING
+    time_s = np.asarray(window.t(len(dry)))
+    return Spectra(
+        weight * np.abs(x) ** 2,
+        weight * np.conj(x) * y,
+        np.sum(weight * np.abs(y) ** 2, axis=1),
+        time_s,
+        2 * np.pi * np.arange(x.shape[1]) / n,
+        fs,
+    )
+
+
+def cutoffs(fs: float) -> np.ndarray:
+    """The grid: log of tan(pi f / fs), evenly spaced."""
+    low, high = (np.log(np.tan(np.pi * f / fs)) for f in (LOWEST_HZ, 0.46 * fs))
+    return np.linspace(low, high, N_CUTOFFS)
+
+
+def loops(layout: Layout, gain: float, omega: np.ndarray, log_tan: np.ndarray) -> np.ndarray:
+    """Response of the loop at the cutoffs, `(n_cutoffs, n_bins)`."""
+    # (p - z^-1) / (1 - p z^-1) has the phase -2 arg((1 - p z^-1)) ... as a function of tan(w / 2): for
+    # p = (1 - t) / (1 + t) it is (t' + j s) / (t' - j s) turned by pi, s = tan(w / 2).
+    p = -np.tanh(log_tan / 2)[:, None]
+    z1 = np.exp(-1j * omega)[None]
+    chain = ((p - z1) / (1 - p * z1)) ** layout.stages
+    return chain / (1 - gain * chain * (z1 if layout.delay else 1))
+
+
+def starts(spectra: Spectra, *, count: int) -> list[Start]:
+    """The best starts over all layouts and feedback gains, the best first, one of a layout."""
+    grid = cutoffs(spectra.fs)
+    rough = []
+    for layout, gain in _choices():
+        found = _Map(spectra, loops(layout, gain, spectra.omega, grid))
+        gains = found.mixed()
+        rough.append((float(np.sum(np.min(found.errors(gains), axis=1))), layout, gain))
+    rough.sort(key=lambda one: one[0])
+    kept: list[Start] = []
+    for _, layout, gain in rough[: 3 * count]:
+        found = _Map(spectra, loops(layout, gain, spectra.omega, grid))
+        kept.append(_start(found, layout, gain, spectra, grid))
+    kept.sort(key=lambda one: one.error)
+    return _varied(kept)[:count]
+
+
+def _varied(found: list[Start]) -> list[Start]:
+    taken: list[Start] = []
+    for one in found:
+        if all(one.layout != other.layout for other in taken):
+            taken.append(one)
+    return taken
+
+
+def _choices() -> Iterator[tuple[Layout, float]]:
+    for stages, gain in itertools.product(STAGE_CHOICES, GAIN_CHOICES):
+        for delay in (0, 1) if gain else (0,):
+            yield Layout(stages, delay), gain
+
+
+class _Map:
+    """Errors of frames by cutoffs as a function of the two gains, from sums over the bins."""
+
+    def __init__(self, spectra: Spectra, loop: np.ndarray) -> None:
+        self.energy = spectra.energy
+        self.dry = np.sum(spectra.power, axis=1)
+        self.dry_wet = np.sum(spectra.cross.real, axis=1)
+        self.dry_loop = spectra.power @ loop.real.T
+        self.loop = spectra.power @ (np.abs(loop) ** 2).T
+        self.loop_wet = spectra.cross.real @ loop.real.T + spectra.cross.imag @ loop.imag.T
+
+    def errors(self, gains: tuple[float, float]) -> np.ndarray:
+        """`(n_frames, n_cutoffs)`."""
+        through, around = gains
+        one = self.energy - 2 * through * self.dry_wet + through**2 * self.dry
+        both = 2 * through * around * self.dry_loop + around**2 * self.loop - 2 * around * self.loop_wet
+        return one[:, None] + both
+
+    def gains_along(self, path: np.ndarray) -> tuple[float, float]:
+        """Least squares, where each frame has the cutoff of the path."""
+        at = np.arange(len(path)), path
+        mixed = np.sum(self.dry_loop[at])
+        normal = np.array([[np.sum(self.dry), mixed], [mixed, np.sum(self.loop[at])]])
+        right = np.array([np.sum(self.dry_wet), np.sum(self.loop_wet[at])])
+        through, around = np.linalg.lstsq(normal, right, rcond=1e-9)[0]
+        return float(through), float(around)
+
+    def mixed(self) -> tuple[float, float]:
+        """The gains, each frame at the cutoff that suits it best: by turns."""
+        found = []
+        for gains in ((0.5, 0.5), (0.5, -0.5)):
+            for _ in range(ROUNDS):
+                gains = self.gains_along(np.argmin(self.errors(gains), axis=1))
+            found.append((float(np.sum(np.min(self.errors(gains), axis=1))), gains))
+        return min(found)[1]
+
+
+def _start(found: _Map, layout: Layout, gain: float, spectra: Spectra, grid: np.ndarray) -> Start:
+    gains = found.mixed()
+    for _ in range(2):
+        path = smooth_path(found.errors(gains))
+        gains = found.gains_along(path)
+    errors = found.errors(gains)
+    best = _cosine(errors, path, spectra.time_s, grid)
+    energy = max(float(np.sum(spectra.energy)), np.finfo(float).tiny)
+    middle, swing, rate, phase, error = best
+    return Start(layout, gain, *gains, middle, swing, rate, phase, error / energy)
+
+
+def smooth_path(errors: np.ndarray) -> np.ndarray:
+    """The path of least error `(n_frames,)` that pays for its steps, by dynamic programming."""
+    n_frames, n = errors.shape
+    toll = STIFFNESS * np.mean(errors) * np.abs(np.arange(n)[:, None] - np.arange(n)[None]) ** 2
+    total, come_from = errors[0], np.zeros((n_frames, n), np.int64)
+    for t in range(1, n_frames):
+        reached = total[None] + toll
+        come_from[t] = np.argmin(reached, axis=1)
+        total = reached[np.arange(n), come_from[t]] + errors[t]
+    path = [int(np.argmin(total))]
+    for t in range(n_frames - 1, 0, -1):
+        path.append(int(come_from[t, path[-1]]))
+    return np.array(path[::-1])
+
+
+def _cosine(
+    errors: np.ndarray, path: np.ndarray, time_s: np.ndarray, grid: np.ndarray
+) -> tuple[float, float, float, float, float]:
+    """Middle, swing, rate and phase of the cosine with the least error in the map, and that error."""
+    weight = np.sqrt(np.maximum(np.mean(errors, axis=1), 0))
+    duration = float(time_s[-1] - time_s[0])
+    rates = np.arange(max(SLOWEST_HZ, 0.4 / duration), FASTEST_HZ, 0.2 / duration)
+    tried = []
+    for rate in rates:
+        angle = 2 * np.pi * rate * time_s
+        basis = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle)], axis=1) * weight[:, None]
+        solution, *_ = np.linalg.lstsq(basis, grid[path] * weight, rcond=None)
+        left = float(np.sum((basis @ solution - grid[path] * weight) ** 2))
+        tried.append((left, rate, *solution))
+    tried.sort()
+    found = []
+    for _, rate, middle, cosine, sine in tried[:8]:
+        swing, phase = np.hypot(cosine, sine), np.arctan2(-sine, cosine)
+        start = np.array([middle, swing, rate, phase])
+        scale = np.array([0.2, 0.2, 0.1 / duration, 0.3])
+        polished = scipy.optimize.minimize(
+            lambda v: _along(errors, v, time_s, grid),
+            start,
+            method="Nelder-Mead",
+            options={"initial_simplex": np.vstack([start, start + np.diag(scale)]), "maxiter": 300},
+        )
+        found.append((float(polished.fun), *(float(v) for v in polished.x)))
+    error, middle, swing, rate, phase = min(found)
+    return middle, swing, abs(rate), phase if rate >= 0 else -phase, error
+
+
+def _along(errors: np.ndarray, cosine: np.ndarray, time_s: np.ndarray, grid: np.ndarray) -> float:
+    middle, swing, rate, phase = cosine
+    wanted = middle + swing * np.cos(2 * np.pi * rate * time_s + phase)
+    place = np.clip((wanted - grid[0]) / (grid[1] - grid[0]), 0, len(grid) - 1.001)
+    below = place.astype(int)
+    part = place - below
+    rows = np.arange(len(errors))
+    return float(np.sum((1 - part) * errors[rows, below] + part * errors[rows, below + 1]))
