@@ -65,6 +65,12 @@ def described(row: dict[str, Any]) -> Iterator[str]:
     if row["kind"] == "checkpoints":
         yield from described_checkpoints(row)
         return
+    if row["kind"] == "effect":
+        esr = row["metrics"].get("esr")
+        fitted = "" if esr is None else f", error-to-signal ratio {esr:.6f}"
+        yield f"{row['path']}: model of a {row['effect']} at {row['fs']} Hz{fitted}"
+        yield from (f"  {name:20}{value}" for name, value in row["settings"].items())
+        return
     polarity = "kept" if row["polarity"] > 0 else "inverted"
     sections = count(row["n_sections"], "all-pass section")
     delay = f"delay {row['delay_samples']:.3f} samples at {row['fs']} Hz"

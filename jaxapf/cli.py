@@ -1,4 +1,4 @@
-"""The command `jaxapf`: arguments, checks, messages and files around `jaxapf.align`.
+"""The command `jaxapf`: arguments, checks, messages and files around `jaxapf.align` and `jaxapf.modelling`.
 
 Arguments and files are checked before JAX is imported, so that mistakes are answered at once. What
 a user can mend is one sentence on stderr and exit code 2; a bug is one sentence and exit code 1, with
@@ -145,16 +145,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = _command_parser(
         _Parser,
         prog="jaxapf",
-        description="Bring two recordings of the same performance into phase with all-pass filters.",
+        description="""Bring two recordings of the same performance into phase with all-pass filters, or learn
+a phaser or a compressor from them.""",
         epilog="""examples:
   jaxapf demo
   jaxapf align dry.wav wet.wav -o aligned.wav --report report.html
   jaxapf align di.wav amp.wav -o di_aligned.wav --model amp.json
-  jaxapf apply amp.json next_take.wav -o next_take_aligned.wav""",
+  jaxapf apply amp.json next_take.wav -o next_take_aligned.wav
+  jaxapf phaser fit dry.wav wet.wav -o phaser.json
+  jaxapf compressor fit dry.wav wet.wav -o compressor.json""",
     )
     parser.add_argument("--version", action="version", version=f"jaxapf {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_align(commands)
+    _add_effect(commands, "phaser", _commands.fit_phaser, _PHASER)
+    _add_effect(commands, "compressor", _commands.fit_compressor, _COMPRESSOR)
     _add_apply(commands)
     _add_export(commands)
     _add_demo(commands)
@@ -229,18 +234,72 @@ has it (WAV, AIFF).""",
     )
 
 
+_PHASER = """Find the phaser that makes WET of DRY: the number of all-pass stages, the oscillator that
+sweeps them, feedback, gains. Chirps and other signals with all frequencies tell
+most; music does."""
+_COMPRESSOR = """Find the compressor that makes WET of DRY: threshold, ratio, knee, attack, release,
+averaging, make-up gain, look-ahead, and what it detects and smooths. The recording
+should be loud and soft in turns."""
+
+
+def _add_effect(commands: Any, name: str, run: Any, description: str) -> None:
+    group = _command_parser(
+        commands.add_parser,
+        name,
+        help=f"learn a {name} from a dry and a wet file",
+        description=f"Learn a {name} from recordings; 'jaxapf apply' sends other files through it.",
+    )
+    actions = group.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=_Parser)
+    parser = _command_parser(
+        actions.add_parser,
+        "fit",
+        run=run,
+        help=f"learn a {name} from a dry and a wet file",
+        description=description,
+        epilog=f"""examples:
+  jaxapf {name} fit dry.wav wet.wav -o {name}.json
+  jaxapf apply {name}.json other.wav -o other_wet.wav""",
+    )
+    parser.add_argument("dry", metavar="DRY", help="the unprocessed recording")
+    parser.add_argument("wet", metavar="WET", help=f"the same through the {name}: same rate and start")
+    parser.add_argument(
+        "-o", "--output", metavar="MODEL.json", required=True, help="where to write the model"
+    )
+    parser.add_argument(
+        "--max-delay-ms",
+        type=_milliseconds,
+        default=20.0,
+        metavar="X",
+        help="largest latency to look for (default 20)",
+    )
+    parser.add_argument(
+        "--channels", type=_channels, metavar="1", help="channel to learn from, counted from 1 (default 1)"
+    )
+    parser.add_argument(
+        "--resample",
+        type=_rate,
+        nargs="?",
+        const=0,
+        metavar="HZ",
+        help="allow different sample rates: bring both to HZ, or the dry file to the wet file's rate",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors and warnings")
+
+
 def _add_apply(commands: Any) -> None:
     parser = _command_parser(
         commands.add_parser,
         "apply",
         run=_commands.apply,
         help="send a file through a fitted model",
-        description="Send IN through the delay, polarity and filters of a model that 'align' wrote.",
+        description="Send IN through a model: delay, polarity and filters that 'align' found, or an effect.",
         epilog="""examples:
   jaxapf apply tape.json take2.wav -o take2_aligned.wav
+  jaxapf apply phaser.json guitar.wav -o guitar_phased.wav
   jaxapf apply tape.json take2_44k.flac -o take2_aligned.flac --resample""",
     )
-    parser.add_argument("model", metavar="MODEL.json", help="a model that 'jaxapf align --model' wrote")
+    parser.add_argument("model", metavar="MODEL.json", help="a model that 'align --model' or a 'fit' wrote")
     parser.add_argument("input", metavar="IN", help="the file to process")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="where to write the result")
     _add_common(parser)

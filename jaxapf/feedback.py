@@ -1,14 +1,14 @@
-"""First-order all-passes that move, in a feedback loop: exact recursion, with and without a delay in the loop.
+"""First-order all-passes that move, in a feedback loop: exact, with and without a delay in the loop.
 
 A phaser's core. Stage k of K, with its coefficient p at every sample, and the loop around all of them:
 
     y_0[t] = x[t] + g_0 y_K[t] + g_1 y_K[t - 1]
     y_k[t] = p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1],   k = 1 ... K
 
-A loop without a delay (g_0) is an equation, not a recursion: y_K[t] = p[t]^K y_0[t] + what the past says, so that
-y_0[t] is a division by 1 - g_0 p[t]^K. Multiplied out, this is the one time-varying rational filter of Yu et al.
-2024, whose coefficients are polynomials in p; kept as stages it needs no more operations and no float64 where
-p is close to 1.
+A loop without a delay (g_0) is an equation, not a recursion: y_K[t] = p[t]^K y_0[t] + what the past says,
+so that y_0[t] is a division by 1 - g_0 p[t]^K. Multiplied out, this is the one time-varying rational filter of
+Yu et al. 2024, whose coefficients are polynomials in p; kept as stages it needs no more operations, and no
+float64 where p is close to 1.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def allpass_loop(
             f"p has shape {coefficient.shape}, x {signal.shape}; expected (..., n_samples) or (..., 1) for p."
         )
     if gains.ndim == 0 or gains.shape[-1] != 2:
-        raise ValueError(f"feedback has shape {gains.shape}; expected (..., 2), without a delay and with one.")
+        raise ValueError(
+            f"feedback has shape {gains.shape}; expected (..., 2), without a delay and with one."
+        )
     batch = batch_shape("p", coefficient.shape[:-1], signal)
     batch = np.broadcast_shapes(batch, batch_shape("feedback", gains.shape[:-1], signal))
     signal = jnp.broadcast_to(signal, (*batch, signal.shape[-1]))

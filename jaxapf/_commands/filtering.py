@@ -104,5 +104,7 @@ def _write_blocks(
         return writer.peak
 
 
-def stream(alignment: Any, source: Source) -> Iterator[Any]:
-    return importlib.import_module("jaxapf.estimate").stream(alignment, source.read, source.n_samples)
+def stream(model: Any, source: Source) -> Iterator[Any]:
+    """Blocks of a source through a model, of whichever kind."""
+    home = "jaxapf.modelling.model" if hasattr(model, "effect") else "jaxapf.estimate"
+    return importlib.import_module(home).stream(model, source.read, source.n_samples)

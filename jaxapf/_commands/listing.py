@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from jaxapf import audio, stored
-from jaxapf._commands import starting
+from jaxapf._commands import effects, starting
 from jaxapf._commands.models import check_model, fitted, load_model
 from jaxapf._commands.sources import UsageError
 from jaxapf._console import described, described_versions, print_result
@@ -110,6 +110,8 @@ def _is_model(path: str) -> bool:
 def _model_figures(path: str) -> dict[str, Any]:
     check_model(path)
     alignment = load_model(path)
+    if hasattr(alignment, "effect"):
+        return {"kind": "effect", "path": path, **effects.figures_of(alignment)}
     return {
         "kind": "model",
         "path": path,

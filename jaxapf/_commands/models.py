@@ -1,6 +1,8 @@
-"""`jaxapf apply` and `jaxapf export`: what is done with a model that `jaxapf align` wrote."""
+"""`jaxapf apply` and `jaxapf export`: what is done with a model that another command wrote."""
 
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import time
@@ -15,6 +17,8 @@ from jaxapf._commands.sources import UsageError, check_outputs, open_source
 from jaxapf._commands.starting import start_jax
 from jaxapf._console import Progress, described_audio, print_result
 
+EFFECT_FORMAT = "jaxapf-effect"
+
 
 def apply(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
@@ -24,8 +28,8 @@ def apply(arguments: argparse.Namespace) -> None:
     check_outputs([arguments.input, arguments.model], [arguments.output])
     show = Progress(arguments)
     show("Starting JAX")
-    alignment = load_model(arguments.model)
-    fs = round(alignment.fs)
+    model = load_model(arguments.model)
+    fs = round(model.fs)
     if found.fs != fs and not arguments.resample:
         raise UsageError(
             f"'{arguments.model}' is for {fs} Hz and '{found.path}' is at {found.fs} Hz; "
@@ -33,7 +37,7 @@ def apply(arguments: argparse.Namespace) -> None:
         )
     notes: list[str] = []
     with open_source(arguments.input, fs, arguments.channels, notes, show) as source:
-        write_filtered(arguments, alignment, source, found.subtype, notes, show)
+        write_filtered(arguments, model, source, found.subtype, notes, show)
     show.done()
     result = {
         "command": "apply",
@@ -60,6 +64,11 @@ def export(arguments: argparse.Namespace) -> None:
     check_model(arguments.model)
     check_outputs([arguments.model], [arguments.output])
     alignment = load_model(arguments.model)
+    if hasattr(alignment, "effect"):
+        raise UsageError(
+            f"'{arguments.model}' is the model of a {alignment.effect}, which is no cascade of filters; "
+            "export takes what 'jaxapf align --model' wrote"
+        )
     text = formats.to_json(alignment) if arguments.format == "json" else formats.to_sos(alignment)
     audio.write_text(arguments.output, text)
 
@@ -69,7 +78,7 @@ def check_model(path: str) -> None:
     if not os.path.exists(path):
         raise UsageError(f"'{path}' does not exist; check the name and the folder")
     if not os.path.isfile(path):
-        raise UsageError(f"'{path}' is not a regular file; give a model that 'jaxapf align --model' wrote")
+        raise UsageError(f"'{path}' is not a regular file; give a model that jaxapf wrote")
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -77,15 +86,27 @@ def check_model(path: str) -> None:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise UsageError(f"'{path}' is not a model; give a file that 'jaxapf align --model' wrote")
+        raise UsageError(
+            f"'{path}' is not a model; give a file that jaxapf wrote, such as by 'jaxapf align --model'"
+        )
 
 
 def load_model(path: str) -> Any:
+    """An Alignment or an EffectModel, as the file says."""
     module = start_jax()
+    kind = module.Alignment
+    if _format(path) == EFFECT_FORMAT:
+        kind = importlib.import_module("jaxapf.modelling.model").EffectModel
     try:
-        return module.Alignment.load(path)
+        return kind.load(path)
     except module.ModelError as error:
         raise UsageError(str(error)) from error
+
+
+def _format(path: str) -> Any:
+    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+        return json.loads(Path(path).read_text(encoding="utf-8")).get("format")
+    return None
 
 
 def fitted(alignment: Any) -> dict[str, Any]:

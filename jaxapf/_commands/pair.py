@@ -36,11 +36,11 @@ def align(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     outputs = [path for path in (arguments.output, arguments.model, arguments.report) if path is not None]
     audio.output_subtype(arguments.output, arguments.subtype)
-    infos = _check_pair(arguments)
+    infos = check_pair(arguments)
     check_outputs([arguments.dry, arguments.wet], outputs)
     show = Progress(arguments)
     notes: list[str] = []
-    with _open_pair(arguments, infos, notes, show) as (dry, wet):
+    with open_pair(arguments, infos, notes, show) as (dry, wet):
         stretches = _stretches(dry, wet, notes, show)
         alignment = _fit(arguments, dry, wet, stretches, show)
         figures = Figures(_delay_only(alignment), dry, wet) if len(stretches) > 1 else None
@@ -92,7 +92,8 @@ def demo(arguments: argparse.Namespace) -> None:
 # The pair
 
 
-def _check_pair(arguments: argparse.Namespace) -> tuple[audio.AudioInfo, audio.AudioInfo]:
+def check_pair(arguments: argparse.Namespace) -> tuple[audio.AudioInfo, audio.AudioInfo]:
+    """Refuse two files that are no pair."""
     dry, wet = audio.info(arguments.dry), audio.info(arguments.wet)
     if arguments.channels is None and dry.n_channels != wet.n_channels:
         raise UsageError(
@@ -127,7 +128,7 @@ def _check_lengths(dry: audio.AudioInfo, wet: audio.AudioInfo) -> None:
 
 
 @contextlib.contextmanager
-def _open_pair(
+def open_pair(
     arguments: argparse.Namespace,
     infos: tuple[audio.AudioInfo, audio.AudioInfo],
     notes: list[str],

@@ -118,7 +118,9 @@ def phaser(
             f"state has {np.shape(state.loop)[-1] - 1} stages; expected {stages}: rest(stages=...)."
         )
     controls = jax.tree.map(lambda value: jnp.asarray(value, signal.dtype), controls)
-    return filtered(controls, sweep(controls, state.position, signal.shape[-1], fs, hop), state, signal, delay)
+    return filtered(
+        controls, sweep(controls, state.position, signal.shape[-1], fs, hop), state, signal, delay
+    )
 
 
 def filtered(
@@ -263,7 +265,7 @@ def controls_of(raw: Tree) -> Controls:
 
 
 def oscillator(controls: Controls, time_s: Any) -> jax.Array:
-    """w at times in seconds: a damped cosine, the real part of z_0 z^n in the paper.
+    """Value w of the oscillator at times in seconds: a damped cosine, the real part of z_0 z^n in the paper.
 
     Example:
         >>> controls = controls_of(init(jax.random.key(0)))._replace(rate_hz=2.0, phase=0.0)
@@ -283,15 +285,25 @@ def waveshaped(layers: Any, w: jax.Array) -> jax.Array:
         >>> waveshaped(layers, jnp.zeros(3)).tolist()
         [0.0, 0.0, 0.0]
     """
-    values = w[:, None]
-    for kernel, bias in layers[:-1]:
-        values = jnp.tanh(values @ kernel + bias[None])
     kernel, bias = layers[-1]
-    return (values @ kernel + bias[None])[:, 0]
+    return (hidden(layers[:-1], w) @ kernel + bias[None])[:, 0]
+
+
+def hidden(layers: Any, w: jax.Array) -> jax.Array:
+    """The layers of tanh alone, `(n, width)`.
+
+    Example:
+        >>> hidden(((jnp.ones((1, 2)), jnp.zeros(2)),), jnp.zeros(3)).shape
+        (3, 2)
+    """
+    values = w[:, None]
+    for kernel, bias in layers:
+        values = jnp.tanh(values @ kernel + bias[None])
+    return values
 
 
 def coefficient_of(d: Any) -> Any:
-    """p = tanh((1 - tan d) / (1 + tan d)) = tanh(tan(pi / 4 - d)): in (-1, 1) for any d.
+    """Coefficient p = tanh((1 - tan d) / (1 + tan d)) = tanh(tan(pi / 4 - d)): in [-1, 1] for any d.
 
     Source: Yu et al. 2024, eq. 12.
 

@@ -1,7 +1,7 @@
 """Levenberg-Marquardt on the samples of a signal, with derivatives in forward mode.
 
-Effects have some ten to two hundred parameters and half a million samples: a step needs the Jacobian's products
-alone, which are summed up a few columns at a time. Every column is one more run of the exact recursions.
+Effects have some ten to two hundred parameters and half a million samples: a step needs the Jacobian's
+products alone, whose columns are computed a few at a time. Every column is one more run of the recursions.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 COLUMNS = 8  # of the Jacobian at a time
 SMALLEST, LARGEST = 1e-9, 1e9  # of the damping
@@ -25,7 +26,8 @@ def levenberg_marquardt(
     data: Any,
     *,
     steps: int,
-    enough: float = 1e-4,
+    least_gain: float = 1e-4,
+    good: float = 0.0,
     on_step: Callable[[int, float], None] = lambda step, error: None,
 ) -> tuple[np.ndarray, float]:
     """Minimise the mean squared residual.
@@ -35,7 +37,8 @@ def levenberg_marquardt(
         theta: `(n_parameters,)` start, float64.
         data: pytree of arrays that the prediction needs.
         steps: at most so many.
-        enough: ends where a step gains less than this share of the error.
+        least_gain: ends where two steps gain less than this share of the error each.
+        good: ends where the error is no larger.
         on_step: called with the number of the step and its error.
 
     Returns:
@@ -57,13 +60,14 @@ def levenberg_marquardt(
     if not np.isfinite(error):
         raise FloatingPointError("the start has no finite error")
     damping, small = 1e-3, 0
-    for step in range(steps):
-        gram, gradient = (np.asarray(one, np.float64) for one in normal_of(jnp.asarray(theta, jnp.float32), data))
+    for step in range(steps if error > good else 0):
+        gram, gradient = (
+            np.asarray(one, np.float64) for one in normal_of(jnp.asarray(theta, jnp.float32), data)
+        )
+        damped = _solver(gram, gradient)
         before = error
         while damping < LARGEST:
-            scaled = gram + damping * np.diag(np.diag(gram) + 1e-12 * np.trace(gram))
-            change = np.linalg.lstsq(scaled, gradient, rcond=1e-12)[0]
-            tried = theta - change
+            tried = theta - damped(damping)
             found = float(error_of(jnp.asarray(tried, jnp.float32), data))
             if np.isfinite(found) and found < error:
                 theta, error = tried, found
@@ -71,10 +75,18 @@ def levenberg_marquardt(
                 break
             damping *= 4
         on_step(step, error)
-        small = small + 1 if before - error <= enough * before else 0
-        if small >= 2 or damping >= LARGEST:
+        small = small + 1 if before - error <= least_gain * before else 0
+        if small >= 2 or damping >= LARGEST or error <= good:
             break
     return theta, error
+
+
+def _solver(gram: np.ndarray, gradient: np.ndarray) -> Callable[[float], np.ndarray]:
+    """The step as a function of the damping, by eigenvalues: rounding leaves some a little below zero."""
+    scale = np.sqrt(np.diag(gram) + 1e-9 * np.trace(gram) + np.finfo(float).tiny)
+    values, vectors = scipy.linalg.eigh(gram / np.outer(scale, scale))
+    turned = vectors.T @ (gradient / scale)
+    return lambda damping: vectors @ (turned / (np.maximum(values, 0) + damping)) / scale
 
 
 def _compiled(predict: Predict) -> tuple[Any, Any]:

@@ -1,9 +1,9 @@
 """Learn a phaser from a dry and a wet recording: its layout, its oscillator, its sweep, its gains.
 
-First the sweep is read off the short-time spectra (`jaxapf.modelling.sweeps`), for several layouts. The best of
-them are fitted to the samples through the exact recursion, the sweep a polynomial of the oscillator: sixteen
-numbers. What is left over decides on the layout. At last the polynomial becomes the paper's waveshaper, and all 182
-numbers are fitted together.
+First the sweep is read off the short-time spectra (`jaxapf.modelling.sweeps`), for several layouts. The best
+of them are fitted to the samples through the exact recursion, the sweep a polynomial of the oscillator: some
+twenty numbers. What is left over decides on the layout. At last the polynomial becomes the paper's
+waveshaper, and all numbers are fitted together.
 """
 
 from __future__ import annotations
@@ -16,28 +16,36 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 from jaxapf import frames, metrics
 from jaxapf._arrays import enable_x64
 from jaxapf.effects import phaser
-from jaxapf.modelling import descent, sweeps
+from jaxapf.modelling import descent, latency, sweeps
 from jaxapf.modelling.sweeps import Layout, Start
 
-N_TERMS = 8  # of the polynomial
+N_TERMS = 10  # of the polynomial
 CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 6
 TRIAL_S = 5.0
 CLEAR = 1e-4  # the error of a layout that needs no comparison
-EXACT = 1e-6  # and of a fit that needs no refining
+EXACT = 1e-5  # and of a fit that needs no refining
 MIN_S = 0.5
-SHAPE_POINTS = 129
+SHAPE_POINTS, SHAPE_TRIES, SHAPE_STEPS = 129, 4, 60
+SHAPE_ERROR = 1e-8  # mean square, of a sweep from -1 to 1
+SPREAD = 1.5  # of the random layers, so that they bend
 Tree = Any
 
 
 class Fitted(NamedTuple):
-    """``controls`` of float64 NumPy arrays, ``layout``, and figures: ``esr`` of the fit, ``seconds``."""
+    """What `fit_phaser` found.
+
+    ``controls`` of float64 NumPy arrays; ``options``: ``stages`` and ``delay`` of the feedback;
+    ``delay_samples`` of the wet signal; ``metrics``: ``esr`` of the fit, ``esr_raw`` before, ``seconds``.
+    """
 
     controls: phaser.Controls
-    layout: Layout
+    options: dict[str, int]
+    delay_samples: int
     metrics: dict[str, float]
 
 
@@ -46,6 +54,7 @@ def fit_phaser(
     wet: Any,
     fs: float,
     *,
+    max_delay_ms: float = 20.0,
     on_stage: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
     """Find the phaser that makes the wet signal of the dry one.
@@ -54,11 +63,12 @@ def fit_phaser(
         dry: `(n_samples,)`.
         wet: `(n_samples,)`, starting at the same instant.
         fs: sample rate in Hz.
+        max_delay_ms: largest latency of the wet signal to look for; it is whole samples.
         on_stage: called with a few words before each part of the work.
 
     Returns:
-        A `Fitted`; `phaser.phaser(controls, phaser.rest(stages=layout.stages), dry, fs, stages=layout.stages,
-        delay=layout.delay)` is the prediction.
+        A `Fitted`. The prediction, later by `delay_samples`, is
+        `phaser.phaser(controls, phaser.rest(stages=options["stages"]), dry, fs, **options)`.
 
     Raises:
         ValueError: signals that differ in length, are too short, silent or not finite.
@@ -71,6 +81,9 @@ def fit_phaser(
     """
     started = time.perf_counter()
     dry, wet = _checked(dry, wet, fs)
+    raw_esr = metrics.esr(dry, wet)
+    delay = latency.latency(dry, wet, fs, max_delay_ms)
+    dry, wet = dry[: dry.size - delay], wet[delay:]
     scale = float(1 / np.sqrt(np.mean(np.square(wet, dtype=np.float64))))
     data = {"dry": jnp.asarray(dry * scale, jnp.float32), "wet": jnp.asarray(wet * scale, jnp.float32)}
     on_stage("Reading the sweep")
@@ -85,11 +98,10 @@ def fit_phaser(
         controls = jax.tree.map(np.asarray, phaser.controls_of(wide))
     figures = {
         "esr": error,
-        "esr_raw": metrics.esr(dry, wet),
-        "esr_start": candidates[0].error,
+        "esr_raw": raw_esr,
         "seconds": time.perf_counter() - started,
     }
-    return Fitted(controls, layout, figures)
+    return Fitted(controls, layout._asdict(), delay, figures)
 
 
 def _tried(
@@ -193,25 +205,31 @@ def _with_waveshaper(theta: np.ndarray) -> Tree:
 
 
 def _shaped(w: np.ndarray, target: np.ndarray) -> Tree:
-    """The network's weights that give the target at w, the best of a few random starts."""
+    """The network's weights that give the target at w: first the last layer, the others random, then all."""
     data = jnp.asarray(w, jnp.float32), jnp.asarray(target, jnp.float32)
     found = []
-    for seed in range(4):
-        start = phaser.init(jax.random.key(seed))["shape"]
-        theta, unravel = jax.flatten_util.ravel_pytree(start)
+    for seed in range(SHAPE_TRIES):
+        layers = phaser.init(jax.random.key(seed))["shape"]
+        layers = tuple((SPREAD * kernel, SPREAD * bias) for kernel, bias in layers[:-1])
+        hidden = phaser.hidden(layers, data[0])
+        columns = np.column_stack([np.asarray(hidden, np.float64), np.ones(len(w))])
+        *kernel, bias = scipy.linalg.lstsq(columns, target, cond=1e-6)[0]
+        last = jnp.asarray(kernel, jnp.float32)[:, None], jnp.asarray([bias], jnp.float32)
+        theta, unravel = jax.flatten_util.ravel_pytree((*layers, last))
 
         def residual(theta: jax.Array, data: Any, unravel: Any = unravel) -> jax.Array:
             return phaser.waveshaped(unravel(theta), data[0]) - data[1]
 
-        theta, error = descent.levenberg_marquardt(residual, np.asarray(theta, np.float64), data, steps=60)
+        start = np.asarray(theta, np.float64)
+        theta, error = descent.levenberg_marquardt(residual, start, data, steps=SHAPE_STEPS, good=SHAPE_ERROR)
         found.append((error, seed, unravel(jnp.asarray(theta, jnp.float32))))
-        if error < 1e-8:
+        if error <= SHAPE_ERROR:
             break
     return jax.tree.map(lambda value: np.asarray(value, np.float64), min(found, key=lambda one: one[:2])[2])
 
 
 def _refined(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -> tuple[Tree, float]:
-    """All numbers together, through the effect as it is used; left alone where it is exact already."""
+    """All numbers together, through the effect as it is used."""
     free = {name: value for name, value in raw.items() if name not in ("sigma", "amplitude")}
     theta, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), free))
 
@@ -221,10 +239,9 @@ def _refined(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -
         y, _ = phaser.phaser(controls, state, data["dry"], fs, stages=layout.stages, delay=layout.delay)
         return y - data["wet"]
 
-    error = float(jax.jit(lambda theta: jnp.mean(residual(theta, data) ** 2))(theta))
-    if error < EXACT:
-        return raw, error
     start = np.asarray(theta, np.float64)
-    theta, error = descent.levenberg_marquardt(residual, start, data, steps=LAST_STEPS, enough=0.02)
+    theta, error = descent.levenberg_marquardt(
+        residual, start, data, steps=LAST_STEPS, least_gain=0.02, good=EXACT
+    )
     found = jax.tree.map(lambda v: np.asarray(v, np.float64), unravel(jnp.asarray(theta, jnp.float32)))
     return {**raw, **found}, error

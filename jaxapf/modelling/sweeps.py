@@ -1,8 +1,8 @@
 """Where a phaser's all-passes are, moment by moment, read off a dry and a wet recording.
 
-Short-time spectra of the pair are compared with what a phaser that stands still would do, for a grid of cutoff
-frequencies: a map of errors, moments by cutoffs. A path through the map is the sweep, and a cosine fitted to
-the path the oscillator. This needs no gradient and no start, which descent does: the error as a function of the
+Short-time spectra of the pair are compared with what a phaser that stands still would do, for a grid of
+cutoff frequencies: a map of errors, moments by cutoffs. A path through the map is the sweep, and a cosine
+fitted to the path the oscillator. This needs no start, which descent does: the error as a function of the
 oscillator's rate has a local minimum wherever two oscillators come into step.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
@@ -24,6 +24,7 @@ WINDOW_S = 0.024
 SLOWEST_HZ, FASTEST_HZ = 0.03, 12.0
 WHITENING = 0.5  # of the mean spectrum's level: all of it would hear noise as loudly as music
 ROUNDS = 4
+RANKING_FRAMES = 300
 STIFFNESS = 0.02  # of a path, in shares of the mean error a step of the grid
 
 
@@ -35,8 +36,11 @@ class Layout(NamedTuple):
 
 
 class Spectra(NamedTuple):
-    """Of a pair: ``power`` (n_frames, n_bins) of the dry one, ``cross`` with the wet one, ``energy`` (n_frames,) of
-    the wet one, ``time_s`` (n_frames,) the frames' middles, ``omega`` (n_bins,) radians a sample."""
+    """Short-time spectra of a pair.
+
+    ``power`` (n_frames, n_bins) of the dry signal, ``cross`` with the wet one, ``energy`` (n_frames,) of the
+    wet one, ``time_s`` (n_frames,) the frames' middles, ``omega`` (n_bins,) radians a sample.
+    """
 
     power: np.ndarray
     cross: np.ndarray
@@ -47,9 +51,12 @@ class Spectra(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where to begin a fit: a layout, the ``feedback`` gain, gains ``through`` the direct way and ``around`` through
-    the all-passes, and the oscillator: log of the tangent of half the cutoff = ``middle`` + ``swing`` cos(2 pi
-    ``rate_hz`` t + ``phase``). ``error``: of the map, along the cosine, over the wet energy."""
+    """Where to begin a fit.
+
+    A layout, the ``feedback`` gain, gains ``through`` the direct way and ``around`` through the all-passes,
+    and the sweep: log tan(pi cutoff / fs) = ``middle`` + ``swing`` cos(2 pi ``rate_hz`` t + ``phase``).
+    ``error``: of the map, along that cosine, over the wet energy.
+    """
 
     layout: Layout
     feedback: float
@@ -89,8 +96,6 @@ def cutoffs(fs: float) -> np.ndarray:
 
 def loops(layout: Layout, gain: float, omega: np.ndarray, log_tan: np.ndarray) -> np.ndarray:
     """Response of the loop at the cutoffs, `(n_cutoffs, n_bins)`."""
-    # (p - z^-1) / (1 - p z^-1) has the phase -2 arg((1 - p z^-1)) ... as a function of tan(w / 2): for
-    # p = (1 - t) / (1 + t) it is (t' + j s) / (t' - j s) turned by pi, s = tan(w / 2).
     p = -np.tanh(log_tan / 2)[:, None]
     z1 = np.exp(-1j * omega)[None]
     chain = ((p - z1) / (1 - p * z1)) ** layout.stages
@@ -100,9 +105,10 @@ def loops(layout: Layout, gain: float, omega: np.ndarray, log_tan: np.ndarray) -
 def starts(spectra: Spectra, *, count: int) -> list[Start]:
     """The best starts over all layouts and feedback gains, the best first, one of a layout."""
     grid = cutoffs(spectra.fs)
+    some = _thinned(spectra)
     rough = []
     for layout, gain in _choices():
-        found = _Map(spectra, loops(layout, gain, spectra.omega, grid))
+        found = _Map(some, loops(layout, gain, spectra.omega, grid))
         gains = found.mixed()
         rough.append((float(np.sum(np.min(found.errors(gains), axis=1))), layout, gain))
     rough.sort(key=lambda one: one[0])
@@ -112,6 +118,13 @@ def starts(spectra: Spectra, *, count: int) -> list[Start]:
         kept.append(_start(found, layout, gain, spectra, grid))
     kept.sort(key=lambda one: one.error)
     return _varied(kept)[:count]
+
+
+def _thinned(spectra: Spectra) -> Spectra:
+    """As many frames as it takes to rank layouts."""
+    every = max(1, len(spectra.energy) // RANKING_FRAMES)
+    frames = {name: getattr(spectra, name)[::every] for name in ("power", "cross", "energy", "time_s")}
+    return spectra._replace(**frames)
 
 
 def _varied(found: list[Start]) -> list[Start]:
@@ -131,13 +144,14 @@ def _choices() -> Iterator[tuple[Layout, float]]:
 class _Map:
     """Errors of frames by cutoffs as a function of the two gains, from sums over the bins."""
 
-    def __init__(self, spectra: Spectra, loop: np.ndarray) -> None:
+    def __init__(self, spectra: Spectra, loop: Any) -> None:
+        cross: Any = spectra.cross
         self.energy = spectra.energy
         self.dry = np.sum(spectra.power, axis=1)
-        self.dry_wet = np.sum(spectra.cross.real, axis=1)
+        self.dry_wet = np.sum(cross.real, axis=1)
         self.dry_loop = spectra.power @ loop.real.T
         self.loop = spectra.power @ (np.abs(loop) ** 2).T
-        self.loop_wet = spectra.cross.real @ loop.real.T + spectra.cross.imag @ loop.imag.T
+        self.loop_wet = cross.real @ loop.real.T + cross.imag @ loop.imag.T
 
     def errors(self, gains: tuple[float, float]) -> np.ndarray:
         """`(n_frames, n_cutoffs)`."""

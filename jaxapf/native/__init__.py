@@ -1,8 +1,9 @@
 """CPU kernels in C, compiled on first use where there is a compiler.
 
-There are three: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its transpose,
-and the sum of outer products that the derivative of `jaxapf.blocks` asks for. They are optional: `available()` says whether they can be had, and without them the
-same is computed in JAX. They are built once a machine, in a second or two, into the user's cache folder
+There are three: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its
+transpose, and the sum of outer products that the derivative of `jaxapf.blocks` asks for. They are optional:
+`available()` says whether they can be had, and without them the same is computed in JAX. They are built once
+a machine, in a second or two, into the user's cache folder
 (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
 
     JAXAPF_NATIVE=0   never build or use them; set it to export programs for the CPU (`jax.export`), whose
@@ -27,7 +28,13 @@ import numpy as np
 
 _SOURCES = [pathlib.Path(__file__).with_name(name) for name in ("allpole.c", "cross.c", "ring.c")]
 _HEADER = pathlib.Path(__file__).with_name("pool.h")
-SYMBOLS = ("jaxapf_allpole", "jaxapf_allpole_transpose", "jaxapf_cross", "jaxapf_ring", "jaxapf_ring_transpose")
+SYMBOLS = (
+    "jaxapf_allpole",
+    "jaxapf_allpole_transpose",
+    "jaxapf_cross",
+    "jaxapf_ring",
+    "jaxapf_ring_transpose",
+)
 _BUILD_SECONDS = 60
 
 # The instruction set of this machine where the compiler can name it, the plain one otherwise.
@@ -149,7 +156,8 @@ def cross(a: jax.Array, b: jax.Array) -> jax.Array:
 def ring(p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
     """First-order all-passes in a feedback loop, from rest; not differentiable by itself.
 
-    y_0[t] = r_0[t] + g_0 y_K[t] + g_1 y_K[t - 1];  y_k[t] = r_k[t] + p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1].
+    y_0[t] = r_0[t] + g_0 y_K[t] + g_1 y_K[t - 1];
+    y_k[t] = r_k[t] + p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1].
 
     Args:
         p: `(..., n_samples or 1)` coefficients; float32 or float64.

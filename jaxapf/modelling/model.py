@@ -1,0 +1,299 @@
+"""A learnt effect: applied to signals of any length, saved as one JSON file, read back."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxapf._arrays import enable_x64
+from jaxapf.alignment import BLOCK_SAMPLES, ModelError, Reader, as_real_signal
+from jaxapf.effects import phaser
+from jaxapf.files import write_text
+from jaxapf.version import __version__
+
+FORMAT = "jaxapf-effect"
+VERSION = 1
+MAX_DELAY_SAMPLES = 10_000_000
+Tree = Any
+
+
+class Effect(NamedTuple):
+    """What a model needs of an effect.
+
+    ``controls`` of what JSON holds, ``rest`` of `(controls, options, batch, fs)`, ``run`` of `(controls,
+    options, state, x, fs)`, ``latency`` of `(options)` in samples.
+    """
+
+    controls: Callable[[Mapping[str, Any]], Tree]
+    rest: Callable[..., Tree]
+    run: Callable[..., tuple[jax.Array, Tree]]
+    latency: Callable[[Mapping[str, Any]], int]
+
+
+@dataclass(frozen=True)
+class EffectModel:
+    """An effect with its controls, as learnt from a pair: wet is close to the effect of dry, delayed.
+
+    Attributes:
+        effect: name of the effect, `"phaser"`.
+        fs: sample rate in Hz that the model belongs to.
+        controls: numbers and nested lists, by the names of the effect's `Controls`.
+        options: the effect's static options, such as `stages` and `delay`.
+        delay_samples: latency of the wet signal, whole samples, 0 or more.
+        metrics: figures on the pair it was fitted to: `esr`, `esr_raw`, `seconds`.
+        command: the command or call that made it.
+    """
+
+    effect: str
+    fs: float
+    controls: dict[str, Any]
+    options: dict[str, Any]
+    delay_samples: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    version: str = field(default=__version__)
+
+    def apply(self, x: Any) -> np.ndarray:
+        """Send a signal through the effect, from rest, each channel through one of its own.
+
+        Args:
+            x: `(..., n_samples)` at the rate `fs`, float32 or float64.
+
+        Returns:
+            NumPy array of the same shape and dtype; what the delay moves past the end is cut.
+
+        Raises:
+            ValueError: no time axis, or samples that are not real numbers.
+
+        Example:
+            >>> raw = phaser.init(jax.random.key(0))
+            >>> model = model_of("phaser", 8000.0, phaser.controls_of(raw), {"stages": 4, "delay": 0})
+            >>> model.apply(np.ones(100, np.float32)).shape
+            (100,)
+        """
+        signal = as_real_signal("x", x)
+        if signal.size == 0:
+            return signal.copy()
+        rows = signal.reshape(-1, signal.shape[-1])
+        blocks = list(stream(self, lambda start, stop: rows[:, start:stop], signal.shape[-1]))
+        return np.concatenate(blocks, axis=-1).reshape(signal.shape)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model as one JSON file, atomically."""
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "jaxapf": self.version,
+            "effect": self.effect,
+            "fs": float(self.fs),
+            "delay_samples": int(self.delay_samples),
+            "options": self.options,
+            "controls": self.controls,
+            "metrics": self.metrics,
+            "command": self.command,
+        }
+        write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> EffectModel:
+        """Read a model that `save` wrote.
+
+        Raises:
+            ModelError: the file cannot be opened, is not a model, is of a newer version or is damaged.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ModelError(f"'{path}' cannot be opened: {(error.strerror or '').lower()}") from error
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"'{path}' is not a model (it is not JSON)") from error
+        return _from_document(str(path), document)
+
+
+def model_of(effect: str, fs: float, controls: Any, options: Mapping[str, Any], **others: Any) -> EffectModel:
+    """A model of an effect's `Controls`, whose arrays become lists.
+
+    Args:
+        effect: name of the effect.
+        fs: sample rate in Hz.
+        controls: the effect's `Controls`.
+        options: its static options.
+        others: `delay_samples`, `metrics`, `command`.
+
+    Returns:
+        An EffectModel.
+
+    Example:
+        >>> raw = phaser.init(jax.random.key(0), rate_hz=2.0)
+        >>> model_of("phaser", 8000.0, phaser.controls_of(raw), {"stages": 4, "delay": 0}).controls["rate_hz"]
+        2.0
+    """
+    return EffectModel(effect, float(fs), _plain(controls._asdict()), dict(options), **others)
+
+
+def swept_hz(model: EffectModel) -> tuple[float, float]:
+    """Lowest and highest frequency in Hz that a phaser's stages turn by 90 degrees."""
+    with enable_x64():
+        controls = EFFECTS["phaser"].controls(model.controls)
+        found = phaser.sweep(controls, 0, 4096, 4096 * max(float(controls.rate_hz), 1e-3), hop=1)
+        hz = np.asarray(phaser.cutoff_hz(found, model.fs))
+    return float(np.min(hz)), float(np.max(hz))
+
+
+def stream(
+    model: EffectModel, read: Reader, n_samples: int, *, block_samples: int = BLOCK_SAMPLES
+) -> Iterator[np.ndarray]:
+    """Send a signal through a model block by block, whatever its length.
+
+    Args:
+        model: an EffectModel.
+        read: `read(start, stop)` gives samples `(channels, stop - start)`, 0 <= start <= stop <= n_samples.
+        n_samples: length of the signal.
+        block_samples: length of a block in samples; shorter signals use shorter blocks.
+
+    Yields:
+        Blocks `(channels, n)`, together as long as the signal and equal to `model.apply`.
+    """
+    if block_samples < 1:
+        raise ValueError(f"block_samples is {block_samples}; expected 1 or more.")
+    # Few block lengths, hence few compilations; the last block is padded, its tail dropped.
+    block = min(block_samples, max(256, 1 << max(0, n_samples - 1).bit_length()))
+    # An effect that looks ahead is late by its latency: so much more is read, and so much dropped at first.
+    # A device that is later than that begins with silence.
+    lead = EFFECTS[model.effect].latency(model.options) - model.delay_samples
+    if lead < 0:
+        yield np.zeros_like(_padded(read, -min(-lead, n_samples), 0, n_samples))
+    state: Any = None
+    for start in range(0, n_samples + lead, block):
+        y, state = _run(model, _padded(read, start, start + block, n_samples), state)
+        y = y[:, max(lead - start, 0) : max(n_samples + lead - start, 0)]
+        if y.shape[-1]:
+            yield y
+
+
+def _padded(read: Reader, start: int, stop: int, n_samples: int) -> np.ndarray:
+    """Samples start ... stop, zeros outside the recording."""
+    inside = min(max(start, 0), n_samples), min(max(stop, 0), n_samples)
+    x = as_real_signal("what read returned", read(*inside))
+    before = min(max(0, -start), stop - start)
+    return np.pad(x, [(0, 0), (before, stop - start - before - x.shape[-1])])
+
+
+def _run(model: EffectModel, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+    """One block, in float64 whatever it came in."""
+    effect = EFFECTS[model.effect]
+    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        controls = effect.controls(model.controls)
+        if state is None:
+            state = effect.rest(controls, model.options, x.shape[:-1], model.fs)
+        run = _compiled(model.effect, tuple(sorted(model.options.items())), model.fs)
+        y, state = run(controls, state, x.astype(np.float64))
+        return np.asarray(y).astype(x.dtype), state
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(effect: str, options: tuple[tuple[str, Any], ...], fs: float) -> Any:
+    return jax.jit(lambda controls, state, x: EFFECTS[effect].run(controls, dict(options), state, x, fs))
+
+
+# The effects
+
+
+def _phaser_controls(values: Mapping[str, Any]) -> phaser.Controls:
+    layers = tuple(tuple(np.asarray(part, np.float64) for part in layer) for layer in values["shape"])
+    return phaser.Controls(
+        **{
+            name: layers if name == "shape" else np.asarray(values[name], np.float64)
+            for name in phaser.Controls._fields
+        }
+    )
+
+
+def _phaser_rest(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
+    return phaser.rest(batch, stages=options["stages"], dtype=np.float64)
+
+
+def _phaser_run(
+    controls: Any, options: Mapping[str, Any], state: Any, x: Any, fs: float
+) -> tuple[jax.Array, Any]:
+    return phaser.phaser(controls, state, x, fs, stages=options["stages"], delay=options["delay"])
+
+
+EFFECTS = {"phaser": Effect(_phaser_controls, _phaser_rest, _phaser_run, lambda options: 0)}
+
+
+# JSON
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return np.asarray(value).tolist()
+
+
+def _from_document(path: str, document: Any) -> EffectModel:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(
+            f"'{path}' is not the model of an effect; give a file that 'jaxapf phaser fit' wrote"
+        )
+    version = document.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
+        raise ModelError(
+            f"'{path}' is a model of version {version!r}, this jaxapf reads {VERSION}; update jaxapf"
+        )
+    if document.get("effect") not in EFFECTS:
+        raise ModelError(
+            f"'{path}' is the model of {document.get('effect')!r}, this jaxapf knows {', '.join(EFFECTS)}; "
+            "update jaxapf"
+        )
+    try:
+        model = EffectModel(
+            effect=document["effect"],
+            fs=_number(document["fs"], 1.0, 1e8),
+            controls=dict(document["controls"]),
+            options=dict(document["options"]),
+            delay_samples=int(_number(document["delay_samples"], 0, MAX_DELAY_SAMPLES)),
+            metrics=dict(document["metrics"]),
+            command=str(document["command"]),
+            version=str(document["jaxapf"]),
+        )
+        _check_that_it_runs(model)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(
+            f"'{path}' is a damaged model (missing or wrong: {error}); make it again with "
+            f"'jaxapf {document['effect']} fit'"
+        ) from error
+    return model
+
+
+def _number(value: Any, lowest: float, highest: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    if not lowest <= value <= highest:
+        raise ValueError(f"{value} is not between {lowest} and {highest}")
+    return float(value)
+
+
+def _check_that_it_runs(model: EffectModel) -> None:
+    """Shapes, ranges and options are the effect's own affair: it is asked, with a few samples."""
+    leaves = jax.tree.leaves(EFFECTS[model.effect].controls(model.controls))
+    if not all(np.all(np.isfinite(leaf)) for leaf in leaves):
+        raise ValueError("controls that are not finite")
+    effect = EFFECTS[model.effect]
+    with enable_x64():
+        controls = effect.controls(model.controls)
+        state = effect.rest(controls, model.options, (1,), model.fs)
+        jax.eval_shape(
+            lambda state, x: effect.run(controls, model.options, state, x, model.fs), state, np.zeros((1, 8))
+        )
