@@ -6,8 +6,8 @@ A phaser's core. Stage k of K, with its coefficient p at every sample, and the l
     y_k[t] = p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1],   k = 1 ... K
 
 A loop without a delay (g_0) is an equation, not a recursion: y_K[t] = p[t]^K y_0[t] + what the past says,
-so that y_0[t] is a division by 1 - g_0 p[t]^K. Multiplied out, this is the one time-varying rational filter of
-Yu et al. 2024, whose coefficients are polynomials in p; kept as stages it needs no more operations, and no
+so that y_0[t] is a division by 1 - g_0 p[t]^K. Multiplied out, this is the one time-varying rational filter
+of Yu et al. 2024, whose coefficients are polynomials in p; kept as stages it needs no more operations, and no
 float64 where p is close to 1.
 """
 

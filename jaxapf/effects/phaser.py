@@ -285,21 +285,11 @@ def waveshaped(layers: Any, w: jax.Array) -> jax.Array:
         >>> waveshaped(layers, jnp.zeros(3)).tolist()
         [0.0, 0.0, 0.0]
     """
-    kernel, bias = layers[-1]
-    return (hidden(layers[:-1], w) @ kernel + bias[None])[:, 0]
-
-
-def hidden(layers: Any, w: jax.Array) -> jax.Array:
-    """The layers of tanh alone, `(n, width)`.
-
-    Example:
-        >>> hidden(((jnp.ones((1, 2)), jnp.zeros(2)),), jnp.zeros(3)).shape
-        (3, 2)
-    """
     values = w[:, None]
-    for kernel, bias in layers:
+    for kernel, bias in layers[:-1]:
         values = jnp.tanh(values @ kernel + bias[None])
-    return values
+    kernel, bias = layers[-1]
+    return (values @ kernel + bias[None])[:, 0]
 
 
 def coefficient_of(d: Any) -> Any:

@@ -16,7 +16,6 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from jaxapf import frames, metrics
 from jaxapf._arrays import enable_x64
@@ -25,14 +24,13 @@ from jaxapf.modelling import descent, latency, sweeps
 from jaxapf.modelling.sweeps import Layout, Start
 
 N_TERMS = 10  # of the polynomial
-CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 6
+CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 12
 TRIAL_S = 5.0
 CLEAR = 1e-4  # the error of a layout that needs no comparison
 EXACT = 1e-5  # and of a fit that needs no refining
 MIN_S = 0.5
 SHAPE_POINTS, SHAPE_TRIES, SHAPE_STEPS = 129, 4, 60
 SHAPE_ERROR = 1e-8  # mean square, of a sweep from -1 to 1
-SPREAD = 1.5  # of the random layers, so that they bend
 Tree = Any
 
 
@@ -205,17 +203,11 @@ def _with_waveshaper(theta: np.ndarray) -> Tree:
 
 
 def _shaped(w: np.ndarray, target: np.ndarray) -> Tree:
-    """The network's weights that give the target at w: first the last layer, the others random, then all."""
+    """The network's weights that give the target at w, the best of a few random starts."""
     data = jnp.asarray(w, jnp.float32), jnp.asarray(target, jnp.float32)
     found = []
     for seed in range(SHAPE_TRIES):
-        layers = phaser.init(jax.random.key(seed))["shape"]
-        layers = tuple((SPREAD * kernel, SPREAD * bias) for kernel, bias in layers[:-1])
-        hidden = phaser.hidden(layers, data[0])
-        columns = np.column_stack([np.asarray(hidden, np.float64), np.ones(len(w))])
-        *kernel, bias = scipy.linalg.lstsq(columns, target, cond=1e-6)[0]
-        last = jnp.asarray(kernel, jnp.float32)[:, None], jnp.asarray([bias], jnp.float32)
-        theta, unravel = jax.flatten_util.ravel_pytree((*layers, last))
+        theta, unravel = jax.flatten_util.ravel_pytree(phaser.init(jax.random.key(seed))["shape"])
 
         def residual(theta: jax.Array, data: Any, unravel: Any = unravel) -> jax.Array:
             return phaser.waveshaped(unravel(theta), data[0]) - data[1]
