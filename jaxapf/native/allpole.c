@@ -24,18 +24,6 @@ typedef struct {
   void *y;
 } Call;
 
-/* Where row `row` of an operand starts, in units of its rows; axes of length 1 broadcast. */
-static int64_t operand_row(const Call *call, const int64_t *dims, int64_t row) {
-  int64_t index = 0, stride = 1;
-  for (int64_t axis = call->n_batch - 1; axis >= 0; --axis) {
-    int64_t position = row % call->batch[axis];
-    row /= call->batch[axis];
-    if (dims[axis] != 1) index += position * stride;
-    stride *= dims[axis];
-  }
-  return index;
-}
-
 /* Up to MAX_ROWS rows, `n` and `rows` known where this is expanded: the past stays in registers. */
 #define KERNELS(T)                                                                                                   \
   INLINE void forward_##T(const Call *call, int64_t n, int64_t rows, const T **a, const T **x, T **y) {              \
@@ -100,8 +88,9 @@ static int64_t operand_row(const Call *call, const int64_t *dims, int64_t row) {
     const int64_t a_row = (call->a_step ? call->n_samples : 1) * call->n_poles;                                      \
     const bool special = call->n_poles >= 1 && call->n_poles <= MAX_SPECIAL_POLES;                                   \
     for (int64_t r = 0; r < rows; ++r) {                                                                             \
-      a[r] = (const T *)call->a + operand_row(call, call->a_dims, first + r) * a_row;                                \
-      x[r] = (const T *)call->x + operand_row(call, call->x_dims, first + r) * call->n_samples;                      \
+      a[r] = (const T *)call->a + operand_row(call->n_batch, call->batch, call->a_dims, first + r) * a_row;          \
+      x[r] = (const T *)call->x +                                                                                    \
+             operand_row(call->n_batch, call->batch, call->x_dims, first + r) * call->n_samples;                     \
       y[r] = (T *)call->y + (first + r) * call->n_samples;                                                           \
     }                                                                                                                \
     for (int64_t r = 0; r < rows;) {                                                                                 \
