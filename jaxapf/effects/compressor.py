@@ -2,14 +2,14 @@
 
     detector    p[t] = (1 - a) p[t - 1] + a x[t]^2        mean power ("rms"), or mean magnitude ("peak")
     curve       c[t] = (1 / ratio - 1) (p[t] in dB - threshold), 0 below the threshold, bent in the knee
-    ballistics  s[t] = s[t - 1] + b (r[t] - s[t - 1])     b: attack's where r[t] > s[t - 1], else release's
+    ballistics  s[t] = s[t - 1] + b (r[t] - s[t - 1])     b: attack's towards more compression, else release's
     output      y[t] = makeup g[t + lookahead] x[t]
 
 What the ballistics smooth is one of
 
-    "gain"      r = 1 - 10^(c / 20), g = 1 - s                 Yu et al. 2024, torchcomp
-    "gain_db"   r = -c, g = 10^(-s / 20)                       as Giannoulis et al. recommend
-    "level"     r = the level, before the curve                JUCE, pedalboard, SC4 and many plugins
+    "gain"      r = 10^(c / 20) - 1, g = 1 + s       Yu et al. 2024, torchcomp
+    "gain_db"   r = c, g = 10^(s / 20)               as Giannoulis et al. recommend
+    "level"     r = the level; the curve follows     JUCE, pedalboard, SC4 and many plugins
 
 Which of its two coefficients a sample takes depends on the state, so the ballistics are a loop over samples
 (a kernel in C where there is one). Once taken, the recursion is linear: its derivative is an all-pole
@@ -66,7 +66,7 @@ class State(NamedTuple):
     """``level`` (...) of the detector, ``smoothed`` (...) of the ballistics, and what look-ahead holds back.
 
     ``signal`` (..., latency) the last samples in, ``gains`` (..., latency + 1) the last gains. With
-    "level" smoothing all four belong to the level, with the others ``smoothed`` is the reduction.
+    "level" smoothing ``smoothed`` is a level, with the others the gain less one, or the gain in dB.
     """
 
     level: Any
@@ -208,10 +208,23 @@ def curve_db(level_db: Any, controls: Controls) -> Any:
         >>> curve_db(jnp.array([-40.0, -20.0, 0.0]), controls).tolist()
         [-0.0, -0.5625, -15.0]
     """
-    over = level_db - controls.threshold_db
     knee = jnp.maximum(controls.knee_db, SHARPEST_KNEE_DB)
-    bent = jnp.clip(over + knee / 2, 0.0, knee) ** 2 / (2 * knee) + jnp.maximum(over - knee / 2, 0.0)
-    return (1 / controls.ratio - 1) * bent
+    return (1 / controls.ratio - 1) * _bent(level_db - controls.threshold_db, knee)
+
+
+@jax.custom_jvp
+def _bent(over_db: Any, knee_db: Any) -> Any:
+    """What is above the threshold: 0 below the knee, a parabola in it, `over_db` above."""
+    into = jnp.clip(over_db / knee_db + 0.5, 0.0, 1.0)
+    return 0.5 * knee_db * into**2 + jnp.maximum(over_db - 0.5 * knee_db, 0.0)
+
+
+@_bent.defjvp
+def _bent_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    # Left to the chain rule this is a mask for every minimum and maximum, each of them an array in memory.
+    (over_db, knee_db), (d_over, d_knee) = primals, tangents
+    into = jnp.clip(over_db / knee_db + 0.5, 0.0, 1.0)
+    return _bent(over_db, knee_db), into * (d_over + (0.5 * d_knee - into * (0.5 * d_knee)))
 
 
 def ballistics(x: jax.Array, start: Any, rise: Any, fall: Any) -> jax.Array:
@@ -287,10 +300,12 @@ def _exact(
     detected = a[..., None] * _detected(signal, detector)
     average, level = recursion.first_order((1 - a)[..., None], detected, state.level)
     attack, release = coefficient(c.attack_ms, fs), coefficient(c.release_ms, fs)
-    wanted = _wanted(average, _lifted(c), detector, smoothing)
-    smoothed = ballistics(wanted, state.smoothed, attack, release)
+    lifted = _lifted(c)
+    wanted = _wanted(average, lifted, detector, smoothing)
+    rise, fall = (attack, release) if smoothing == "level" else (release, attack)
+    smoothed = ballistics(wanted, state.smoothed, rise, fall)
     last = smoothed[..., -1] if smoothed.shape[-1] else jnp.broadcast_to(state.smoothed, batch)
-    gains = _gains(smoothed, _lifted(c), smoothing)
+    gains = _gains(smoothed, lifted, smoothing)
     late, gained, held = _look_ahead(c.lookahead_ms * (1e-3 * fs), state, signal, gains)
     return _linear(c.makeup_db)[..., None] * gained * late, State(level, last, *held)
 
@@ -307,18 +322,18 @@ def _by_sampling(
 
 
 def _wanted(average: jax.Array, c: Controls, detector: str, smoothing: str) -> jax.Array:
-    """What the ballistics smooth: the reduction that the detector's level asks for, or the level."""
+    """What the ballistics smooth: the gain that the detector's level asks for, 0 for none, or the level."""
     if smoothing == "level":
         floor = 10 ** (FLOOR_DB / 10)
         return jnp.sqrt(jnp.maximum(average, floor)) if detector == "rms" else average
     down = curve_db(_in_db(average, 10.0 if detector == "rms" else 20.0), c)
-    return -down if smoothing == "gain_db" else -jnp.expm1(down / DB_PER_NEPER)
+    return down if smoothing == "gain_db" else jnp.expm1(down / DB_PER_NEPER)
 
 
 def _gains(smoothed: jax.Array, c: Controls, smoothing: str) -> jax.Array:
     if smoothing == "gain":
-        return 1 - smoothed
-    return _linear(-smoothed if smoothing == "gain_db" else curve_db(_in_db(smoothed, 20.0), c))
+        return 1 + smoothed
+    return _linear(smoothed if smoothing == "gain_db" else curve_db(_in_db(smoothed, 20.0), c))
 
 
 def _look_ahead(
