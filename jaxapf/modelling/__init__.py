@@ -1,0 +1,1 @@
+"""Fit models of effects to pairs of recordings, dry and wet, and run them on others."""
