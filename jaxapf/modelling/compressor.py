@@ -1,9 +1,9 @@
 """Fit the compressor to a pair of recordings, dry and wet, of a device whose settings nobody knows.
 
-The delay and the sign come from cross-correlation; the gain, block by block, says where the threshold may be;
-a grid of settings is tried, and the best go on to Levenberg-Marquardt on the error of the samples, whose
-Jacobian is the exact forward derivative of `effects.compressor`. All detectors and all places of the smoothing
-are tried side by side on a piece of the recording, the best ones on all of it.
+The delay and the sign come from cross-correlation; the gain, block by block, says where the threshold may
+be; a grid of settings is tried, and the best go on to Levenberg-Marquardt on the error of the samples, whose
+Jacobian is the exact forward derivative of `effects.compressor`. All detectors and all places of the
+smoothing are tried side by side on a piece of the recording, the best ones on all of it.
 
     fitted = fit_compressor(dry, wet, fs)
     y = render(fitted.controls, fitted.options, x, fs)
@@ -41,6 +41,7 @@ LEAST_S = 0.25
 SILENT_DB = -100.0
 # An error below this with one constant gain is no compression; it is 24 bit and a little more.
 NO_COMPRESSION = 1e-9
+EXACT = 1e-9  # error below which nothing else is tried
 MARGIN = 1.02  # of the error within which the simpler answer is taken
 
 KINDS = tuple(itertools.product(fx.DETECTORS, fx.SMOOTHINGS))  # the simpler first
@@ -61,6 +62,7 @@ _LOW, _HIGH = (np.array([_BOUNDS[name][side] for name in _NAMES]) for side in (0
 _LOGS = ("attack_ms", "release_ms", "average_ms", "knee_db")
 _AHEAD = _NAMES.index("lookahead_ms")
 _MAKEUP = _NAMES.index("makeup_db")
+_AT_ONCE = 4  # candidates that one call tries
 _LARGEST_STEP = np.array([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 6.0, 2.0])
 
 
@@ -76,7 +78,7 @@ class Fitted(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Part of the recording: dry aligned to wet, both (n_channels, n_samples) float32, and the weights."""
+    """Part of the recording: dry aligned to wet, (n_channels, n_samples) float32, and weights (1, n_samples)."""
 
     dry: jax.Array
     wet: jax.Array
@@ -217,7 +219,7 @@ def render(controls: Controls, options: dict[str, Any], x: Values, fs: float) ->
 def checked(dry: Values, wet: Values, fs: float) -> tuple[np.ndarray, np.ndarray]:
     """Both as (n_channels, n_samples) float64, or ValueError."""
     if not fs > 0:
-        raise ValueError(f"fs is {fs}; expected a sample rate above 0 Hz.")
+        raise ValueError(f"fs is {fs:g}; expected a sample rate above 0 Hz.")
     arrays = []
     for name, values in (("dry", dry), ("wet", wet)):
         array = np.asarray(values)
@@ -270,7 +272,7 @@ def block_residual(dry: np.ndarray, wet: np.ndarray, delay: int, fs: float) -> f
 
 
 def shifted(x: np.ndarray, delay: int) -> np.ndarray:
-    """x late by so many samples, early where they are negative, zeros where nothing is known."""
+    """Signals late by so many samples, early where they are negative, zeros where nothing is known."""
     if delay == 0:
         return x
     y = np.zeros_like(x)
@@ -301,7 +303,7 @@ def levels_and_gains(
 
 
 def static_curves(level: np.ndarray, gain: np.ndarray, weight: np.ndarray) -> list[tuple[float, float]]:
-    """Threshold in dB and slope (1 - 1 / ratio), the best first, of straight lines through levels and gains."""
+    """Threshold in dB and slope, 1 - 1 / ratio, of bent lines through levels and gains, the best first."""
     found = []
     lowest, highest = np.percentile(level, 2), np.percentile(level, 99)
     for threshold in np.arange(max(-70.0, lowest - 6), highest, 2.0):
@@ -331,20 +333,22 @@ def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tupl
         found[kind] = min(runs, key=lambda run: run[0])
     ranked = sorted(found, key=lambda kind: found[kind][0])
     whole = _piece(dry, wet, fs, WHOLE_S)
-    best: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
+    best: dict[tuple[str, str], tuple[float, np.ndarray, int]] = {}
     for kind in ranked[:2]:
-        best[kind] = _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
-    least = min(error for error, _ in best.values())
+        error, raw = _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
+        best[kind] = error, raw, 0
+    if min(error for error, *_ in best.values()) > EXACT:
+        for kind, (error, raw, _) in best.items():
+            ahead = _with_lookahead(whole, raw, fs, kind, record)
+            if ahead[0] * MARGIN < error:
+                best[kind] = *ahead, _latency(fs)
+    least = min(error for error, *_ in best.values())
     kind = next(kind for kind in KINDS if kind in best and best[kind][0] <= MARGIN * least)
-    error, raw = best[kind]
-    ahead = _with_lookahead(whole, raw, fs, kind, record)
-    if ahead[0] * MARGIN < error:
-        error, raw = ahead
-    return _simplified(whole, raw, error, fs, kind), kind
+    return _simplified(whole, best[kind][1], fs, kind, best[kind][2]), kind
 
 
 def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece:
-    """So much of the recording, where the gain moves most; its beginning is not weighed unless it is the first."""
+    """So much of the recording, where the gain moves most; what the state needs to settle is not weighed."""
     n, length = dry.shape[-1], round(seconds * fs)
     first = 0
     if length < n:
@@ -358,11 +362,11 @@ def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece
         sums = np.convolve(moves, np.ones(min(window, moves.size)), "valid")
         first = min(int(np.argmax(sums)) * level_step, n - length)
     part = slice(first, first + length)
-    weights = np.ones(min(length, n), np.float32)
+    weights = np.ones((1, min(length, n)), np.float32)
     if first > 0:
-        weights[: round(WARM_UP_S * fs)] = 0
-    arrays = (np.asarray(x[..., part], np.float32) for x in (dry, wet))
-    return Piece(*map(jnp.asarray, arrays), jnp.asarray(weights))
+        weights[:, : round(WARM_UP_S * fs)] = 0
+    aligned, target = (jnp.asarray(x[..., part], jnp.float32) for x in (dry, wet))
+    return Piece(aligned, target, jnp.asarray(weights))
 
 
 def _best_starts(
@@ -370,10 +374,8 @@ def _best_starts(
 ) -> list[np.ndarray]:
     """The best of a grid, two that differ in their times."""
     candidates = _grid(curves, kind)
-    energy = float(jnp.sum(piece.weights * piece.wet**2))
-    errors, makeups = map(np.array, _try(jnp.asarray(candidates, jnp.float32), piece, fs, kind))
-    candidates[:, _MAKEUP] = np.clip(makeups, _LOW[_MAKEUP], _HIGH[_MAKEUP])
-    order = np.argsort(np.where(np.isfinite(errors), errors, energy))
+    errors, candidates = _tried(candidates, piece, fs, kind, 0)
+    order = np.argsort(errors)
     chosen = [candidates[order[0]]]
     for index in order[1:]:
         if np.sum(np.abs(candidates[index, 2:5] - chosen[0][2:5]) > 0.7) >= 2:
@@ -413,16 +415,33 @@ def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str], la
     return y[:, latency:]
 
 
+def _tried(
+    candidates: np.ndarray, piece: Piece, fs: float, kind: tuple[str, str], latency: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of candidates, infinite where they are no numbers, each with the make-up that is best for it."""
+    errors, makeups = [], []
+    for first in range(0, len(candidates), _AT_ONCE):
+        some = candidates[first : first + _AT_ONCE]
+        padded = np.concatenate([some, np.repeat(some[:1], _AT_ONCE - len(some), axis=0)])
+        error, makeup = _try(jnp.asarray(padded, jnp.float32), piece, fs, kind, latency)
+        errors.append(np.asarray(error, np.float64)[: len(some)])
+        makeups.append(np.asarray(makeup, np.float64)[: len(some)])
+    candidates = candidates.copy()
+    candidates[:, _MAKEUP] = np.clip(np.concatenate(makeups), _LOW[_MAKEUP], _HIGH[_MAKEUP])
+    error = np.concatenate(errors)
+    return np.where(np.isfinite(error), error, math.inf), candidates
+
+
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _try(
-    candidates: jax.Array, piece: Piece, fs: float, kind: tuple[str, str], latency: int = 0
+    candidates: jax.Array, piece: Piece, fs: float, kind: tuple[str, str], latency: int
 ) -> tuple[jax.Array, jax.Array]:
     """Error of every candidate with the make-up that is best for it, and that make-up in dB."""
 
     def one(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
         y = piece.weights * _output(raw, piece.dry, fs, kind, latency)
         power = jnp.maximum(jnp.sum(y * y), 1e-20)
-        gain = jnp.maximum(jnp.sum(y * piece.wet) / power, 1e-6)
+        gain = 1 + jnp.maximum(jnp.sum(y * (piece.wet - y)) / power, -0.999999)
         makeup = raw[_MAKEUP] + 20 * jnp.log10(gain)
         return jnp.sum((gain * y - piece.weights * piece.wet) ** 2), makeup
 
@@ -441,12 +460,6 @@ def _normal_equations(
     left, push = jax.linearize(error, raw)
     jacobian = jax.lax.map(push, jnp.eye(raw.size, dtype=raw.dtype))
     return jacobian @ jacobian.T, jacobian @ left, left @ left
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _error(raw: jax.Array, piece: Piece, fs: float, kind: tuple[str, str], latency: int) -> jax.Array:
-    left = piece.weights * (_output(raw, piece.dry, fs, kind, latency) - piece.wet)
-    return jnp.sum(left * left)
 
 
 def _descend(
@@ -468,23 +481,19 @@ def _descend(
     for step in range(steps):
         parts = _normal_equations(jnp.asarray(raw, jnp.float32), piece, fs, kind, latency)
         curvature, slope, square = (np.asarray(part, np.float64) for part in parts)
-        error = min(error, float(square))
-        record({"stage": stage, "kind": "/".join(kind), "step": step, "esr": error / energy})
         if not np.isfinite(curvature).all():
             break
-        better = False
-        for _ in range(6):
-            trial = _step(raw, curvature, slope, damping, free)
-            found = float(_error(jnp.asarray(trial, jnp.float32), piece, fs, kind, latency))
-            if found < error:
-                better = True
-                break
-            damping *= 4
-        if not better:
+        error = min(error, float(square))
+        record({"stage": stage, "kind": "/".join(kind), "step": step, "esr": error / energy})
+        dampings = damping * np.array([0.1, 1.0, 10.0, 1000.0])
+        trials = np.array([_step(raw, curvature, slope, one, free) for one in dampings])
+        errors, trials = _tried(trials, piece, fs, kind, latency)
+        best = int(np.argmin(errors))
+        if not errors[best] < error:
             break
-        small = small + 1 if found > (1 - 1e-3) * error else 0
-        raw, error, damping = trial, found, max(damping / 5, 1e-7)
-        if small >= 3 or error < 1e-12 * energy:
+        small = small + 1 if errors[best] > (1 - 1e-3) * error else 0
+        raw, error, damping = trials[best], float(errors[best]), max(float(dampings[best]), 1e-8)
+        if small >= 3 or error < 1e-13 * energy:
             break
     return error / energy, raw
 
@@ -506,37 +515,32 @@ def _with_lookahead(
     piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str], record: Record
 ) -> tuple[float, np.ndarray]:
     """The same with a look-ahead, from the best of several."""
-    latency = math.ceil(MAX_LOOKAHEAD_MS * 1e-3 * fs) + 1
+    latency = _latency(fs)
     leads, attacks = (0.5, 1.5, 3.0, 5.0, 8.0, 12.0, 17.0), (0.0, 0.7, 1.4)
     candidates = np.array([raw] * (len(leads) * len(attacks)))
     for row, (lead, attack) in enumerate(itertools.product(leads, attacks)):
         candidates[row, _AHEAD] = lead
         candidates[row, _NAMES.index("attack_ms")] += attack
-    candidates = np.clip(candidates, _LOW, _HIGH)
-    errors, makeups = map(np.array, _try(jnp.asarray(candidates, jnp.float32), piece, fs, kind, latency))
-    best = int(np.argmin(np.where(np.isfinite(errors), errors, math.inf)))
-    begin = candidates[best]
-    begin[_MAKEUP] = makeups[best]
+    errors, candidates = _tried(np.clip(candidates, _LOW, _HIGH), piece, fs, kind, latency)
+    begin = candidates[int(np.argmin(errors))]
     return _descend(piece, begin, fs, kind, record, stage="look-ahead", steps=30, latency=latency)
 
 
-def _simplified(piece: Piece, raw: np.ndarray, error: float, fs: float, kind: tuple[str, str]) -> Controls:
-    """Floats, without a knee, and without an average of magnitudes, where these are not heard of."""
-    controls = Controls(*(float(value) for value in _controls(jnp.asarray(raw, jnp.float32))))
-    aligned = {"polarity": 1, "detector": kind[0], "smoothing": kind[1], "delay_samples": 0}
-    aligned["latency_samples"] = math.ceil(controls.lookahead_ms * 1e-3 * fs - 1e-9)
-    weights, wet = np.asarray(piece.weights), np.asarray(piece.wet, np.float64)
+def _latency(fs: float) -> int:
+    return math.ceil(MAX_LOOKAHEAD_MS * 1e-3 * fs) + 1
 
-    def esr(controls: Controls) -> float:
-        y = render(controls, aligned, np.asarray(piece.dry), fs)
-        return float(np.sum(weights * (y - wet) ** 2) / np.sum(weights * wet**2))
 
-    least = max(error, esr(controls))
-    for changes in ({"knee_db": 0.0}, {"average_ms": 0.0}):
-        simpler = controls._replace(**changes)
-        if esr(simpler) <= MARGIN * least + 1e-12:
-            controls = simpler
-    return controls
+def _simplified(piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str], latency: int) -> Controls:
+    """Floats, without a knee and without an average where these are not heard of."""
+    (least,), _ = _tried(raw[None], piece, fs, kind, latency)
+    limit = MARGIN * least + 1e-12 * float(jnp.sum(piece.weights * piece.wet**2))
+    for name in ("knee_db", "average_ms"):
+        simpler = raw.copy()
+        simpler[_NAMES.index(name)] = -math.inf  # of the logarithm
+        (error,), changed = _tried(simpler[None], piece, fs, kind, latency)
+        if error <= limit:
+            raw = changed[0]
+    return Controls(*(float(value) for value in _controls(jnp.asarray(raw, jnp.float32))))
 
 
 def _esr(y: np.ndarray, wet: np.ndarray) -> float:
