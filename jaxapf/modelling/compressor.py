@@ -41,7 +41,7 @@ LEAST_S = 0.25
 SILENT_DB = -100.0
 # An error below this with one constant gain is no compression; it is 24 bit and a little more.
 NO_COMPRESSION = 1e-9
-EXACT = 1e-9  # error below which nothing else is tried
+FINALISTS = 2  # kinds that are fitted to all of the recording
 MARGIN = 1.02  # of the error within which the simpler answer is taken
 
 KINDS = tuple(itertools.product(fx.DETECTORS, fx.SMOOTHINGS))  # the simpler first
@@ -78,7 +78,7 @@ class Fitted(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Part of the recording: dry aligned to wet, (n_channels, n_samples) float32, and weights (1, n_samples)."""
+    """Dry, aligned, and wet (n_channels, n_samples) of a part of the recording; weights (1, n_samples)."""
 
     dry: jax.Array
     wet: jax.Array
@@ -333,18 +333,12 @@ def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tupl
         found[kind] = min(runs, key=lambda run: run[0])
     ranked = sorted(found, key=lambda kind: found[kind][0])
     whole = _piece(dry, wet, fs, WHOLE_S)
-    best: dict[tuple[str, str], tuple[float, np.ndarray, int]] = {}
-    for kind in ranked[:2]:
-        error, raw = _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
-        best[kind] = error, raw, 0
-    if min(error for error, *_ in best.values()) > EXACT:
-        for kind, (error, raw, _) in best.items():
-            ahead = _with_lookahead(whole, raw, fs, kind, record)
-            if ahead[0] * MARGIN < error:
-                best[kind] = *ahead, _latency(fs)
-    least = min(error for error, *_ in best.values())
+    best: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
+    for kind in ranked[:FINALISTS]:
+        best[kind] = _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
+    least = min(error for error, _ in best.values())
     kind = next(kind for kind in KINDS if kind in best and best[kind][0] <= MARGIN * least)
-    return _simplified(whole, best[kind][1], fs, kind, best[kind][2]), kind
+    return _simplified(whole, best[kind][1], fs, kind), kind
 
 
 def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece:
@@ -372,16 +366,25 @@ def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece
 def _best_starts(
     piece: Piece, curves: list[tuple[float, float]], fs: float, kind: tuple[str, str]
 ) -> list[np.ndarray]:
-    """The best of a grid, two that differ in their times."""
-    candidates = _grid(curves, kind)
-    errors, candidates = _tried(candidates, piece, fs, kind, 0)
-    order = np.argsort(errors)
-    chosen = [candidates[order[0]]]
-    for index in order[1:]:
-        if np.sum(np.abs(candidates[index, 2:5] - chosen[0][2:5]) > 0.7) >= 2:
-            chosen.append(candidates[index])
-            break
-    return chosen
+    """The best of a grid, another that differs in its times, and the best with a look-ahead."""
+    errors, candidates = _tried(_grid(curves, kind), piece, fs, kind)
+    candidates = candidates[np.argsort(errors)]
+    chosen = [candidates[0]]
+    far = np.sum(np.abs(candidates[:, 2:5] - candidates[0, 2:5]) > 0.7, axis=1) >= 2
+    chosen += list(candidates[far][:1])
+    errors, ahead = _tried(_ahead(candidates[:6]), piece, fs, kind)
+    return [*chosen, ahead[int(np.argmin(errors))]]
+
+
+def _ahead(candidates: np.ndarray) -> np.ndarray:
+    """The same with look-ahead, and attacks that are slower, as they go with it."""
+    rows = []
+    for raw, lead, slower in itertools.product(candidates, (1.5, 4.0, 8.0, 15.0), (1.0, 3.0, 9.0)):
+        row = raw.copy()
+        row[_AHEAD] = lead
+        row[_NAMES.index("attack_ms")] += math.log(slower)
+        rows.append(row)
+    return np.clip(np.array(rows), _LOW, _HIGH)
 
 
 def _grid(curves: list[tuple[float, float]], kind: tuple[str, str]) -> np.ndarray:
@@ -406,9 +409,9 @@ def _controls(raw: Any) -> Controls:
     return Controls(**(values | {"ratio": 1 + jnp.exp(values["ratio"])}))
 
 
-def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str], latency: int) -> jax.Array:
+def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str]) -> jax.Array:
     """The fitted output where wet is, whatever the look-ahead."""
-    detector, smoothing = kind
+    (detector, smoothing), latency = kind, _latency(fs)
     padded = jnp.pad(dry, ((0, 0), (0, latency)))
     begin = fx.rest(latency=latency)
     y, _ = fx.compressor(_controls(raw), begin, padded, fs, detector=detector, smoothing=smoothing)
@@ -416,14 +419,14 @@ def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str], la
 
 
 def _tried(
-    candidates: np.ndarray, piece: Piece, fs: float, kind: tuple[str, str], latency: int
+    candidates: np.ndarray, piece: Piece, fs: float, kind: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Errors of candidates, infinite where they are no numbers, each with the make-up that is best for it."""
     errors, makeups = [], []
     for first in range(0, len(candidates), _AT_ONCE):
         some = candidates[first : first + _AT_ONCE]
         padded = np.concatenate([some, np.repeat(some[:1], _AT_ONCE - len(some), axis=0)])
-        error, makeup = _try(jnp.asarray(padded, jnp.float32), piece, fs, kind, latency)
+        error, makeup = _try(jnp.asarray(padded, jnp.float32), piece, fs, kind)
         errors.append(np.asarray(error, np.float64)[: len(some)])
         makeups.append(np.asarray(makeup, np.float64)[: len(some)])
     candidates = candidates.copy()
@@ -432,14 +435,14 @@ def _tried(
     return np.where(np.isfinite(error), error, math.inf), candidates
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def _try(
-    candidates: jax.Array, piece: Piece, fs: float, kind: tuple[str, str], latency: int
+    candidates: jax.Array, piece: Piece, fs: float, kind: tuple[str, str]
 ) -> tuple[jax.Array, jax.Array]:
     """Error of every candidate with the make-up that is best for it, and that make-up in dB."""
 
     def one(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = piece.weights * _output(raw, piece.dry, fs, kind, latency)
+        y = piece.weights * _output(raw, piece.dry, fs, kind)
         power = jnp.maximum(jnp.sum(y * y), 1e-20)
         gain = 1 + jnp.maximum(jnp.sum(y * (piece.wet - y)) / power, -0.999999)
         makeup = raw[_MAKEUP] + 20 * jnp.log10(gain)
@@ -448,14 +451,14 @@ def _try(
     return jax.lax.map(one, candidates)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def _normal_equations(
-    raw: jax.Array, piece: Piece, fs: float, kind: tuple[str, str], latency: int
+    raw: jax.Array, piece: Piece, fs: float, kind: tuple[str, str]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """J J^T, J e and e e^T of the weighed error e, J (n_raw, n_samples) its exact forward derivative."""
 
     def error(raw: jax.Array) -> jax.Array:
-        return (piece.weights * (_output(raw, piece.dry, fs, kind, latency) - piece.wet)).reshape(-1)
+        return (piece.weights * (_output(raw, piece.dry, fs, kind) - piece.wet)).reshape(-1)
 
     left, push = jax.linearize(error, raw)
     jacobian = jax.lax.map(push, jnp.eye(raw.size, dtype=raw.dtype))
@@ -463,31 +466,21 @@ def _normal_equations(
 
 
 def _descend(
-    piece: Piece,
-    raw: np.ndarray,
-    fs: float,
-    kind: tuple[str, str],
-    record: Record,
-    *,
-    stage: str,
-    steps: int,
-    latency: int = 0,
+    piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str], record: Record, *, stage: str, steps: int
 ) -> tuple[float, np.ndarray]:
     """Levenberg-Marquardt within the bounds: the least error-to-signal ratio and where it is."""
     energy = float(jnp.sum(piece.weights * piece.wet**2))
-    free = np.ones(len(_NAMES), bool)
-    free[_AHEAD] = latency > 0
     damping, error, small = 1e-2, math.inf, 0
     for step in range(steps):
-        parts = _normal_equations(jnp.asarray(raw, jnp.float32), piece, fs, kind, latency)
+        parts = _normal_equations(jnp.asarray(raw, jnp.float32), piece, fs, kind)
         curvature, slope, square = (np.asarray(part, np.float64) for part in parts)
         if not np.isfinite(curvature).all():
             break
         error = min(error, float(square))
         record({"stage": stage, "kind": "/".join(kind), "step": step, "esr": error / energy})
         dampings = damping * np.array([0.1, 1.0, 10.0, 1000.0])
-        trials = np.array([_step(raw, curvature, slope, one, free) for one in dampings])
-        errors, trials = _tried(trials, piece, fs, kind, latency)
+        trials = np.array([_step(raw, curvature, slope, one) for one in dampings])
+        errors, trials = _tried(trials, piece, fs, kind)
         best = int(np.argmin(errors))
         if not errors[best] < error:
             break
@@ -498,11 +491,9 @@ def _descend(
     return error / energy, raw
 
 
-def _step(
-    raw: np.ndarray, curvature: np.ndarray, slope: np.ndarray, damping: float, free: np.ndarray
-) -> np.ndarray:
+def _step(raw: np.ndarray, curvature: np.ndarray, slope: np.ndarray, damping: float) -> np.ndarray:
     """One damped step; what stands at a bound and pushes against it stays."""
-    held = ((raw <= _LOW) & (slope > 0)) | ((raw >= _HIGH) & (slope < 0)) | ~free
+    held = ((raw <= _LOW) & (slope > 0)) | ((raw >= _HIGH) & (slope < 0))
     scale = np.diag(curvature)
     system = curvature + np.diag(damping * scale + 1e-9 * scale.max() + 1e-30)
     system[held], system[:, held] = 0.0, 0.0
@@ -511,33 +502,19 @@ def _step(
     return np.clip(raw + np.clip(change, -_LARGEST_STEP, _LARGEST_STEP), _LOW, _HIGH)
 
 
-def _with_lookahead(
-    piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str], record: Record
-) -> tuple[float, np.ndarray]:
-    """The same with a look-ahead, from the best of several."""
-    latency = _latency(fs)
-    leads, attacks = (0.5, 1.5, 3.0, 5.0, 8.0, 12.0, 17.0), (0.0, 0.7, 1.4)
-    candidates = np.array([raw] * (len(leads) * len(attacks)))
-    for row, (lead, attack) in enumerate(itertools.product(leads, attacks)):
-        candidates[row, _AHEAD] = lead
-        candidates[row, _NAMES.index("attack_ms")] += attack
-    errors, candidates = _tried(np.clip(candidates, _LOW, _HIGH), piece, fs, kind, latency)
-    begin = candidates[int(np.argmin(errors))]
-    return _descend(piece, begin, fs, kind, record, stage="look-ahead", steps=30, latency=latency)
-
-
 def _latency(fs: float) -> int:
+    """Samples that any look-ahead may need."""
     return math.ceil(MAX_LOOKAHEAD_MS * 1e-3 * fs) + 1
 
 
-def _simplified(piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str], latency: int) -> Controls:
-    """Floats, without a knee and without an average where these are not heard of."""
-    (least,), _ = _tried(raw[None], piece, fs, kind, latency)
+def _simplified(piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str]) -> Controls:
+    """Floats, without look-ahead, knee and average where these are not heard of."""
+    (least,), _ = _tried(raw[None], piece, fs, kind)
     limit = MARGIN * least + 1e-12 * float(jnp.sum(piece.weights * piece.wet**2))
-    for name in ("knee_db", "average_ms"):
+    for name in ("lookahead_ms", "knee_db", "average_ms"):
         simpler = raw.copy()
-        simpler[_NAMES.index(name)] = -math.inf  # of the logarithm
-        (error,), changed = _tried(simpler[None], piece, fs, kind, latency)
+        simpler[_NAMES.index(name)] = -math.inf if name in _LOGS else 0.0
+        (error,), changed = _tried(simpler[None], piece, fs, kind)
         if error <= limit:
             raw = changed[0]
     return Controls(*(float(value) for value in _controls(jnp.asarray(raw, jnp.float32))))
