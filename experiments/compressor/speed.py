@@ -69,8 +69,8 @@ def torchcomp(x: np.ndarray) -> Callable[[], Any] | None:
     def step() -> None:
         for leaf in leaves:
             leaf.grad = None
-        level = peer.avg(dry.square().clamp_min(1e-8), average).sqrt()
-        gain = peer.compexp_gain(level, threshold, ratio, -120.0, 0.9999, attack, release)
+        power: Any = peer.avg(dry.square().clamp_min(1e-8), average)
+        gain = peer.compexp_gain(power.sqrt(), threshold, ratio, -120.0, 0.9999, attack, release)
         (dry * gain * peer.db2amp(makeup) - wet).abs().mean().backward()
 
     return step
