@@ -56,6 +56,33 @@ def test_batch_axes_broadcast(x64):
 
 
 @needs_kernels
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 7])
+def test_ballistics_is_the_loop(x64, batch):
+    x, start = noise(batch, 50), noise(1)
+    rise, fall = np.full(batch, 0.3), 0.1 / (1 + np.arange(batch))
+    y = native.ballistics(*map(jnp.asarray, (x, start, rise, fall)))
+    for row in range(batch):
+        last, expected = start[0], []
+        for value in x[row]:
+            last += (rise[row] if value > last else fall[row]) * (value - last)
+            expected.append(last)
+        np.testing.assert_allclose(y[row], expected, rtol=1e-13)
+    assert native.ballistics(*map(jnp.asarray, (x[:, :0], start, rise, fall))).shape == (batch, 0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(5, 20000), (64, 1024), (1, 70000)])
+def test_ballistics_shares_the_rows(shape):
+    x = jnp.asarray(noise(*shape), jnp.float32)
+    others = (jnp.zeros(shape[0], jnp.float32), jnp.float32([0.1]), jnp.float32([0.01]))
+    y = native.ballistics(x, *others)
+    alone = native.ballistics(x[-1:], others[0][:1], *others[1:])
+    np.testing.assert_array_equal(y[-1:], alone)
+    mapped = jax.vmap(native.ballistics, (0, 0, None, None))(x, others[0], others[1][0], others[2][0])
+    np.testing.assert_array_equal(mapped, y)
+
+
+@needs_kernels
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "shape", [(0, 3, 4), (1, 1, 1), (255, 5, 7), (257, 32, 8), (9001, 8, 32), (5000, 33, 17), (300, 16, 48)]

@@ -27,6 +27,13 @@ class Excerpt(NamedTuple):
     start: int
 
 
+class _Fitted(NamedTuple):
+    controls: Any
+    options: dict[str, Any]
+    delay_samples: int
+    metrics: dict[str, float]
+
+
 def fit_phaser(arguments: argparse.Namespace) -> None:
     _fit(arguments, "phaser", _learnt_phaser)
 
@@ -133,7 +140,17 @@ def _learnt_phaser(excerpt: Excerpt, arguments: argparse.Namespace, show: Progre
 
 
 def _learnt_compressor(excerpt: Excerpt, arguments: argparse.Namespace, show: Progress) -> Any:
-    raise UsageError("not yet")
+    module = importlib.import_module("jaxapf.modelling.compressor")
+    fitted = module.fit_compressor(
+        excerpt.dry, excerpt.wet, excerpt.fs, on_record=lambda record: show(f"Fitting, {record['kind']}")
+    )
+    options = {name: value for name, value in fitted.options.items() if name != "delay_samples"}
+    return _model_of(
+        "compressor",
+        excerpt.fs,
+        _Fitted(fitted.controls, options, fitted.options["delay_samples"], fitted.metrics),
+        arguments,
+    )
 
 
 def _model_of(effect: str, fs: int, fitted: Any, arguments: argparse.Namespace) -> Any:
@@ -162,7 +179,19 @@ def _phaser_settings(model: Any) -> dict[str, str]:
 
 
 def _compressor_settings(model: Any) -> dict[str, str]:
-    return {}
+    controls, options = model.controls, model.options
+    placed = {"gain": "the gain", "gain_db": "the gain in dB", "level": "the level"}
+    units = {"db": "dB", "ms": "ms"}
+    shown = {"ratio": f"{controls['ratio']:.2f} : 1"}
+    for name, value in controls.items():
+        word, _, unit = name.rpartition("_")
+        if unit in units:
+            shown[word] = f"{value:.3g} {units[unit]}" if unit == "ms" else f"{value:.2f} dB"
+    return shown | {
+        "detector": options["detector"],
+        "attack and release": f"of {placed[options['smoothing']]}",
+        "polarity": "kept" if options["polarity"] > 0 else "inverted",
+    }
 
 
 _SETTINGS = {"phaser": _phaser_settings, "compressor": _compressor_settings}

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxapf._arrays import enable_x64
 from jaxapf.alignment import BLOCK_SAMPLES, ModelError, Reader, as_real_signal
-from jaxapf.effects import phaser
+from jaxapf.effects import compressor, phaser
 from jaxapf.files import write_text
 from jaxapf.version import __version__
 
@@ -44,11 +44,11 @@ class EffectModel:
     """An effect with its controls, as learnt from a pair: wet is close to the effect of dry, delayed.
 
     Attributes:
-        effect: name of the effect, `"phaser"`.
+        effect: name of the effect, `"phaser"` or `"compressor"`.
         fs: sample rate in Hz that the model belongs to.
         controls: numbers and nested lists, by the names of the effect's `Controls`.
         options: the effect's static options, such as `stages` and `delay`.
-        delay_samples: latency of the wet signal, whole samples, 0 or more.
+        delay_samples: latency of the wet signal, whole samples; negative: the wet one is earlier.
         metrics: figures on the pair it was fitted to: `esr`, `esr_raw`, `seconds`.
         command: the command or call that made it.
     """
@@ -228,7 +228,30 @@ def _phaser_run(
     return phaser.phaser(controls, state, x, fs, stages=options["stages"], delay=options["delay"])
 
 
-EFFECTS = {"phaser": Effect(_phaser_controls, _phaser_rest, _phaser_run, lambda options: 0)}
+def _compressor_controls(values: Mapping[str, Any]) -> compressor.Controls:
+    return compressor.Controls(
+        **{name: np.asarray(values[name], np.float64) for name in compressor.Controls._fields}
+    )
+
+
+def _compressor_rest(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
+    return compressor.rest(batch, latency=options["latency_samples"], dtype=np.float64)
+
+
+def _compressor_run(
+    controls: Any, options: Mapping[str, Any], state: Any, x: Any, fs: float
+) -> tuple[jax.Array, Any]:
+    kind = {"detector": options["detector"], "smoothing": options["smoothing"]}
+    y, state = compressor.compressor(controls, state, x, fs, **kind)
+    return options["polarity"] * y, state
+
+
+EFFECTS = {
+    "compressor": Effect(
+        _compressor_controls, _compressor_rest, _compressor_run, lambda options: options["latency_samples"]
+    ),
+    "phaser": Effect(_phaser_controls, _phaser_rest, _phaser_run, lambda options: 0),
+}
 
 
 # JSON
@@ -263,7 +286,7 @@ def _from_document(path: str, document: Any) -> EffectModel:
             fs=_number(document["fs"], 1.0, 1e8),
             controls=dict(document["controls"]),
             options=dict(document["options"]),
-            delay_samples=int(_number(document["delay_samples"], 0, MAX_DELAY_SAMPLES)),
+            delay_samples=int(_number(document["delay_samples"], -MAX_DELAY_SAMPLES, MAX_DELAY_SAMPLES)),
             metrics=dict(document["metrics"]),
             command=str(document["command"]),
             version=str(document["jaxapf"]),

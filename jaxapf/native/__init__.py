@@ -1,9 +1,9 @@
 """CPU kernels in C, compiled on first use where there is a compiler.
 
-There are three: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its
-transpose, and the sum of outer products that the derivative of `jaxapf.blocks` asks for. They are optional:
-`available()` says whether they can be had, and without them the same is computed in JAX. They are built once
-a machine, in a second or two, into the user's cache folder
+There are four: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its
+transpose, the branching smoother of dynamics processors, and the sum of outer products that the derivative of
+`jaxapf.blocks` asks for. They are optional: `available()` says whether they can be had, and without them the
+same is computed in JAX. They are built once a machine, in a second or two, into the user's cache folder
 (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
 
     JAXAPF_NATIVE=0   never build or use them; set it to export programs for the CPU (`jax.export`), whose
@@ -26,11 +26,13 @@ import tempfile
 import jax
 import numpy as np
 
-_SOURCES = [pathlib.Path(__file__).with_name(name) for name in ("allpole.c", "cross.c", "ring.c")]
+_NAMES = ("allpole.c", "ballistics.c", "cross.c", "ring.c")
+_SOURCES = [pathlib.Path(__file__).with_name(name) for name in _NAMES]
 _HEADER = pathlib.Path(__file__).with_name("pool.h")
 SYMBOLS = (
     "jaxapf_allpole",
     "jaxapf_allpole_transpose",
+    "jaxapf_ballistics",
     "jaxapf_cross",
     "jaxapf_ring",
     "jaxapf_ring_transpose",
@@ -127,6 +129,34 @@ def allpole_transpose(a: jax.Array, g: jax.Array) -> jax.Array:
         ...     assert w.tolist() == [0.25, 0.5, 1.0]
     """
     return _call("jaxapf_allpole_transpose", a, g)
+
+
+def ballistics(x: jax.Array, start: jax.Array, rise: jax.Array, fall: jax.Array) -> jax.Array:
+    """Branching smoother, y[t] = y[t - 1] + b (x[t] - y[t - 1]); not differentiable by itself.
+
+    Args:
+        x: `(..., n_samples)`, float32 or float64.
+        start: `(...)` the output before the first, of the same dtype. Batch axes have one rank; those of
+            length 1 broadcast.
+        rise: `(...)` b where x[t] > y[t - 1].
+        fall: `(...)` b elsewhere.
+
+    Returns:
+        `(..., n_samples)`.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     y = ballistics(jnp.array([1.0, 0.0]), jnp.array(0.0), jnp.array(0.5), jnp.array(0.25))
+        ...     assert y.tolist() == [0.5, 0.375]
+    """
+    require()
+    batch = np.broadcast_shapes(x.shape[:-1], start.shape, rise.shape, fall.shape)
+    result = jax.ShapeDtypeStruct((*batch, x.shape[-1]), x.dtype)
+    return jax.ffi.ffi_call("jaxapf_ballistics", result, vmap_method="expand_dims")(x, start, rise, fall)
 
 
 def cross(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-/* What the kernels share: XLA's threads, its errors, and the way it asks for a kernel's version. */
+/* What the kernels share: broadcast operands, XLA's threads, its errors, and the way it asks for a kernel's version. */
 
 #ifndef JAXAPF_POOL_H
 #define JAXAPF_POOL_H
@@ -16,6 +16,19 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+
+/* Where row `row` of an operand starts, in units of its rows: batch axes of length 1 broadcast. (Unused where a
+ * kernel has no batch axes.) */
+INLINE int64_t operand_row(int64_t n_batch, const int64_t *batch, const int64_t *dims, int64_t row) {
+  int64_t index = 0, stride = 1;
+  for (int64_t axis = n_batch - 1; axis >= 0; --axis) {
+    int64_t position = row % batch[axis];
+    row /= batch[axis];
+    if (dims[axis] != 1) index += position * stride;
+    stride *= dims[axis];
+  }
+  return index;
+}
 
 typedef void (*Task)(const void *call, int64_t task);
 
@@ -115,18 +128,6 @@ static bool is_execution(XLA_FFI_CallFrame *frame) {
     return false;
   }
   return frame->stage == XLA_FFI_ExecutionStage_EXECUTE;
-}
-
-/* Where row `row` of an operand starts, in units of its rows, among the rows of a batch; axes of length 1 broadcast. */
-static inline int64_t operand_row(int64_t n_batch, const int64_t *batch, const int64_t *dims, int64_t row) {
-  int64_t index = 0, stride = 1;
-  for (int64_t axis = n_batch - 1; axis >= 0; --axis) {
-    int64_t position = row % batch[axis];
-    row /= batch[axis];
-    if (dims[axis] != 1) index += position * stride;
-    stride *= dims[axis];
-  }
-  return index;
 }
 
 #endif

@@ -1,0 +1,76 @@
+"""Pictures of the experiment: gains over time. Needs matplotlib, the extra `plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from jaxapf.files import PathLike, atomic_path
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+DASHES: tuple[Any, ...] = ((0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+TRUTH, GRID = "#9aa0a8", "#e2e2e2"
+QUIET_DB = -60.0  # below, a gain read off two recordings is rounding
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
+}
+
+
+class Gains(NamedTuple):
+    """A panel: the true gain over time and fitted ones, in dB, all (n_samples,)."""
+
+    title: str
+    fs: float
+    truth: np.ndarray
+    fitted: dict[str, np.ndarray]
+
+
+def gain_db(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Gain from x to y, NaN where x is hardly anything; neighbours of 2 ms share one."""
+    window = 96
+    power, cross = (np.convolve(values, np.ones(window), "same") for values in (x * x, x * y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = 20 * np.log10(np.abs(cross) / power)
+    return np.where(power > window * 10 ** (QUIET_DB / 10), gain, np.nan)
+
+
+def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: PathLike) -> None:
+    """Draw gains between two moments, a panel above the other; the file appears whole or not at all."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(panels), 1, figsize=(8, 2.1 * len(panels)), sharex=True, squeeze=False, layout="constrained"
+        )
+        for axis, panel in zip(axes[:, 0], panels, strict=True):
+            part = slice(round(between_s[0] * panel.fs), round(between_s[1] * panel.fs), 8)
+            seconds = np.arange(len(panel.truth))[part] / panel.fs
+            axis.plot(seconds, panel.truth[part], color=TRUTH, linewidth=3.5, label="device")
+            for number, (name, values) in enumerate(panel.fitted.items()):
+                axis.plot(
+                    seconds,
+                    values[part],
+                    color=COLOURS[number],
+                    linestyle=DASHES[number],
+                    linewidth=1.4,
+                    label=name,
+                )
+            axis.set_title(panel.title)
+            axis.set_ylabel("gain, dB")
+            axis.grid(color=GRID, linewidth=0.6)
+            axis.legend(loc="lower right", frameon=False, ncols=3, fontsize=8)
+        axes[-1, 0].set_xlabel("seconds")
+        axes[-1, 0].set_xlim(*between_s)
+        with atomic_path(path) as scratch:
+            figure.savefig(scratch, metadata={"Date": None} if str(path).endswith(".svg") else None)
+        plt.close(figure)
