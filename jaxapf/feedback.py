@@ -94,11 +94,12 @@ def allpass_loop(
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def _loop(p: jax.Array, g: jax.Array, x: jax.Array, zi: jax.Array, stages: int, method: str) -> Any:
+    p, g = _ranked(p, x.ndim), _ranked(g, x.ndim)
     first = _asked_of_the_past(jnp.broadcast_to(p[..., :1], (*x.shape[:-1], 1)), g, zi)
     first = first.at[..., 0].add(x[..., 0])
     rest = jnp.pad(x[..., None, 1:], [(0, 0)] * (x.ndim - 1) + [(0, stages), (0, 0)])
     r = jnp.concatenate([first[..., None], rest], axis=-1)
-    y = _from_rest(_ranked(p, x.ndim), _ranked(g, x.ndim), r, method)
+    y = _from_rest(p, g, r, method)
     return y[..., -1, :], y[..., -1]
 
 

@@ -179,3 +179,19 @@ def filter_frames(response, x, n_fft, hop, n_window):
             wrapped = np.roll(impulse_response, t - start) * weights[k, t] * x[t]
             y[n_window + start : n_window + start + n_fft] += wrapped
     return y[n_window : n_window + len(x)]
+
+
+def allpass_loop(p, gains, x, zi):
+    """All-passes in a feedback loop: the equations of each sample, solved as they stand."""
+    past, n = np.asarray(zi, np.float64), len(zi) - 1
+    y = np.zeros(len(x))
+    for t in range(len(x)):
+        system, right = np.eye(n + 1), np.zeros(n + 1)
+        system[0, n] -= gains[0]
+        right[0] = x[t] + gains[1] * past[n]
+        for k in range(1, n + 1):
+            system[k, k - 1] -= p[t]
+            right[k] = p[t] * past[k] - past[k - 1]
+        past = np.linalg.solve(system, right)
+        y[t] = past[n]
+    return y, past

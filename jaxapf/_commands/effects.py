@@ -11,11 +11,12 @@ import numpy as np
 from jaxapf._commands.pair import SILENCE, check_pair, open_pair
 from jaxapf._commands.sources import Source, UsageError, check_outputs
 from jaxapf._commands.starting import start_jax
-from jaxapf._console import Progress, clock, decibels, print_result
+from jaxapf._console import Progress, clock, decibels, print_result, warn
 
 LONGEST_S = 30.0  # of a recording that is learnt from
 BEFORE_S = 0.1  # of silence that is kept before the first sound
 AUDIBLE = 1e-3  # of the peak
+STRANGE = 0.2  # of the wet signal left unexplained
 
 
 class Excerpt(NamedTuple):
@@ -75,6 +76,12 @@ def _fit(arguments: argparse.Namespace, effect: str, learnt: Callable[..., Any])
         model = learnt(excerpt, arguments, show)
     except ValueError as error:
         raise UsageError(f"'{arguments.wet}' cannot be learnt from: {error}") from error
+    if model.metrics["esr"] > STRANGE:
+        warn(
+            f"the {effect} leaves {model.metrics['esr']:.0%} of the wet signal unexplained; is it one, and are "
+            "both files the same performance?",
+            notes,
+        )
     model.save(arguments.output)
     show.done()
     result = {

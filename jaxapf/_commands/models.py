@@ -99,7 +99,7 @@ def load_model(path: str) -> Any:
         kind = importlib.import_module("jaxapf.modelling.model").EffectModel
     try:
         return kind.load(path)
-    except module.ModelError as error:
+    except ValueError as error:  # a ModelError of either
         raise UsageError(str(error)) from error
 
 

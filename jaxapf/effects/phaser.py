@@ -193,7 +193,8 @@ def phaser_sampled(
         raise ValueError(f"window_ms is {window_ms}; expected 8 samples or more, {8e3 / fs:g} ms.")
     n_fft = 2 ** math.ceil(math.log2(8 * hop))
     controls = jax.tree.map(lambda value: jnp.asarray(value, signal.dtype), controls)
-    p = _coefficient(controls, jnp.arange(frames.n_frames(signal.shape[-1], hop)) * (hop / fs))
+    at = jnp.asarray(np.arange(frames.n_frames(signal.shape[-1], hop)) * (hop / fs), signal.dtype)
+    p = _coefficient(controls, at)
     response = frame_responses(controls, p, n_fft, count("stages", stages), delay)
     return frames.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=4 * hop)
 

@@ -209,13 +209,15 @@ def _compiled(effect: str, options: tuple[tuple[str, Any], ...], fs: float) -> A
 
 
 def _phaser_controls(values: Mapping[str, Any]) -> phaser.Controls:
+    numbers = {
+        name: np.asarray(values[name], np.float64) for name in phaser.Controls._fields if name != "shape"
+    }
+    for name, value in numbers.items():
+        expected = {"b": (3,), "a": (2,)}.get(name, ())
+        if value.shape != expected:
+            raise ValueError(f"{name} has shape {value.shape}, not {expected}")
     layers = tuple(tuple(np.asarray(part, np.float64) for part in layer) for layer in values["shape"])
-    return phaser.Controls(
-        **{
-            name: layers if name == "shape" else np.asarray(values[name], np.float64)
-            for name in phaser.Controls._fields
-        }
-    )
+    return phaser.Controls(shape=layers, **numbers)
 
 
 def _phaser_rest(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
@@ -275,7 +277,7 @@ def _from_document(path: str, document: Any) -> EffectModel:
         raise ModelError(
             f"'{path}' is a model of version {version!r}, this jaxapf reads {VERSION}; update jaxapf"
         )
-    if document.get("effect") not in EFFECTS:
+    if not isinstance(document.get("effect"), str) or document["effect"] not in EFFECTS:
         raise ModelError(
             f"'{path}' is the model of {document.get('effect')!r}, this jaxapf knows {', '.join(EFFECTS)}; "
             "update jaxapf"

@@ -8,6 +8,7 @@ waveshaper, and all numbers are fitted together.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -111,10 +112,13 @@ def _tried(
     for start in candidates:
         on_stage(f"Trying {start.layout.stages} stages")
         residual = _residual(start.layout, fs)
-        theta, error = descent.levenberg_marquardt(residual, _theta(start), short, steps=FIRST_STEPS)
-        tried.append((error, theta, start.layout))
-        if error < CLEAR:
-            break
+        with contextlib.suppress(FloatingPointError):  # another start may do
+            theta, error = descent.levenberg_marquardt(residual, _theta(start), short, steps=FIRST_STEPS)
+            tried.append((error, theta, start.layout))
+            if error < CLEAR:
+                break
+    if not tried:
+        raise ValueError("wet is nothing that a phaser makes of dry; give a pair of the same performance.")
     return min(tried, key=lambda one: one[0])[1:]
 
 
