@@ -108,7 +108,7 @@ def change(path: Path, **changes) -> None:
         ({"options": {}}, "damaged model .*stages"),
         ({"options": {"stages": 4, "delay": 3}}, "damaged model .*delay is 3; expected 0 or 1"),
         ({"options": {"stages": "4", "delay": 0}}, "damaged model .*stages is '4'"),
-        ({"controls": {}}, "damaged model .*shape"),
+        ({"controls": {}}, "damaged model .*'rate_hz'"),
         ({"controls": []}, "damaged model"),
     ],
 )

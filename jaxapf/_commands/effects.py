@@ -78,8 +78,8 @@ def _fit(arguments: argparse.Namespace, effect: str, learnt: Callable[..., Any])
         raise UsageError(f"'{arguments.wet}' cannot be learnt from: {error}") from error
     if model.metrics["esr"] > STRANGE:
         warn(
-            f"the {effect} leaves {model.metrics['esr']:.0%} of the wet signal unexplained; is it one, and are "
-            "both files the same performance?",
+            f"the {effect} leaves {model.metrics['esr']:.0%} of the wet signal unexplained; is it one, and "
+            "are both files the same performance?",
             notes,
         )
     model.save(arguments.output)
