@@ -46,7 +46,7 @@ def test_phaser_is_what_the_paper_says(x64, stages, delay):
     h = scipy.signal.lfilter(np.asarray(c.b), [1.0, *np.asarray(c.a)], x)
     gains = [0.0, float(c.feedback)] if delay else [float(c.feedback), 0.0]
     loop, _ = reference.allpass_loop(p, gains, h, np.zeros(stages + 1))
-    assert relative_rms(y, float(c.through) * h + loop) < 1e-6  # the controls are float32
+    assert relative_rms(y, float(c.through) * np.asarray(h) + loop) < 1e-6  # the controls are float32
 
 
 def test_there_are_182_numbers():
@@ -141,8 +141,8 @@ def test_oscillator_keeps_its_phase_for_hours():
 def test_cutoff_is_where_a_stage_turns_by_ninety_degrees():
     for p in (-0.5, 0.0, 0.9):
         hz = float(phaser.cutoff_hz(jnp.asarray(p), FS))
-        _, h = scipy.signal.freqz([p, -1.0], [1.0, -p], worN=[hz], fs=FS)
-        np.testing.assert_allclose(np.abs(np.angle(h)), np.pi / 2, rtol=1e-5)
+        z1 = np.exp(-2j * np.pi * hz / FS)
+        np.testing.assert_allclose(abs(np.angle((p - z1) / (1 - p * z1))), np.pi / 2, rtol=1e-5)
 
 
 def test_it_runs_under_jit_and_vmap():

@@ -349,12 +349,16 @@ def frame_responses(controls: Controls, p: jax.Array, n_fft: int, stages: int, d
     """
     omega = jnp.asarray(2 * np.pi * np.arange(n_fft // 2 + 1) / n_fft, p.dtype)[None]
     z1 = jax.lax.complex(jnp.cos(omega), -jnp.sin(omega))
-    p = jax.lax.complex(p, jnp.zeros_like(p))[:, None]
+    p = _complex(p)[:, None]
     chain = ((p - z1) / (1 - p * z1)) ** stages
-    loop = chain / (1 - controls.feedback * chain * (z1 if delay else 1))
-    b, a = controls.b, controls.a
+    loop = chain / (1 - _complex(controls.feedback) * chain * (z1 if delay else 1))
+    b, a = _complex(controls.b), _complex(controls.a)
     biquad = (b[0] + z1 * (b[1] + z1 * b[2])) / (1 + z1 * (a[0] + z1 * a[1]))
-    return biquad * (controls.through + loop)
+    return biquad * (_complex(controls.through) + loop)
+
+
+def _complex(values: jax.Array) -> jax.Array:
+    return jax.lax.complex(values, jnp.zeros_like(values))
 
 
 def _coefficient(controls: Controls, time_s: jax.Array) -> jax.Array:

@@ -73,7 +73,7 @@ def spectra_of(dry: np.ndarray, wet: np.ndarray, fs: float) -> Spectra:
     """Short-time spectra of a pair `(n_samples,)`, each bin weighed by a part of its mean level."""
     n = 2 ** int(np.ceil(np.log2(WINDOW_S * fs)))
     hop = n // 4
-    window = scipy.signal.ShortTimeFFT(scipy.signal.get_window("hann", n), hop, fs)
+    window = scipy.signal.ShortTimeFFT.from_window("hann", fs, n, n - hop)
     x, y = (window.stft(np.asarray(signal, np.float64)).T for signal in (dry, wet))
     level = np.mean(np.abs(y) ** 2, axis=0)
     weight = 1 / (level + 1e-4 * np.max(level)) ** WHITENING
