@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command_line import FS, RNG, files, refused, run
 
-from jaxapf import audio
+from jaxapf import audio, modelling
 from jaxapf._commands import starting
 from jaxapf.effects import compressor, phaser
 from jaxapf.modelling import compressor as compressor_fit
@@ -41,8 +41,8 @@ def fits(tmp_path, monkeypatch, loose_jax):
         options |= {"delay_samples": 2, "latency_samples": 2}
         return compressor_fit.Fitted(controls, options, {"esr": 0.01, "esr_raw": 0.5, "seconds": 0.0})
 
-    monkeypatch.setattr(phaser_fit, "fit_phaser", phased)
-    monkeypatch.setattr(compressor_fit, "fit_compressor", compressed)
+    monkeypatch.setattr(modelling, "fit_phaser", phased)
+    monkeypatch.setattr(modelling, "fit_compressor", compressed)
     return calls
 
 
@@ -121,13 +121,13 @@ def test_one_channel_is_learnt_from(fits, capsys):
 
 
 def test_what_is_not_explained_is_said(fits, capsys, monkeypatch):
-    real = phaser_fit.fit_phaser
+    real = modelling.fit_phaser
 
     def poor(*arguments, **options):
         fitted = real(*arguments, **options)
         return fitted._replace(metrics=fitted.metrics | {"esr": 0.4})
 
-    monkeypatch.setattr(phaser_fit, "fit_phaser", poor)
+    monkeypatch.setattr(modelling, "fit_phaser", poor)
     code, _, err = run(capsys, *FIT)
     assert code == 0
     assert "leaves 40% of the wet signal unexplained" in err
@@ -168,6 +168,6 @@ def test_a_fit_that_fails_says_why(fits, capsys, monkeypatch):
     def failing(*_arguments, **_options):
         raise ValueError("dry is too plain.")
 
-    monkeypatch.setattr(phaser_fit, "fit_phaser", failing)
+    monkeypatch.setattr(modelling, "fit_phaser", failing)
     assert "'wet.wav' cannot be learnt from: dry is too plain." in refused(capsys, *FIT)
     assert not Path("m.json").exists()

@@ -11,21 +11,25 @@ from helpers import noise
 
 from jaxapf.alignment import ModelError
 from jaxapf.effects import compressor, phaser
+from jaxapf.modelling import EffectModel, compressor_model, phaser_model
+from jaxapf.modelling import compressor as compressor_fit
 from jaxapf.modelling import model as models
-from jaxapf.modelling.model import EffectModel, model_of
+from jaxapf.modelling import phaser as phaser_fit
 
 FS = 8000.0
 
 
-def a_phaser(**others) -> EffectModel:
+def a_phaser(delay: int = 0, **metrics) -> EffectModel:
     raw = phaser.init(jax.random.key(2), rate_hz=1.5) | {"depth": jnp.full((), 0.8)}
-    return model_of("phaser", FS, phaser.controls_of(raw), {"stages": 4, "delay": 1}, **others)
+    options = {"stages": 4, "delay": 1}
+    return phaser_model(phaser_fit.Fitted(phaser.controls_of(raw), options, delay, metrics), FS, command="a")
 
 
-def a_compressor(**others) -> EffectModel:
+def a_compressor(delay: int = 0, **metrics) -> EffectModel:
     controls = compressor.Controls(-20.0, 4.0, 5.0, 50.0, lookahead_ms=2.0)
     options = {"detector": "peak", "smoothing": "gain", "polarity": -1, "latency_samples": 16}
-    return model_of("compressor", FS, controls, options, **others)
+    options |= {"delay_samples": delay}
+    return compressor_model(compressor_fit.Fitted(controls, options, metrics), FS, command="a")
 
 
 MODELS = [a_phaser, a_compressor]
@@ -47,7 +51,7 @@ def test_a_model_is_its_effect(loose_jax, x64, make):
 @pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("delay", [0, 7, 16, 700, -3])
 def test_blocks_are_the_whole(loose_jax, make, delay):
-    model, x = make(delay_samples=delay), noise(1, 600)
+    model, x = make(delay), noise(1, 600)
     whole = model.apply(x)
     assert whole.shape == x.shape
     blocks = list(models.stream(model, lambda a, b: x[:, a:b], 600, block_samples=256))
@@ -63,7 +67,7 @@ def test_blocks_are_the_whole(loose_jax, make, delay):
 @pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_saved_and_read_back(loose_jax, tmp_path, make, dtype):
-    model = make(metrics={"esr": 0.01}, command="a command")
+    model = make(esr=0.01)
     model.save(tmp_path / "m.json")
     again = EffectModel.load(tmp_path / "m.json")
     assert again == model

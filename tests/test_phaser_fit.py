@@ -94,6 +94,14 @@ def test_levenberg_marquardt_finds_what_numpy_finds():
     np.testing.assert_allclose(error, left[0] / 30, rtol=1e-4)
 
 
+def test_where_the_derivative_is_no_number_the_best_so_far_is_kept():
+    def residual(theta, data):  # the root has no derivative at 0
+        return jnp.sqrt(jnp.abs(theta)) + data
+
+    theta, error = descent.levenberg_marquardt(residual, np.zeros(1), jnp.ones(1), steps=5)
+    assert (theta.tolist(), error) == ([0.0], 1.0)
+
+
 def test_a_start_that_is_no_number_is_refused():
     with pytest.raises(FloatingPointError, match="no finite error"):
         descent.levenberg_marquardt(lambda theta, data: theta / data, np.ones(1), jnp.zeros(1), steps=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxapf import audio
+from jaxapf import audio, cli
 from jaxapf.__main__ import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -22,18 +22,47 @@ def test_python_example_runs(code, tmp_path, monkeypatch, loose_jax):
     exec(compile(code, str(README), "exec"), {})
 
 
-def test_shell_examples_run(tmp_path, monkeypatch, capsys, loose_jax):
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("jaxapf ")]
+
+
+def is_about_an_effect(line: str) -> bool:
+    return "phaser" in line or "compress" in line
+
+
+@pytest.fixture
+def takes(tmp_path, monkeypatch, loose_jax):
+    """The files that the examples name, in the current folder."""
     monkeypatch.chdir(tmp_path)
     for name, source in zip(("dry.wav", "wet.wav"), audio.example_pair(), strict=True):
         samples, fs = audio.read(source, stop=96000)
         audio.write(tmp_path / name, samples, fs)
     shutil.copy("dry.wav", "other_take.wav")
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("jaxapf ")]
-    assert len(commands) >= 4
-    for line in commands:
+
+
+def check(lines: list[str], made: tuple[str, ...], capsys) -> None:
+    for line in lines:
         assert main(line.split()[1:]) == 0, (line, capsys.readouterr().err)
-    for made in ("aligned.wav", "model.json", "report.html", "other_aligned.wav", "cascade.txt"):
-        assert (tmp_path / made).stat().st_size > 100, made
+    for name in made:
+        assert Path(name).stat().st_size > 100, name
+
+
+def test_shell_examples_run(takes, capsys):
+    lines = [line for line in commands() if not is_about_an_effect(line)]
+    assert len(lines) >= 4
+    check(lines, ("aligned.wav", "model.json", "report.html", "other_aligned.wav", "cascade.txt"), capsys)
+
+
+@pytest.mark.slow
+def test_shell_examples_of_effects_run(takes, capsys):
+    lines = [line for line in commands() if is_about_an_effect(line)]
+    assert len(lines) >= 3
+    check(lines, ("phaser.json", "compressor.json", "other_compressed.wav"), capsys)
+
+
+def test_shell_examples_of_effects_are_commands():
+    for line in filter(is_about_an_effect, commands()):
+        assert callable(cli.parse(line.split()[1:]).run)
 
 
 def test_relative_links_lead_somewhere():

@@ -28,13 +28,6 @@ class Excerpt(NamedTuple):
     start: int
 
 
-class _Fitted(NamedTuple):
-    controls: Any
-    options: dict[str, Any]
-    delay_samples: int
-    metrics: dict[str, float]
-
-
 def fit_phaser(arguments: argparse.Namespace) -> None:
     _fit(arguments, "phaser", _learnt_phaser)
 
@@ -134,42 +127,23 @@ def _blocks(source: Source, length: int = 2**20) -> Iterator[tuple[int, np.ndarr
 
 
 def _learnt_phaser(excerpt: Excerpt, arguments: argparse.Namespace, show: Progress) -> Any:
-    module = importlib.import_module("jaxapf.modelling.phaser")
-    fitted = module.fit_phaser(
+    modelling = importlib.import_module("jaxapf.modelling")
+    fitted = modelling.fit_phaser(
         excerpt.dry, excerpt.wet, excerpt.fs, max_delay_ms=arguments.max_delay_ms, on_stage=show
     )
     # The model's oscillator starts with the file, not with the excerpt.
     turns = float(fitted.controls.rate_hz) * excerpt.start / excerpt.fs
     phase = (float(fitted.controls.phase) - 2 * np.pi * turns) % (2 * np.pi)
-    return _model_of(
-        "phaser", excerpt.fs, fitted._replace(controls=fitted.controls._replace(phase=phase)), arguments
-    )
+    fitted = fitted._replace(controls=fitted.controls._replace(phase=phase))
+    return modelling.phaser_model(fitted, excerpt.fs, command=arguments.command_line)
 
 
 def _learnt_compressor(excerpt: Excerpt, arguments: argparse.Namespace, show: Progress) -> Any:
-    module = importlib.import_module("jaxapf.modelling.compressor")
-    fitted = module.fit_compressor(
+    modelling = importlib.import_module("jaxapf.modelling")
+    fitted = modelling.fit_compressor(
         excerpt.dry, excerpt.wet, excerpt.fs, on_record=lambda record: show(f"Fitting, {record['kind']}")
     )
-    options = {name: value for name, value in fitted.options.items() if name != "delay_samples"}
-    return _model_of(
-        "compressor",
-        excerpt.fs,
-        _Fitted(fitted.controls, options, fitted.options["delay_samples"], fitted.metrics),
-        arguments,
-    )
-
-
-def _model_of(effect: str, fs: int, fitted: Any, arguments: argparse.Namespace) -> Any:
-    return importlib.import_module("jaxapf.modelling.model").model_of(
-        effect,
-        fs,
-        fitted.controls,
-        fitted.options,
-        delay_samples=fitted.delay_samples,
-        metrics=fitted.metrics,
-        command=arguments.command_line,
-    )
+    return modelling.compressor_model(fitted, excerpt.fs, command=arguments.command_line)
 
 
 def _phaser_settings(model: Any) -> dict[str, str]:

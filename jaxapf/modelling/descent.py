@@ -64,6 +64,8 @@ def levenberg_marquardt(
         gram, gradient = (
             np.asarray(one, np.float64) for one in normal_of(jnp.asarray(theta, jnp.float32), data)
         )
+        if not np.all(np.isfinite(gram)):
+            break  # at the edge of what is stable: the best so far
         damped = _solver(gram, gradient)
         before = error
         while damping < LARGEST:

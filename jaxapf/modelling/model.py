@@ -75,9 +75,9 @@ class EffectModel:
             ValueError: no time axis, or samples that are not real numbers.
 
         Example:
-            >>> raw = phaser.init(jax.random.key(0))
-            >>> model = model_of("phaser", 8000.0, phaser.controls_of(raw), {"stages": 4, "delay": 0})
-            >>> model.apply(np.ones(100, np.float32)).shape
+            >>> settings = compressor.Controls(-20.0, 4.0, 5.0, 50.0)._asdict()
+            >>> options = {"detector": "rms", "smoothing": "gain", "polarity": 1, "latency_samples": 0}
+            >>> EffectModel("compressor", 8000.0, settings, options).apply(np.ones(100)).shape
             (100,)
         """
         signal = as_real_signal("x", x)
@@ -119,25 +119,53 @@ class EffectModel:
         return _from_document(str(path), document)
 
 
-def model_of(effect: str, fs: float, controls: Any, options: Mapping[str, Any], **others: Any) -> EffectModel:
-    """A model of an effect's `Controls`, whose arrays become lists.
+def phaser_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
+    """The model of what `fit_phaser` found.
 
     Args:
-        effect: name of the effect.
-        fs: sample rate in Hz.
-        controls: the effect's `Controls`.
-        options: its static options.
-        others: `delay_samples`, `metrics`, `command`.
+        fitted: its result.
+        fs: sample rate in Hz of the recordings.
+        command: what to note as its origin.
 
     Returns:
         An EffectModel.
 
     Example:
-        >>> raw = phaser.init(jax.random.key(0), rate_hz=2.0)
-        >>> model_of("phaser", 8000.0, phaser.controls_of(raw), {"stages": 4, "delay": 0}).controls["rate_hz"]
+        >>> from jaxapf.modelling.phaser import Fitted
+        >>> controls = phaser.controls_of(phaser.init(jax.random.key(0), rate_hz=2.0))
+        >>> phaser_model(Fitted(controls, {"stages": 4, "delay": 0}, 7, {}), 8000.0).controls["rate_hz"]
         2.0
     """
-    return EffectModel(effect, float(fs), _plain(controls._asdict()), dict(options), **others)
+    controls = _plain(fitted.controls._asdict())
+    metrics = dict(fitted.metrics)
+    return EffectModel(
+        "phaser", float(fs), controls, dict(fitted.options), fitted.delay_samples, metrics, command
+    )
+
+
+def compressor_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
+    """The model of what `fit_compressor` found.
+
+    Args:
+        fitted: its result.
+        fs: sample rate in Hz of the recordings.
+        command: what to note as its origin.
+
+    Returns:
+        An EffectModel.
+
+    Example:
+        >>> from jaxapf.modelling.compressor import Fitted
+        >>> controls = compressor.Controls(-20.0, 4.0, 5.0, 50.0)
+        >>> options = {"detector": "rms", "smoothing": "gain", "polarity": 1}
+        >>> options |= {"delay_samples": 3, "latency_samples": 3}
+        >>> compressor_model(Fitted(controls, options, {}), 8000.0).delay_samples
+        3
+    """
+    options = dict(fitted.options)
+    delay = options.pop("delay_samples")
+    controls = _plain(fitted.controls._asdict())
+    return EffectModel("compressor", float(fs), controls, options, delay, dict(fitted.metrics), command)
 
 
 def swept_hz(model: EffectModel) -> tuple[float, float]:
