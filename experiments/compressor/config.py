@@ -58,3 +58,5 @@ REPEATS = 15
 
 # Pictures
 MOMENT_S = (0.4, 2.4)  # of the gain curves
+SHARED = 96  # samples whose gain is read off two recordings together
+QUIET_DB = -60.0  # below, such a gain is rounding
