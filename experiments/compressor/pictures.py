@@ -17,7 +17,7 @@ from jaxapf.files import PathLike, atomic_path
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 DASHES: tuple[Any, ...] = ((0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 TRUTH, GRID = "#9aa0a8", "#e2e2e2"
-EVERY = 24  # samples: what can be seen
+EVERY = 48  # samples: what can be seen
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
