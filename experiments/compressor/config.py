@@ -41,7 +41,7 @@ PREFILTER_POLE = 0.995
 START = Known(-10.0, 2.0, 50.0, 50.0, 0.3, 0.0)
 
 # Ours: Adam on the logarithms, the rate falling to nothing along half a cosine
-STEPS = {"recursion": 600, "sampling": 300}
+STEPS = {"recursion": 2000, "sampling": 300}  # a step through sampling takes several times as long
 RATE = 0.1
 
 DEVICES = {
@@ -58,3 +58,5 @@ REPEATS = 15
 
 # Pictures
 MOMENT_S = (0.4, 2.4)  # of the gain curves
+SHARED = 96  # samples whose gain is read off two recordings together
+QUIET_DB = -60.0  # below, such a gain is rounding

@@ -25,7 +25,7 @@ def time_ms(coefficient: float, fs: float) -> float:
 
     Example:
         >>> round(time_ms(0.03, 44100.0), 4)
-        1.6357
+        1.6358
     """
     return -1e3 * math.log(9.0) / (fs * math.log1p(-coefficient))
 

@@ -17,7 +17,7 @@ from jaxapf.files import PathLike, atomic_path
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 DASHES: tuple[Any, ...] = ((0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 TRUTH, GRID = "#9aa0a8", "#e2e2e2"
-QUIET_DB = -60.0  # below, a gain read off two recordings is rounding
+EVERY = 48  # samples: what can be seen
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -37,15 +37,6 @@ class Gains(NamedTuple):
     fitted: dict[str, np.ndarray]
 
 
-def gain_db(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Gain from x to y, NaN where x is hardly anything; neighbours of 2 ms share one."""
-    window = 96
-    power, cross = (np.convolve(values, np.ones(window), "same") for values in (x * x, x * y))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = 20 * np.log10(np.abs(cross) / power)
-    return np.where(power > window * 10 ** (QUIET_DB / 10), gain, np.nan)
-
-
 def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: PathLike) -> None:
     """Draw gains between two moments, a panel above the other; the file appears whole or not at all."""
     with plt.rc_context(STYLE):
@@ -53,7 +44,7 @@ def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: PathLik
             len(panels), 1, figsize=(8, 2.1 * len(panels)), sharex=True, squeeze=False, layout="constrained"
         )
         for axis, panel in zip(axes[:, 0], panels, strict=True):
-            part = slice(round(between_s[0] * panel.fs), round(between_s[1] * panel.fs), 8)
+            part = slice(round(between_s[0] * panel.fs), round(between_s[1] * panel.fs), EVERY)
             seconds = np.arange(len(panel.truth))[part] / panel.fs
             axis.plot(seconds, panel.truth[part], color=TRUTH, linewidth=3.5, label="device")
             for number, (name, values) in enumerate(panel.fitted.items()):
@@ -68,7 +59,7 @@ def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: PathLik
             axis.set_title(panel.title)
             axis.set_ylabel("gain, dB")
             axis.grid(color=GRID, linewidth=0.6)
-            axis.legend(loc="lower right", frameon=False, ncols=3, fontsize=8)
+            axis.legend(loc="lower right", bbox_to_anchor=(1, 0.97), frameon=False, ncols=3, fontsize=8)
         axes[-1, 0].set_xlabel("seconds")
         axes[-1, 0].set_xlim(*between_s)
         with atomic_path(path) as scratch:

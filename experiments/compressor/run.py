@@ -108,14 +108,48 @@ def known_markdown(results: Row) -> str:
     return "\n\n".join([*parts, verdict(known_goals(results), cell)]) + "\n"
 
 
-def draw_known(results: Row, folder: Path) -> None:
-    """Loss curves of all trainings."""
+def draw_known(results: Row, folder: Path, data: Path) -> None:
+    """Loss curves of all trainings, and the gains that they ended with against the true ones."""
     runs = {name: run["records"] for name, run in results["runs"].items()}
     curves = {
         name: [{"step": record["step"], "loss": record["loss"]} for record in records]
         for name, records in runs.items()
     }
     tracking.plot_losses(curves, folder / "loss.svg", title="Mean absolute error after the pre-filter")
+    panels = known_gains(results, data)
+    draw_gains(panels, folder / "known.svg")
+
+
+def known_gains(results: Row, data: Path) -> list[Row]:
+    """A panel a setting: title, rate, the true gain in dB and those learnt."""
+    dry, fs = read_mono(data / DRY)
+    dry = dry[: math.ceil(config.MOMENT_S[1] * fs)]
+    panels = []
+    for name, settings in config.KNOWN.items():
+        fitted = {}
+        for form in config.FORMS:
+            values = results["runs"][f"{name}, {form}"]["values"]
+            average = known.coefficient(values["average_ms"], fs)
+            learnt = {key: value for key, value in values.items() if key != "average_ms"}
+            fitted[f"learnt in {form}"] = in_db(config.Known(**learnt, average=average), dry, fs)
+        title = f"{name}: attack {settings.attack_ms:g} ms, release {settings.release_ms:g} ms"
+        panels.append({"title": title, "fs": fs, "truth": in_db(settings, dry, fs), "fitted": fitted})
+    return panels
+
+
+def in_db(settings: config.Known, dry: np.ndarray, fs: float) -> np.ndarray:
+    """The gain of a compressor, make-up included, by the plain loop."""
+    return 20 * np.log10(known.gains(settings, dry, fs)) + settings.makeup_db
+
+
+def draw_gains(panels: Sequence[Row], path: Path) -> None:
+    """Gains over time, where matplotlib is installed."""
+    try:
+        import pictures
+    except ImportError as error:
+        print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
+        return
+    pictures.gains([pictures.Gains(**panel) for panel in panels], config.MOMENT_S, path)
 
 
 # Devices
@@ -210,21 +244,24 @@ def draw_devices(shown: Sequence[Row], folder: Path) -> None:
             }
         )
     listening.write_page(folder / "listening.html", "Compressors: device and fit", entries)
-    try:
-        import pictures
-    except ImportError as error:
-        print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
-        return
     panels = [
-        pictures.Gains(
-            f"{one['name']}: error-to-signal ratio {one['row']['ESR, unseen, %']:.2g} % on what was not seen",
-            one["fs"],
-            pictures.gain_db(one["wet"], one["dry"]),
-            {"fitted": pictures.gain_db(one["ours"], one["dry"])},
-        )
+        {
+            "title": f"{one['name']}: error-to-signal ratio {one['row']['ESR, unseen, %']:.2g} % unseen",
+            "fs": one["fs"],
+            "truth": gain_db(one["wet"], one["dry"]),
+            "fitted": {"fitted": gain_db(one["ours"], one["dry"])},
+        }
         for one in shown
     ]
-    pictures.gains(panels, config.MOMENT_S, folder / "gains.svg")
+    draw_gains(panels, folder / "gains.svg")
+
+
+def gain_db(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Gain from x to y, NaN where x is hardly anything; neighbours of 2 ms share one."""
+    power, cross = (np.convolve(values, np.ones(config.SHARED), "same") for values in (x * x, x * y))
+    known_db = power > config.SHARED * 10 ** (config.QUIET_DB / 10)
+    gain = np.abs(cross) / np.where(known_db, power, 1.0)
+    return np.where(known_db, 20 * np.log10(np.maximum(gain, 1e-6)), np.nan)
 
 
 # A folder of SignalTrain
@@ -328,7 +365,7 @@ def measure(arguments: argparse.Namespace) -> str:
     files.write_text(RESULTS / f"{part}.json", json.dumps(plain(results), indent=1, allow_nan=False) + "\n")
     files.write_text(RESULTS / f"{part}.md", text)
     if part == "known":
-        draw_known(results, RESULTS)
+        draw_known(results, RESULTS, arguments.data)
     elif part == "devices":
         draw_devices(shown, RESULTS)
     return text

@@ -127,6 +127,8 @@ def fit_compressor(dry: Values, wet: Values, fs: float, *, on_record: Record | N
         options |= {"detector": "rms", "smoothing": "gain"}
     else:
         controls, kind = _search(aligned, wet, fs, on_record or (lambda record: None))
+        if controls.average_ms == 0:
+            kind = "peak", kind[1]  # one sample's mean power is its magnitude: the simpler name
         options |= {"detector": kind[0], "smoothing": kind[1]}
         ahead = math.ceil(controls.lookahead_ms * 1e-3 * fs - 1e-9)
         options["latency_samples"] = max(delay, ahead, 0)
