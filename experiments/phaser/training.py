@@ -104,12 +104,17 @@ def make_loss(job: Job, start: Row) -> train.LossFn:
     return loss_fn
 
 
+def make_optimizer(steps: int) -> optax.GradientTransformation:
+    """Adam, whose rate falls along a cosine to the paper's."""
+    return optax.adam(optax.cosine_decay_schedule(config.RATE, steps, config.PAPER_RATE / config.RATE))
+
+
 def settings_of(job: Job, start: Row, steps: int) -> Row:
     """What a result depends on."""
     kept = {name: start[name] for name in ("stages", "delay", "n_samples")}
     if not job.blind:
         kept |= {name: start[name] for name in ("rate_hz", "phase")}
-    protocol = {"steps": steps, "rate": config.RATE, "clip_norm": config.CLIP_NORM}
+    protocol = {"steps": steps, "rates": [config.RATE, config.PAPER_RATE], "clip_norm": config.CLIP_NORM}
     return {"form": job.form, "seed": job.seed, "blind": job.blind, **kept, **protocol}
 
 
@@ -137,7 +142,7 @@ def trained(job: Job, folder: Path, steps: int) -> Row:
     if done is not None:
         return done
     start = start_of(job.device, folder)
-    optimizer = optax.adam(config.RATE)
+    optimizer = make_optimizer(steps)
     step = train.make_train_step(make_loss(job, start), optimizer, clip_norm=config.CLIP_NORM)
     batch = {name: np.asarray(getattr(job.device, name), np.float32) for name in ("dry", "wet")}
     state = train.init_state(first_weights(job, start), optimizer, key=jax.random.key(job.seed))
