@@ -15,14 +15,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 # The protocol: Yu et al. 2024, section 4.1, and the authors' repository
-PAPER_RATE, PAPER_STEPS = 5e-4, 10_000  # of Adam
-RATE = 5e-3  # at first: as far in a tenth of the steps; it falls along a cosine to the paper's
+PAPER_STEPS = 10_000
+RATES = {
+    "spectra": (5e-4, 5e-4),
+    "rate": (5e-3, 5e-4),
+    "nothing": (5e-3, 5e-4),
+}  # of Adam, at first and at last
 CLIP_NORM = 0.5
 TRAIN_S = 5.0  # one batch
 WINDOWS_MS = (10.0, 40.0, 160.0)
-STEPS = 1500
+STEPS = 1000
 SEEDS = 1
 LOG_EVERY = 10
+SHAPE_STEPS, SHAPE_POINTS = 60, 129  # of Levenberg-Marquardt, to give the waveshaper its first form
 SIGMA_PER_HOP = 0.6  # the damping with which the authors' oscillator begins
 
 # Goals, ESR in per cent on the guitar, tested as recursion
@@ -84,3 +89,8 @@ KNOBS = (
     Knobs(1, 12, 5.0, 160.0),
     Knobs(1, 9, 25.0, 640.0),
 )
+
+# Other layouts, fitted to the training signals
+LAYOUTS = ((4, 0), (4, 1), (5, 0), (6, 0), (6, 1), (8, 0), (8, 1), (12, 1))  # stages, delay of the feedback
+LAYOUT_STEPS = 20  # of Levenberg-Marquardt
+TERMS = 8  # of the polynomial that shapes the oscillator

@@ -100,7 +100,9 @@ def small_stone(folder: Path, lengths: config.SmallStone | None = None) -> list[
     if not folder.is_dir():
         raise ValueError(f"--small-stone '{folder}' is not a folder; give the one that holds input_dry.wav")
     if not dry_path.is_file():
-        raise ValueError(f"--small-stone '{folder}' holds no input_dry.wav; give the folder of the public set")
+        raise ValueError(
+            f"--small-stone '{folder}' holds no input_dry.wav; give the folder of the public set"
+        )
     there = [(knobs, folder / f"colour={knobs.colour}_rate={knobs.rate}oclock.wav") for knobs in config.KNOBS]
     there = [(knobs, path) for knobs, path in there if path.is_file()]
     if not there:

@@ -53,9 +53,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     source = sources.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, metavar="DIR", help="shared recordings, with phaser/ in it")
     source.add_argument("--small-stone", type=Path, metavar="DIR", help="or the public set")
-    sources.add_argument("--steps", type=count, default=config.STEPS, help="of training; default: %(default)s")
+    sources.add_argument(
+        "--steps", type=count, default=config.STEPS, help="of training; default: %(default)s"
+    )
     sources.add_argument("--seeds", type=count, default=config.SEEDS, help="of starts; default: %(default)s")
-    sources.add_argument("--blind", type=whole, default=0, help="starts besides that know no rate: %(default)s")
+    sources.add_argument(
+        "--random", type=whole, default=0, help="starts besides that know less; default: %(default)s"
+    )
     command = commands.add_parser("train", parents=[parents, sources], help="train what has no result yet")
     command.set_defaults(run=train)
     return parser.parse_args(argv)
@@ -82,21 +86,22 @@ def devices_of(args: argparse.Namespace) -> list[data.Device]:
     return [*data.shared(args.data), *data.targets(args.data)]
 
 
-def jobs_of(devices: Sequence[data.Device], seeds: int, blind: int) -> list[training.Job]:
-    """All trainings, those of one seed together."""
+def jobs_of(devices: Sequence[data.Device], seeds: int, random: int) -> list[training.Job]:
+    """All trainings, those of one seed together; last those from starts that know less."""
     every = [(device, form) for device in devices for form in training.forms(device)]
     jobs = [training.Job(device, form, seed) for seed in range(seeds) for device, form in every]
     recorded = [device for device in devices if device.truth is None]
     return jobs + [
-        training.Job(device, training.RECURSION, seed, blind=True)
-        for seed in range(blind)
+        training.Job(device, training.RECURSION, seed, start)
+        for seed in range(random)
+        for start in ("rate", "nothing")
         for device in recorded
     ]
 
 
 def train(args: argparse.Namespace) -> None:
     """Every training that has no result yet."""
-    for job in jobs_of(devices_of(args), args.seeds, args.blind):
+    for job in jobs_of(devices_of(args), args.seeds, args.random):
         result = training.trained(job, args.folder, args.steps)
         show_progress("")
         loss, skipped = result["records"][-1]["loss"], result["skipped"]

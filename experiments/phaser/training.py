@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import config
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,7 +18,7 @@ from jaxapf import loop, losses, parallel, train
 from jaxapf._experiments import Row, show_progress
 from jaxapf.effects import phaser
 from jaxapf.files import write_text
-from jaxapf.modelling import sweeps
+from jaxapf.modelling import descent, sweeps
 
 Tree = Any
 RECURSION = "recursion"
@@ -26,17 +27,18 @@ RECURSION = "recursion"
 class Job(NamedTuple):
     """One training: a device, the form, `"recursion"` or a window in ms as `"10 ms"`, and the seed of the start.
 
-    ``blind``: the start knows no rate and no phase, as the authors' does.
+    ``start``: what it knows of the sweep, `"spectra"`, all that they show; `"rate"`, rate and phase alone;
+    `"nothing"`, as the authors' start.
     """
 
     device: Device
     form: str
     seed: int
-    blind: bool = False
+    start: str = "spectra"
 
     @property
     def name(self) -> str:
-        return f"{self.device.name}-{self.form.replace(' ', '')}-{self.seed}{'-blind' * self.blind}"
+        return f"{self.device.name}-{self.form.replace(' ', '')}-{self.start}-{self.seed}"
 
 
 def window_ms(form: str) -> float:
@@ -50,7 +52,7 @@ def forms(device: Device) -> list[str]:
 
 
 def start_of(device: Device, folder: Path) -> Row:
-    """Layout, rate and phase as the spectra of the training signals show them; kept, since it takes a while."""
+    """Layout, oscillator and gains as the spectra of the training signals show them; kept, since it takes a while."""
     path = folder / "starts" / f"{device.name}.json"
     n_samples = len(device.dry)
     if path.is_file():
@@ -59,13 +61,8 @@ def start_of(device: Device, folder: Path) -> Row:
             return found
     show_progress(f"{device.name}: reading the sweep")
     best = sweeps.starts(sweeps.spectra_of(device.dry, device.wet, device.fs), count=1)[0]
-    found = {
-        "stages": best.layout.stages,
-        "delay": best.layout.delay,
-        "rate_hz": best.rate_hz,
-        "phase": best.phase,
-        "n_samples": n_samples,
-    }
+    found = {**best._asdict(), **best.layout._asdict(), "n_samples": n_samples}
+    del found["layout"]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(found, indent=1) + "\n")
     return found
@@ -75,16 +72,41 @@ def first_weights(job: Job, start: Row) -> Tree:
     """What a training begins with: the same for all forms."""
     key = jax.random.key(job.seed)
     raw = phaser.init(key, rate_hz=start["rate_hz"])
-    if not job.blind:
+    if job.start == "rate":
         return {**raw, "phase": jnp.float32(start["phase"])}
+    if job.start == "spectra":
+        return raw | _read(raw["shape"], start)
     # The authors': omega a normal number of a tenth of a radian a hop, and a damping, which here is per second.
-    hops_a_second = 4e3 / (window_ms(job.form) if job.form != RECURSION else config.WINDOWS_MS[0])
+    hops_a_second = 4e3 / (config.WINDOWS_MS[0] if job.form == RECURSION else window_ms(job.form))
     omega = 0.1 * jnp.abs(jax.random.normal(jax.random.fold_in(key, 1)))
-    return {
-        **raw,
-        "log_rate": jnp.log(omega * hops_a_second / (2 * np.pi)),
-        "sigma": jnp.float32(config.SIGMA_PER_HOP * np.sqrt(hops_a_second)),
+    damping = jnp.float32(config.SIGMA_PER_HOP * np.sqrt(hops_a_second))
+    return {**raw, "log_rate": jnp.log(omega * hops_a_second / (2 * np.pi)), "sigma": damping}
+
+
+def _read(layers: Tree, start: Row) -> Tree:
+    """Raw numbers of the sweep and the gains that the spectra show; the waveshaper, from a random one, fitted to it."""
+    w = np.linspace(-1, 1, config.SHAPE_POINTS)
+    # p = -tanh(log_tan / 2) and p = tanh(tan(pi / 4 - d)) are one.
+    d = np.pi / 4 + np.arctan((start["middle"] + start["swing"] * w) / 2)
+    bias, depth = float(np.min(d)), float(np.ptp(d))
+    theta, unravel = jax.flatten_util.ravel_pytree(layers)
+
+    def residual(theta: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return phaser.waveshaped(unravel(theta), target[0]) - target[1]
+
+    target = jnp.asarray(w, jnp.float32), jnp.asarray(2 * (d - bias) / depth - 1, jnp.float32)
+    wide = np.asarray(theta, np.float64)
+    theta, _ = descent.levenberg_marquardt(residual, wide, target, steps=config.SHAPE_STEPS)
+    numbers = {
+        "phase": start["phase"],
+        "bias": bias,
+        "depth": depth,
+        "through": start["through"] / start["around"],
+        "feedback": np.arctanh(start["feedback"] / phaser.MOST_FEEDBACK),
+        "b": [start["around"], 0.0, 0.0],
     }
+    shape = unravel(jnp.asarray(theta, jnp.float32))
+    return {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()} | {"shape": shape}
 
 
 def make_loss(job: Job, start: Row) -> train.LossFn:
@@ -104,18 +126,16 @@ def make_loss(job: Job, start: Row) -> train.LossFn:
     return loss_fn
 
 
-def make_optimizer(steps: int) -> optax.GradientTransformation:
-    """Adam, whose rate falls along a cosine to the paper's."""
-    return optax.adam(optax.cosine_decay_schedule(config.RATE, steps, config.PAPER_RATE / config.RATE))
+def make_optimizer(start: str, steps: int) -> optax.GradientTransformation:
+    """Adam; its rate falls along a cosine where the two of `config.RATES` differ."""
+    first, last = config.RATES[start]
+    return optax.adam(optax.cosine_decay_schedule(first, steps, last / first))
 
 
 def settings_of(job: Job, start: Row, steps: int) -> Row:
     """What a result depends on."""
-    kept = {name: start[name] for name in ("stages", "delay", "n_samples")}
-    if not job.blind:
-        kept |= {name: start[name] for name in ("rate_hz", "phase")}
-    protocol = {"steps": steps, "rates": [config.RATE, config.PAPER_RATE], "clip_norm": config.CLIP_NORM}
-    return {"form": job.form, "seed": job.seed, "blind": job.blind, **kept, **protocol}
+    protocol = {"steps": steps, "rates": list(config.RATES[job.start]), "clip_norm": config.CLIP_NORM}
+    return {"form": job.form, "seed": job.seed, "start": job.start, "read": start, **protocol}
 
 
 def path_of(job: Job, folder: Path) -> Path:
@@ -142,7 +162,7 @@ def trained(job: Job, folder: Path, steps: int) -> Row:
     if done is not None:
         return done
     start = start_of(job.device, folder)
-    optimizer = make_optimizer(steps)
+    optimizer = make_optimizer(job.start, steps)
     step = train.make_train_step(make_loss(job, start), optimizer, clip_norm=config.CLIP_NORM)
     batch = {name: np.asarray(getattr(job.device, name), np.float32) for name in ("dry", "wet")}
     state = train.init_state(first_weights(job, start), optimizer, key=jax.random.key(job.seed))
