@@ -17,14 +17,14 @@ from typing import NamedTuple
 # The protocol: Yu et al. 2024, section 4.1, and the authors' repository
 PAPER_STEPS = 10_000
 RATES = {
-    "spectra": (5e-4, 5e-4),
+    "spectra": (2e-3, 5e-4),
     "rate": (5e-3, 5e-4),
     "nothing": (5e-3, 5e-4),
 }  # of Adam, at first and at last
 CLIP_NORM = 0.5
 TRAIN_S = 5.0  # one batch
 WINDOWS_MS = (10.0, 40.0, 160.0)
-STEPS = 1000
+STEPS = 600
 SEEDS = 1
 LOG_EVERY = 10
 SHAPE_STEPS, SHAPE_POINTS = 60, 129  # of Levenberg-Marquardt, to give the waveshaper its first form
@@ -94,3 +94,11 @@ KNOBS = (
 LAYOUTS = ((4, 0), (4, 1), (5, 0), (6, 0), (6, 1), (8, 0), (8, 1), (12, 1))  # stages, delay of the feedback
 LAYOUT_STEPS = 20  # of Levenberg-Marquardt
 TERMS = 8  # of the polynomial that shapes the oscillator
+
+# Speed
+SPEED_FS = 44_100
+ROUNDS = 12
+
+# Pictures and page
+PICTURE_S = 3.0
+LISTEN_S = 8.0

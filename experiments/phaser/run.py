@@ -6,6 +6,7 @@ README.md says what is done and what came out, config.py what to expect.
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,13 +14,22 @@ from pathlib import Path
 
 import config
 import data
+import fits
+import known
+import listening
+import numpy as np
+import pictures
+import speed
+import tables
 import training
 
-from jaxapf import loop
-from jaxapf._experiments import check_folder, show_progress
-from jaxapf.files import reason
+from jaxapf import loop, tracking
+from jaxapf._experiments import Row, check_folder, put_tables, show_progress
+from jaxapf.effects import phaser
+from jaxapf.files import reason, write_text
 
 RESULTS = Path(__file__).with_name("results")
+MARKERS = "phaser"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +72,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     command = commands.add_parser("train", parents=[parents, sources], help="train what has no result yet")
     command.set_defaults(run=train)
+    command = commands.add_parser("fit", parents=[parents, sources], help="fit_phaser, and other layouts")
+    command.set_defaults(run=fit)
+    command = commands.add_parser("speed", parents=[parents], help="one training step against two rivals")
+    command.add_argument("--seconds", type=seconds, default=config.TRAIN_S, help="of signal: %(default)s")
+    command.add_argument("--rounds", type=count, default=config.ROUNDS, help="default: %(default)s")
+    command.set_defaults(run=measure_speed)
+    command = commands.add_parser("report", parents=[parents, sources], help="tables, pictures, page")
+    command.add_argument("--update", type=Path, metavar="README.md", help="file to put the tables into")
+    command.set_defaults(run=report)
     return parser.parse_args(argv)
 
 
@@ -77,6 +96,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds above 0")
+    return number
 
 
 def devices_of(args: argparse.Namespace) -> list[data.Device]:
@@ -106,6 +136,128 @@ def train(args: argparse.Namespace) -> None:
         show_progress("")
         loss, skipped = result["records"][-1]["loss"], result["skipped"]
         print(f"{job.name}: loss {loss:.3g}, {skipped} steps skipped, {result['seconds']:.0f} s", flush=True)
+
+
+def fit(args: argparse.Namespace) -> None:
+    """`fit_phaser` for every device; for recordings also what other layouts leave."""
+    for device in devices_of(args):
+        found = fits.fitted(device, args.folder)
+        if device.truth is None:
+            fits.compared(device, args.folder)
+        show_progress("")
+        stages, delay, esr = found["stages"], found["delay"], found["metrics"]["esr"]
+        print(f"{device.name}: {stages} stages, delay {delay}, training ESR {100 * esr:.3g} %", flush=True)
+
+
+def measure_speed(args: argparse.Namespace) -> None:
+    """One training step, kept for the report."""
+    rows = speed.measured(args.seconds, rounds=args.rounds)
+    write_text(args.folder / "speed.json", json.dumps(rows, indent=1) + "\n")
+    print(tables.table(rows, tables.cell))
+
+
+# The report
+
+
+def report(args: argparse.Namespace) -> None:
+    """Tables, pictures and the page, of all results there are."""
+    if args.update is not None:
+        put_tables(args.update, None, MARKERS)
+    devices = devices_of(args)
+    recordings = [device for device in devices if device.truth is None]
+    rows = tables.recorded(recordings, args.folder, args.steps, args.seeds)
+    if not rows:
+        raise ValueError(f"'{args.folder}' holds no results; run.py train and run.py fit make them")
+    known_rows = tables.targets(devices, args.folder, args.steps, args.seeds)
+    speed_rows = tables.read_speed(args.folder)
+    parts = {
+        "Recordings, unseen guitar": rows,
+        "Known phasers, found (true)": known_rows,
+        "Starts that know less": tables.starts(recordings, args.folder, args.steps, args.random),
+        "Other layouts, fitted to the chirps": tables.layouts(recordings, args.folder),
+        "One training step": speed_rows,
+    }
+    judged = tables.goals(rows, known_rows, speed_rows) if args.data is not None else []
+    text = tables.markdown(parts, judged)
+    document = {"tables": parts, "goals": judged}
+    write_text(args.folder / "report.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text(args.folder / "report.md", text)
+    draw(args, devices)
+    listen(args, recordings, rows)
+    show_progress("")
+    print(text)
+    if args.update is not None:
+        put_tables(args.update, text, MARKERS)
+
+
+def models_of(args: argparse.Namespace, device: data.Device) -> dict[str, tuple[phaser.Controls, Row]]:
+    """Controls by the way they were learnt, those of the first seed, with what they were made from."""
+    found = {}
+    result = fits.read(device, args.folder)
+    if result is not None:
+        found[tables.FIT] = fits.controls_of(result), result
+    for form in training.forms(device):
+        result = training.result_of(training.Job(device, form, 0), args.folder, args.steps)
+        if result is not None:
+            found[form] = phaser.controls_of(training.weights_of(result)), result
+    return found
+
+
+def draw(args: argparse.Namespace, devices: Sequence[data.Device]) -> None:
+    """Cutoffs over time, and losses."""
+    panels, losses = [], {}
+    for device in devices:
+        models = models_of(args, device)
+        n_samples = min(len(device.test_dry), round(config.PICTURE_S * device.fs))
+        sweeps = {name: tables.cutoff_of(one, n_samples, device.fs) for name, (one, _) in models.items()}
+        if device.truth is not None:
+            sweeps["truth"] = known.cutoff_hz(device.truth, n_samples, device.fs)
+        if sweeps:
+            title = device.name.replace("_", " ")
+            panels.append(pictures.Sweeps(title, sweeps, device.fs, n_samples / device.fs))
+        if device.truth is None:
+            losses |= {
+                f"{device.name}, {name}": result["records"]
+                for name, (_, result) in models.items()
+                if "records" in result
+            }
+    try:
+        pictures.cutoffs(panels, args.folder / "cutoff.svg")
+    except ImportError as error:
+        print(f"no picture: {error}", file=sys.stderr)
+    if losses:
+        tracking.plot_losses(losses, args.folder / "losses.svg", title="Training ESR")
+
+
+def listen(args: argparse.Namespace, recordings: Sequence[data.Device], rows: Sequence[Row]) -> None:
+    """The page: dry, device, fit, trained in recursion, and the window that does worst as recursion."""
+    pieces = []
+    for device in recordings:
+        measured = {
+            row["trained in"]: row["as recursion %"] for row in reversed(rows) if row["device"] == device.name
+        }
+        models = models_of(args, device)
+        windows = [name for name in models if name not in (tables.FIT, training.RECURSION)]
+        worst = max(windows, key=lambda name: measured[name], default=None)
+        kept = slice(device.skip, device.skip + round(config.LISTEN_S * device.fs))
+        versions = [
+            listening.Version("dry", device.test_dry[kept], ""),
+            listening.Version("the device", device.test_wet[kept], ""),
+        ]
+        for name in (tables.FIT, training.RECURSION, worst):
+            if name is None or name not in models:
+                continue
+            controls, result = models[name]
+            made = result.get("settings", {}).get("read", result)
+            sound = fits.predicted(controls, (made["stages"], made["delay"]), device, None)
+            label = name if name == tables.FIT else f"trained in {name}"
+            figure = f"ESR {tables.cell('', measured[name])} %"
+            versions.append(listening.Version(label, sound[: kept.stop - kept.start], figure))
+        length = min(len(version.sound) for version in versions)
+        versions = [version._replace(sound=np.asarray(version.sound)[:length]) for version in versions]
+        about = "All models run as recursion; the window is the one that does worst there."
+        pieces.append(listening.Piece(device.name.replace("_", " "), about, versions, device.fs))
+    listening.write_page(args.folder / "listening.html", "Phasers, learnt", pieces)
 
 
 if __name__ == "__main__":
