@@ -5,9 +5,9 @@ Commands:
     python experiments/phaser/run.py fit --data DIR               `fit_phaser`, and what other layouts leave
     python experiments/phaser/run.py speed                        one training step against two rivals
     python experiments/phaser/run.py report --data DIR            tables, pictures, page to listen to
-    python experiments/phaser/run.py train --small-stone DIR      the same on the public set; fit, report likewise
+    python experiments/phaser/run.py train --small-stone DIR      the same on the public set; so fit, report
 
-Run time on two CPU cores: README.md. Expected figures: EXPECTED below, and the tables in README.md. Seeds: 0 on.
+Run time on two CPU cores, and expected figures: README.md. Seeds: 0 on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SETTINGS = ("slow_mild", "fast_feedback")  # of the shared recordings
 
 
 class Target(NamedTuple):
-    """A phaser whose parameters are known: an oscillator in the logarithm of the cutoff, between two of them."""
+    """A known phaser; its oscillator moves the logarithm of the cutoff between two of them."""
 
     name: str
     stages: int
@@ -65,7 +65,7 @@ TARGETS = (
 
 
 class SmallStone(NamedTuple):
-    """The public set: seconds of chirps at the beginning, of which the last are trained on, and of test after."""
+    """The public set: seconds of chirps at the beginning, and of the test after them."""
 
     chirps_s: float = 60.0
     test_s: float = 10.0

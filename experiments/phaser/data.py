@@ -13,7 +13,7 @@ from jaxapf import audio
 
 
 class Device(NamedTuple):
-    """A phaser to learn: signals (n_samples,), float64. The oscillator begins with each `dry`, at its first sample.
+    """A phaser to learn: signals (n_samples,), float64. Its oscillator begins with the first sample of each.
 
     ``skip``: samples of the test that are run but not measured, since they were trained on.
     """
@@ -119,7 +119,7 @@ def _knobs(knobs: config.Knobs, dry_path: Path, path: Path, lengths: config.Smal
     stop = min(len(dry), end + round(lengths.test_s * fs))
     if stop <= end:
         raise ValueError(
-            f"'{path}' lasts {len(dry) / fs:.1f} s; expected {lengths.chirps_s:g} s of chirps and a test after"
+            f"'{path}' lasts {len(dry) / fs:.1f} s; expected {lengths.chirps_s:g} s of chirps and a test"
         )
     return Device(
         f"colour_{knobs.colour}_rate_{knobs.rate}",

@@ -68,7 +68,7 @@ def controls_of(result: Row) -> phaser.Controls:
 
 
 def compared(device: Device, folder: Path) -> list[Row]:
-    """The error on the training signals that each layout of `config.LAYOUTS` leaves, and what it then looks like."""
+    """What each layout of `config.LAYOUTS` leaves on the training signals, and what it then looks like."""
     path = folder / "layouts" / f"{device.name}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Phasers whose parameters are known, sample by sample in float64: the truth, with nothing of jaxapf in it."""
+"""Phasers with known parameters, sample by sample in float64: the truth, with nothing of jaxapf in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def cutoff_hz(target: config.Target, n_samples: int, fs: float) -> np.ndarray:
-    """Where each stage turns by 90 degrees, `(n_samples,)`: sine or triangle between the logarithms of two cutoffs.
+    """Where each stage turns by 90 degrees, Hz, `(n_samples,)`: sine or triangle in its logarithm.
 
     Example:
         >>> target = config.TARGETS[0]._replace(phase=0.0, rate_hz=1.0, low_hz=100.0, high_hz=400.0)
@@ -44,8 +44,9 @@ def rendered(target: config.Target, x: np.ndarray, fs: float) -> np.ndarray:
     offset, and v = x + feedback (slope v + offset).
 
     Example:
-        >>> target = config.TARGETS[0]._replace(low_hz=1000.0, high_hz=1000.0, stages=2, through=1.0, around=0.5)
-        >>> rendered(target, np.array([1.0, 0.0, 0.0, 0.0]), 4000.0).round(9).tolist()  # z^-2 beside the input
+        >>> target = config.TARGETS[0]._replace(low_hz=1000.0, high_hz=1000.0, stages=2)
+        >>> target = target._replace(through=1.0, around=0.5)  # z^-2 beside the input
+        >>> rendered(target, np.array([1.0, 0.0, 0.0, 0.0]), 4000.0).round(9).tolist()
         [1.0, 0.0, 0.5, 0.0]
     """
     p = coefficients(target, len(x), fs).tolist()

@@ -91,8 +91,8 @@ def _piece(number: int, piece: Piece) -> str:
     gain = CEILING / peak if peak > 1e-9 else 1.0
     rows = "".join(_row(version, gain, piece.fs) for version in piece.versions)
     return (
-        f'<section class="piece" aria-labelledby="piece-{number}"><h2 id="piece-{number}">{escape(piece.name)}'
-        f"</h2><p>{escape(piece.about)}</p>{rows}</section>"
+        f'<section class="piece" aria-labelledby="piece-{number}"><h2 id="piece-{number}">'
+        f"{escape(piece.name)}</h2><p>{escape(piece.about)}</p>{rows}</section>"
     )
 
 
@@ -100,9 +100,11 @@ def _row(version: Version, gain: float, fs: int) -> str:
     sound = gain * np.asarray(version.sound, np.float64)
     name, flac = escape(version.name), players._flac(sound, fs)
     return (
-        f'<div class="row"><div class="name"><strong>{name}</strong><span>{escape(version.figure)}</span></div>'
+        f'<div class="row"><div class="name"><strong>{name}</strong>'
+        f"<span>{escape(version.figure)}</span></div>"
         f'<span class="wave">{outline(sound)}</span>'
-        f'<audio controls preload="none" aria-label="{name}" src="data:audio/flac;base64,{flac}"></audio></div>'
+        f'<audio controls preload="none" aria-label="{name}" src="data:audio/flac;base64,{flac}">'
+        "</audio></div>"
     )
 
 

@@ -1,7 +1,7 @@
-"""One training step, forwards and backwards: the exact recursion, frequency sampling, and torchlpc on the same model.
+"""One training step, forwards and backwards: exact recursion, frequency sampling, torchlpc on the same model.
 
-The rival follows Yu et al. 2024, eq. 10 and 11: four all-passes and the loop around them multiplied out to one
-filter of fourth order, whose coefficients move every sample. Needs torch and torchlpc, the extra `peers`.
+The rival follows Yu et al. 2024, section 4.1: four all-passes and the loop around them multiplied out to
+one filter of fourth order, whose coefficients move every sample. Needs torch and torchlpc, the extra `peers`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ RECURSION = "recursion"
 
 
 class Job(NamedTuple):
-    """One training: a device, the form, `"recursion"` or a window in ms as `"10 ms"`, and the seed of the start.
+    """One training: a device, a form, `"recursion"` or a window such as `"10 ms"`, and the seed of the start.
 
     ``start``: what it knows of the sweep, `"spectra"`, all that they show; `"rate"`, rate and phase alone;
     `"nothing"`, as the authors' start.
@@ -52,7 +52,7 @@ def forms(device: Device) -> list[str]:
 
 
 def start_of(device: Device, folder: Path) -> Row:
-    """Layout, oscillator and gains as the spectra of the training signals show them; kept, since it takes a while."""
+    """Layout, oscillator and gains as the spectra of the training signals show them; kept once read."""
     path = folder / "starts" / f"{device.name}.json"
     n_samples = len(device.dry)
     if path.is_file():
@@ -76,7 +76,7 @@ def first_weights(job: Job, start: Row) -> Tree:
         return {**raw, "phase": jnp.float32(start["phase"])}
     if job.start == "spectra":
         return raw | _read(raw["shape"], start)
-    # The authors': omega a normal number of a tenth of a radian a hop, and a damping, which here is per second.
+    # The authors': omega a normal number of a tenth of a radian a hop, and a damping, here per second.
     hops_a_second = 4e3 / (config.WINDOWS_MS[0] if job.form == RECURSION else window_ms(job.form))
     omega = 0.1 * jnp.abs(jax.random.normal(jax.random.fold_in(key, 1)))
     damping = jnp.float32(config.SIGMA_PER_HOP * np.sqrt(hops_a_second))
@@ -84,7 +84,7 @@ def first_weights(job: Job, start: Row) -> Tree:
 
 
 def _read(layers: Tree, start: Row) -> Tree:
-    """Raw numbers of the sweep and the gains that the spectra show; the waveshaper, from a random one, fitted to it."""
+    """Sweep and gains that the spectra show; the waveshaper, from a random one, is fitted to them."""
     w = np.linspace(-1, 1, config.SHAPE_POINTS)
     # p = -tanh(log_tan / 2) and p = tanh(tan(pi / 4 - d)) are one.
     d = np.pi / 4 + np.arctan((start["middle"] + start["swing"] * w) / 2)
