@@ -28,6 +28,7 @@ STEPS = 600
 SEEDS = 1
 LOG_EVERY = 10
 SHAPE_STEPS, SHAPE_POINTS = 60, 129  # of Levenberg-Marquardt, to give the waveshaper its first form
+SHAPE_TRIES, SHAPE_ERROR = 4, 1e-5  # mean square, of a waveshaper between -1 and 1
 SIGMA_PER_HOP = 0.6  # the damping with which the authors' oscillator begins
 
 # Goals, ESR in per cent on the guitar, tested as recursion

@@ -1,4 +1,4 @@
-"""Cutoff over time, learnt and true. Needs matplotlib, the extra `plot`; a file's suffix is .svg or .png."""
+"""Cutoff over time, learnt and true, and the distance between. Needs matplotlib, the extra `plot`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ STYLE = {
     "svg.hashsalt": "jaxapf",  # equal pictures give equal files
 }
 POINTS = 400  # of a curve
+PARTS = 100  # of the time, each with the RMS of the distance in it
+FLOOR_CENTS = 0.005
+TICKS_CENTS = (0.01, 0.1, 1, 10, 100, 1000)
 TICKS_HZ = {100: "100", 200: "200", 500: "500", 1000: "1k", 2000: "2k", 5000: "5k", 10_000: "10k"}
 
 
@@ -43,7 +46,9 @@ class Sweeps(NamedTuple):
 
 
 def cutoffs(panels: Sequence[Sweeps], path: PathLike) -> None:
-    """Draw a panel for each device, a line for each way it was learnt.
+    """Draw a row for each device: its cutoff, and how far each way to learn it is from the truth.
+
+    Where no truth is known, `fit_phaser` is what the others are compared with.
 
     Args:
         panels: what is drawn.
@@ -62,11 +67,13 @@ def cutoffs(panels: Sequence[Sweeps], path: PathLike) -> None:
     plt = _pyplot()
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            len(panels), 1, figsize=(8.4, 0.6 + 1.9 * len(panels)), squeeze=False, layout="constrained"
+            len(panels), 2, figsize=(9.6, 0.6 + 1.8 * len(panels)), squeeze=False, layout="constrained"
         )
-        for ax, panel in zip(axes[:, 0], panels, strict=True):
-            _draw(ax, panel)
-        axes[-1, 0].set_xlabel("time (s)")
+        for (left, right), panel in zip(axes, panels, strict=True):
+            _draw(left, panel)
+            _draw_distance(right, panel)
+        for ax in axes[-1]:
+            ax.set_xlabel("time (s)")
         names = [name for name in LOOKS if any(name in panel.cutoffs for panel in panels)]
         handles = [plt.Line2D([], [], **LOOKS[name], label=name) for name in names]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
@@ -97,6 +104,31 @@ def _draw(ax: Any, panel: Sweeps) -> None:
     ax.grid(color=GRID, lw=0.6)
     ax.set_ylabel("cutoff (Hz)")
     ax.set_title(panel.title)
+
+
+def _draw_distance(ax: Any, panel: Sweeps) -> None:
+    beside = next((name for name in ("truth", "fit_phaser") if name in panel.cutoffs), None)
+    n = round(panel.seconds * panel.fs)
+    ax.set_xlim(0, n / panel.fs)
+    if beside is None:
+        ax.set_axis_off()
+        return
+    for name in LOOKS:
+        if name not in panel.cutoffs or name == beside:
+            continue
+        cents = 1200 * np.log2(panel.cutoffs[name][:n] / panel.cutoffs[beside][:n])
+        parts = np.array_split(cents, PARTS)
+        middles = (np.arange(len(parts)) + 0.5) * n / PARTS / panel.fs
+        ax.plot(
+            middles, [max(float(np.sqrt(np.mean(part**2))), FLOOR_CENTS) for part in parts], **LOOKS[name]
+        )
+    ax.set_yscale("log")
+    ax.set_ylim(FLOOR_CENTS, 2000)
+    ax.set_yticks(list(TICKS_CENTS), [f"{cents:g}" for cents in TICKS_CENTS])
+    ax.minorticks_off()
+    ax.grid(color=GRID, lw=0.6)
+    ax.set_ylabel("RMS, cents")
+    ax.set_title(f"distance from {'the truth' if beside == 'truth' else beside}")
 
 
 def _pyplot() -> Any:

@@ -237,6 +237,7 @@ def listen(args: argparse.Namespace, recordings: Sequence[data.Device], rows: Se
             row["trained in"]: row["as recursion %"] for row in reversed(rows) if row["device"] == device.name
         }
         models = models_of(args, device)
+        models = {name: one for name, one in models.items() if name in measured}
         windows = [name for name in models if name not in (tables.FIT, training.RECURSION)]
         worst = max(windows, key=lambda name: measured[name], default=None)
         kept = slice(device.skip, device.skip + round(config.LISTEN_S * device.fs))

@@ -52,7 +52,13 @@ def _fit_row(device: Device, fit: Row) -> Row:
         "in its own form %": percent,
         "largest p": None,
         "skipped": None,
+        "paper %": _paper(device),
     }
+
+
+def _paper(device: Device) -> str | None:
+    low, high = config.PAPER.get(device.name, (None, None))
+    return f"{low:g} to {high:g}" if low is not None else None
 
 
 def _trained_row(job: training.Job, result: Row) -> Row:
@@ -72,6 +78,7 @@ def _trained_row(job: training.Job, result: Row) -> Row:
         "in its own form %": own,
         "largest p": max(record["largest_p"] for record in result["records"]),
         "skipped": result["skipped"],
+        "paper %": _paper(job.device),
     }
 
 

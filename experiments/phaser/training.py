@@ -75,7 +75,7 @@ def first_weights(job: Job, start: Row) -> Tree:
     if job.start == "rate":
         return {**raw, "phase": jnp.float32(start["phase"])}
     if job.start == "spectra":
-        return raw | _read(raw["shape"], start)
+        return raw | _read(key, start)
     # The authors': omega a normal number of a tenth of a radian a hop, and a damping, here per second.
     hops_a_second = 4e3 / (config.WINDOWS_MS[0] if job.form == RECURSION else window_ms(job.form))
     omega = 0.1 * jnp.abs(jax.random.normal(jax.random.fold_in(key, 1)))
@@ -83,20 +83,12 @@ def first_weights(job: Job, start: Row) -> Tree:
     return {**raw, "log_rate": jnp.log(omega * hops_a_second / (2 * np.pi)), "sigma": damping}
 
 
-def _read(layers: Tree, start: Row) -> Tree:
+def _read(key: jax.Array, start: Row) -> Tree:
     """Sweep and gains that the spectra show; the waveshaper, from a random one, is fitted to them."""
     w = np.linspace(-1, 1, config.SHAPE_POINTS)
     # p = -tanh(log_tan / 2) and p = tanh(tan(pi / 4 - d)) are one.
     d = np.pi / 4 + np.arctan((start["middle"] + start["swing"] * w) / 2)
     bias, depth = float(np.min(d)), float(np.ptp(d))
-    theta, unravel = jax.flatten_util.ravel_pytree(layers)
-
-    def residual(theta: jax.Array, target: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return phaser.waveshaped(unravel(theta), target[0]) - target[1]
-
-    target = jnp.asarray(w, jnp.float32), jnp.asarray(2 * (d - bias) / depth - 1, jnp.float32)
-    wide = np.asarray(theta, np.float64)
-    theta, _ = descent.levenberg_marquardt(residual, wide, target, steps=config.SHAPE_STEPS)
     numbers = {
         "phase": start["phase"],
         "bias": bias,
@@ -105,8 +97,28 @@ def _read(layers: Tree, start: Row) -> Tree:
         "feedback": np.arctanh(start["feedback"] / phaser.MOST_FEEDBACK),
         "b": [start["around"], 0.0, 0.0],
     }
-    shape = unravel(jnp.asarray(theta, jnp.float32))
+    shape = _shaped(key, w, 2 * (d - bias) / depth - 1)
     return {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()} | {"shape": shape}
+
+
+def _shaped(key: jax.Array, w: np.ndarray, target: np.ndarray) -> Tree:
+    """A random waveshaper fitted to the target at w; others are tried where the first does not reach it."""
+    data = jnp.asarray(w, jnp.float32), jnp.asarray(target, jnp.float32)
+    found = []
+    for number in range(config.SHAPE_TRIES):
+        begun = phaser.init(jax.random.fold_in(key, number) if number else key)["shape"]
+        theta, unravel = jax.flatten_util.ravel_pytree(begun)
+
+        def residual(theta: jax.Array, data: Any, unravel: Any = unravel) -> jax.Array:
+            return phaser.waveshaped(unravel(theta), data[0]) - data[1]
+
+        theta, error = descent.levenberg_marquardt(
+            residual, np.asarray(theta, np.float64), data, steps=config.SHAPE_STEPS
+        )
+        found.append((error, number, unravel(jnp.asarray(theta, jnp.float32))))
+        if error < config.SHAPE_ERROR:
+            break
+    return min(found, key=lambda one: one[:2])[2]
 
 
 def make_loss(job: Job, start: Row) -> train.LossFn:
