@@ -226,13 +226,10 @@ def test_one_step_of_everything_is_trained_kept_and_reported(run, short, tmp_pat
     assert text.endswith("<!-- phaser:end -->\n\nThe rest, 3.\n")
     assert "| slow_mild | 40 ms | 0 |" in text
     assert "| four | Adam, seed 0 |" in text
-    assert {path.name for path in results.iterdir() if path.is_file()} == {
-        "report.json",
-        "report.md",
-        "cutoff.svg",
-        "losses.svg",
-        "listening.html",
-    }
+    written = {"report.json", "report.md", "losses.svg", "listening.html"}
+    if importlib.util.find_spec("matplotlib") is not None:
+        written.add("cutoff.svg")
+    assert {path.name for path in results.iterdir() if path.is_file()} == written
     page = (results / "listening.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 4  # dry, device, two trainings
 
