@@ -44,6 +44,7 @@ def short(run, monkeypatch, tmp_path):
     target = run.config.TARGETS[0]._replace(rate_hz=4.0, low_hz=300.0, high_hz=1200.0)
     monkeypatch.setattr(run.config, "TARGETS", (target,))
     monkeypatch.setattr(run.config, "SHAPE_STEPS", 3)
+    monkeypatch.setattr(run.config, "RANDOM", 0)
     folder = tmp_path / "shared"
     (folder / "phaser").mkdir(parents=True)
     for seed, name in enumerate(("chirps", "guitar")):
@@ -129,6 +130,32 @@ def test_the_public_set_is_cut_as_its_authors_do(run, tmp_path):
     np.testing.assert_allclose(device.dry, whole[FS * 3 // 4 : FS], atol=1e-7)
     np.testing.assert_allclose(device.test_dry, whole[FS * 3 // 4 : FS * 3 // 2], atol=1e-7)
     assert device.skip == len(device.dry)
+
+
+@pytest.mark.slow
+def test_the_public_set_is_trained_and_reported(run, tmp_path, monkeypatch, capsys):
+    """Half a second of chirps, half a second of test, of a known phaser; the oscillator runs on."""
+    monkeypatch.setattr(run.config, "SMALL_STONE", run.config.SmallStone(chirps_s=1.0, test_s=0.5))
+    knobs = run.config.KNOBS[0]._replace(train_s=0.5)
+    monkeypatch.setattr(run.config, "KNOBS", (knobs,))
+    folder = small_stone(tmp_path / "stone")
+    dry = 0.1 * np.random.default_rng(0).standard_normal(2 * FS)
+    target = run.config.TARGETS[0]._replace(rate_hz=4.0, low_hz=300.0, high_hz=1200.0)
+    audio.write(folder / "input_dry.wav", dry, FS)
+    audio.write(folder / "colour=0_rate=3oclock.wav", run.known.rendered(target, dry, FS), FS)
+    common = ["--small-stone", str(folder), "--folder", str(tmp_path / "results"), "--steps", "1"]
+    common += ["--random", "0"]
+    assert run.main(["train", *common]) == 0
+    assert run.main(["report", *common]) == 0
+    report = json.loads((tmp_path / "results" / "report.json").read_text(encoding="utf-8"))
+    rows = report["tables"]["Recordings, on what was not trained on"]
+    assert [(row["device"], row["trained in"]) for row in rows] == [
+        ("colour_0_rate_3", "recursion"),
+        ("colour_0_rate_3", "40 ms"),
+    ]
+    assert rows[0]["as recursion %"] == rows[0]["in its own form %"]
+    assert report["goals"] == []
+    assert "Goals met" not in capsys.readouterr().out
 
 
 def test_a_broken_public_set_is_refused_in_one_sentence(run, tmp_path, capsys):

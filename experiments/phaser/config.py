@@ -26,6 +26,7 @@ TRAIN_S = 5.0  # one batch
 WINDOWS_MS = (10.0, 40.0, 160.0)
 STEPS = 600
 SEEDS = 1
+RANDOM = 1  # seeds of the starts that know less
 LOG_EVERY = 10
 SHAPE_STEPS, SHAPE_POINTS = 60, 129  # of Levenberg-Marquardt, to give the waveshaper its first form
 SHAPE_TRIES, SHAPE_ERROR = 4, 1e-5  # mean square, of a waveshaper between -1 and 1

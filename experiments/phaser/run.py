@@ -68,7 +68,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     sources.add_argument("--seeds", type=count, default=config.SEEDS, help="of starts; default: %(default)s")
     sources.add_argument(
-        "--random", type=whole, default=0, help="starts besides that know less; default: %(default)s"
+        "--random",
+        type=whole,
+        default=config.RANDOM,
+        help="starts besides that know less; default: %(default)s",
     )
     command = commands.add_parser("train", parents=[parents, sources], help="train what has no result yet")
     command.set_defaults(run=train)
@@ -171,7 +174,7 @@ def report(args: argparse.Namespace) -> None:
     known_rows = tables.targets(devices, args.folder, args.steps, args.seeds)
     speed_rows = tables.read_speed(args.folder)
     parts = {
-        "Recordings, unseen guitar": rows,
+        "Recordings, on what was not trained on": rows,
         "Known phasers, found (true)": known_rows,
         "Starts that know less": tables.starts(recordings, args.folder, args.steps, args.random),
         "Other layouts, fitted to the chirps": tables.layouts(recordings, args.folder),
