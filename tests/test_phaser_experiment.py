@@ -1,5 +1,6 @@
 """The phaser experiment: known phasers, recordings, trainings that are kept, tables, pictures, the page."""
 
+import doctest
 import importlib.util
 import json
 import sys
@@ -84,7 +85,8 @@ def test_a_known_phaser_that_stands_still_is_a_filter_of_scipy(run, delay):
     late = np.concatenate([np.zeros(delay), above])
     closed = np.pad(below, (0, delay)) - gain * late
     x = np.random.default_rng(0).standard_normal(800)
-    expected = 0.3 * x + 0.8 * scipy.signal.lfilter(np.pad(above, (0, delay)), closed, x)
+    filtered: Any = scipy.signal.lfilter(np.pad(above, (0, delay)), closed, x)
+    expected = 0.3 * x + 0.8 * filtered
     np.testing.assert_allclose(run.known.rendered(target, x, fs), expected, atol=1e-9)
 
 
@@ -96,6 +98,13 @@ def test_oscillators_stay_between_their_cutoffs_and_have_their_rate(run):
         level = np.log(cutoff / np.sqrt(target.low_hz * target.high_hz))
         crossings = np.sum(np.diff(np.sign(level)) != 0)
         assert abs(crossings - 4 * target.rate_hz) <= 1
+
+
+@pytest.mark.parametrize("name", ["known", "listening", "tables"])
+def test_examples_run(run, name):
+    result = doctest.testmod(getattr(run, name))
+    assert result.attempted
+    assert not result.failed
 
 
 # The recordings
@@ -327,7 +336,11 @@ def test_the_rival_computes_the_same_model(run):
     torch = pytest.importorskip("torch")
     pytest.importorskip("torchlpc")
     dry, _ = run.speed.signals(0.1, 44_100)
-    raw = {**phaser.init(jax.random.key(3)), "feedback": np.float32(0.3), "a": np.float32([0.2, -0.3])}
+    raw: dict[str, Any] = {
+        **phaser.init(jax.random.key(3)),
+        "feedback": np.float32(0.3),
+        "a": np.float32([0.2, -0.3]),
+    }
     raw["b"] = np.float32([0.8, 0.2, -0.1])
     ours = np.asarray(run.speed.jax_model(raw, dry, 44_100, None))
     params = run.speed.torch_params(raw, torch.float64)

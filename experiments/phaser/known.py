@@ -47,7 +47,7 @@ def rendered(target: config.Target, x: np.ndarray, fs: float) -> np.ndarray:
         >>> target = config.TARGETS[0]._replace(low_hz=1000.0, high_hz=1000.0, stages=2)
         >>> target = target._replace(through=1.0, around=0.5)  # z^-2 beside the input
         >>> rendered(target, np.array([1.0, 0.0, 0.0, 0.0]), 4000.0).round(9).tolist()
-        [1.0, 0.0, 0.5, 0.0]
+        [1.0, -0.0, 0.5, 0.0]
     """
     p = coefficients(target, len(x), fs).tolist()
     ins, outs = [0.0] * target.stages, [0.0] * target.stages  # of the stages, one sample ago
