@@ -339,9 +339,9 @@ def test_the_rival_computes_the_same_model(run):
     raw: dict[str, Any] = {
         **phaser.init(jax.random.key(3)),
         "feedback": np.float32(0.3),
-        "a": np.float32([0.2, -0.3]),
+        "a": np.array([0.2, -0.3], np.float32),
     }
-    raw["b"] = np.float32([0.8, 0.2, -0.1])
+    raw["b"] = np.array([0.8, 0.2, -0.1], np.float32)
     ours = np.asarray(run.speed.jax_model(raw, dry, 44_100, None))
     params = run.speed.torch_params(raw, torch.float64)
     theirs = run.speed.torch_model(params, torch.tensor(dry, dtype=torch.float64), 44_100).detach().numpy()

@@ -177,6 +177,7 @@ def report(args: argparse.Namespace) -> None:
         "Recordings, on what was not trained on": rows,
         "Known phasers, found (true)": known_rows,
         "Starts that know less": tables.starts(recordings, args.folder, args.steps, args.random),
+        "What the devices are, by fit_phaser": tables.found(recordings, args.folder),
         "Other layouts, fitted to the chirps": tables.layouts(recordings, args.folder),
         "One training step": speed_rows,
     }

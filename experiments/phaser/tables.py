@@ -173,6 +173,38 @@ def layouts(devices: Sequence[Device], folder: Path) -> list[Row]:
     return rows
 
 
+def found(devices: Sequence[Device], folder: Path) -> list[Row]:
+    """What the fit says that each device is, and how far its log cutoff is from a sine."""
+    rows = []
+    for device in devices:
+        fit = fits.read(device, folder)
+        if fit is None:
+            continue
+        controls = fits.controls_of(fit)
+        around = float(controls.b.sum() / (1 + controls.a.sum()))
+        # Half a turn of the oscillator, from one end to the other.
+        still = controls._replace(rate_hz=0.5, phase=0.0, decay=0.0)
+        cutoff = cutoff_of(still, round(device.fs), device.fs)
+        wave = np.stack([np.ones(len(cutoff)), np.cos(np.pi * np.arange(len(cutoff)) / device.fs)], axis=1)
+        octaves = np.log2(cutoff)
+        left = octaves - wave @ np.linalg.lstsq(wave, octaves, rcond=None)[0]
+        rows.append(
+            {
+                "device": device.name,
+                "stages": fit["stages"],
+                "feedback": float(controls.feedback),
+                "its delay": fit["delay"],
+                "rate (Hz)": float(controls.rate_hz),
+                "lowest cutoff (Hz)": float(cutoff.min()),
+                "highest (Hz)": float(cutoff.max()),
+                "from a sine in log f (cents)": float(1200 * np.sqrt(np.mean(left**2))),
+                "direct gain": float(controls.through) * around,
+                "all-passed gain": around,
+            }
+        )
+    return rows
+
+
 def read_speed(folder: Path) -> list[Row]:
     """The rows of `speed.measured`, if it was run."""
     path = folder / "speed.json"
