@@ -182,7 +182,7 @@ def report(args: argparse.Namespace) -> None:
         "One training step": speed_rows,
     }
     judged = tables.goals(rows, known_rows, speed_rows) if args.data is not None else []
-    text = tables.markdown(parts, judged)
+    text = tables.markdown(parts, judged, tables.counted(args.folder))
     document = {"tables": parts, "goals": judged}
     write_text(args.folder / "report.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_text(args.folder / "report.md", text)

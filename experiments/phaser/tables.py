@@ -183,7 +183,7 @@ def found(devices: Sequence[Device], folder: Path) -> list[Row]:
         controls = fits.controls_of(fit)
         around = float(controls.b.sum() / (1 + controls.a.sum()))
         # Half a turn of the oscillator, from one end to the other.
-        still = controls._replace(rate_hz=0.5, phase=0.0, decay=0.0)
+        still = controls._replace(rate_hz=jnp.float32(0.5), phase=jnp.float32(0), decay=jnp.float32(0))
         cutoff = cutoff_of(still, round(device.fs), device.fs)
         wave = np.stack([np.ones(len(cutoff)), np.cos(np.pi * np.arange(len(cutoff)) / device.fs)], axis=1)
         octaves = np.log2(cutoff)
@@ -197,7 +197,7 @@ def found(devices: Sequence[Device], folder: Path) -> list[Row]:
                 "rate (Hz)": float(controls.rate_hz),
                 "lowest cutoff (Hz)": float(cutoff.min()),
                 "highest (Hz)": float(cutoff.max()),
-                "from a sine in log f (cents)": float(1200 * np.sqrt(np.mean(left**2))),
+                "from a sine in log f, median (cents)": float(1200 * np.median(np.abs(left))),
                 "direct gain": float(controls.through) * around,
                 "all-passed gain": around,
             }
@@ -258,9 +258,21 @@ def cell(column: str, value: Any) -> str:
     return f"{value:.3g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
 
 
-def markdown(parts: dict[str, list[Row]], judged: Sequence[Row]) -> str:
-    """All tables that have rows, and the goals."""
-    texts = [made_with()]
+def counted(folder: Path) -> str:
+    """All trainings that are kept, the steps they lost and the largest p they saw, in a sentence."""
+    kept = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "trainings").glob("*.json"))
+    ]
+    steps, skipped = sum(one["settings"]["steps"] for one in kept), sum(one["skipped"] for one in kept)
+    largest = max((record["largest_p"] for one in kept for record in one["records"]), default=0.0)
+    return (
+        f"{len(kept)} trainings, {steps} steps in float32, {skipped} of them lost; largest p {largest:.4f}."
+    )
+
+
+def markdown(parts: dict[str, list[Row]], judged: Sequence[Row], note: str = "") -> str:
+    """All tables that have rows, and the goals; the note comes first."""
+    texts = [f"{made_with()} {note}".rstrip()]
     for title, rows in parts.items():
         if rows:
             texts += [f"**{title}**", table(rows, cell)]
