@@ -1,0 +1,159 @@
+"""`fit_phaser` on the training signals, and what it takes to tell what a device is made of: other layouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import config
+import jax
+import jax.numpy as jnp
+import numpy as np
+from data import Device
+
+from jaxapf import frames, metrics
+from jaxapf._experiments import Row, show_progress
+from jaxapf.effects import phaser
+from jaxapf.files import write_text
+from jaxapf.modelling import descent, sweeps
+from jaxapf.modelling.phaser import fit_phaser
+
+SCALARS = ("rate_hz", "phase", "amplitude", "decay", "bias", "depth", "through", "feedback")
+
+
+def path_of(device: Device, folder: Path) -> Path:
+    """Where the fit of a device is kept."""
+    return folder / "fits" / f"{device.name}.json"
+
+
+def read(device: Device, folder: Path) -> Row | None:
+    """The fit of these signals, if it was made."""
+    path = path_of(device, folder)
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if found["n_samples"] == len(device.dry) else None
+
+
+def fitted(device: Device, folder: Path) -> Row:
+    """What `fit_phaser` finds, unless that was done: layout, controls, figures."""
+    done = read(device, folder)
+    if done is not None:
+        return done
+    found = fit_phaser(
+        device.dry, device.wet, device.fs, on_stage=lambda text: show_progress(f"{device.name}: {text}")
+    )
+    result: Row = {
+        "n_samples": len(device.dry),
+        "stages": found.layout.stages,
+        "delay": found.layout.delay,
+        "controls": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found.controls._asdict()),
+        "metrics": found.metrics,
+    }
+    path_of(device, folder).parent.mkdir(parents=True, exist_ok=True)
+    write_text(path_of(device, folder), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def controls_of(result: Row) -> phaser.Controls:
+    """The controls of a fit, float32."""
+    kept = result["controls"]
+    values = {name: jnp.asarray(kept[name], jnp.float32) for name in (*SCALARS, "b", "a")}
+    layers = tuple((jnp.asarray(k, jnp.float32), jnp.asarray(b, jnp.float32)) for k, b in kept["shape"])
+    return phaser.Controls(shape=layers, **values)
+
+
+# Other layouts
+
+
+def compared(device: Device, folder: Path) -> list[Row]:
+    """What each layout of `config.LAYOUTS` leaves on the training signals, and what it then looks like."""
+    path = folder / "layouts" / f"{device.name}.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    show_progress(f"{device.name}: reading the sweep")
+    starts = sweeps.starts(sweeps.spectra_of(device.dry, device.wet, device.fs), count=len(config.LAYOUTS))
+    found = {start.layout: start for start in starts}
+    rows = []
+    for stages, delay in config.LAYOUTS:
+        layout = sweeps.Layout(stages, delay)
+        # One without feedback has no delay; the best of the others tells where to begin.
+        start = found.get(layout) or found.get(sweeps.Layout(stages, 1 - delay)) or starts[0]
+        show_progress(f"{device.name}: {stages} stages, delay {delay}")
+        rows.append(_row(device, start._replace(layout=layout)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(rows, indent=1) + "\n")
+    return rows
+
+
+def _row(device: Device, start: sweeps.Start) -> Row:
+    terms = np.zeros(config.TERMS)
+    terms[:2] = start.middle, start.swing
+    gain = np.arctanh(start.feedback / phaser.MOST_FEEDBACK)
+    around = start.around if abs(start.around) > 1e-2 else 1e-2
+    theta = np.array(
+        [np.log(start.rate_hz), start.phase, gain, start.through / around, around, 0, 0, 0, 0, *terms]
+    )
+    scale = 1 / np.sqrt(np.mean(device.wet**2))
+    data = {name: jnp.asarray(scale * getattr(device, name), jnp.float32) for name in ("dry", "wet")}
+    theta, error = descent.levenberg_marquardt(
+        _residual(start.layout, device.fs), theta, data, steps=config.LAYOUT_STEPS
+    )
+    shape = np.polynomial.chebyshev.chebval(np.linspace(-1, 1, 201), theta[9:])
+    edges = device.fs / np.pi * np.arctan(np.exp(np.array([shape.min(), shape.max()])))
+    return {
+        "stages": start.layout.stages,
+        "delay": start.layout.delay,
+        "esr": float(error),
+        "feedback": float(phaser.MOST_FEEDBACK * np.tanh(theta[2])),
+        "rate_hz": float(np.exp(theta[0])),
+        "low_hz": float(edges[0]),
+        "high_hz": float(edges[1]),
+    }
+
+
+def _residual(layout: sweeps.Layout, fs: float) -> descent.Predict:
+    """The exact recursion along a sweep whose log cutoff is a polynomial of the oscillator."""
+    raw = phaser.init(jax.random.key(0))
+
+    def residual(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
+        numbers = {"log_rate": theta[0], "phase": theta[1], "feedback": theta[2], "through": theta[3]}
+        controls = phaser.controls_of({**raw, **numbers, "b": theta[4:7], "a": theta[7:9]})
+        n_samples = data["dry"].size
+        at = jnp.arange(frames.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
+        log_tan = _chebyshev(theta[9:], phaser.oscillator(controls, at))
+        p = frames.interpolate(-jnp.tanh(log_tan / 2), n_samples, phaser.HOP)
+        rest = phaser.rest(stages=layout.stages)
+        return phaser.filtered(controls, p, rest, data["dry"], layout.delay)[0] - data["wet"]
+
+    return residual
+
+
+def _chebyshev(terms: Any, w: Any) -> Any:
+    before, now, total = jnp.ones_like(w), w, terms[0] + terms[1] * w
+    for n in range(2, config.TERMS):
+        before, now = now, 2 * w * now - before
+        total = total + terms[n] * now
+    return total
+
+
+# Tested
+
+
+def esr(controls: phaser.Controls, layout: tuple[int, int], device: Device, window_ms: float | None) -> float:
+    """Error-to-signal ratio on the test, as recursion or, with a window, by frequency sampling; float32."""
+    return metrics.esr(predicted(controls, layout, device, window_ms), device.test_wet[device.skip :])
+
+
+def predicted(
+    controls: phaser.Controls, layout: tuple[int, int], device: Device, window_ms: float | None
+) -> np.ndarray:
+    """The wet test signal as a phaser makes it, without what was trained on."""
+    (stages, delay), dry = layout, jnp.asarray(device.test_dry, jnp.float32)
+    if window_ms is None:
+        rest = phaser.rest(stages=stages)
+        y, _ = phaser.phaser(controls, rest, dry, device.fs, stages=stages, delay=delay)
+    else:
+        y = phaser.phaser_sampled(controls, dry, device.fs, window_ms=window_ms, stages=stages, delay=delay)
+    return np.asarray(y, np.float64)[device.skip :]
