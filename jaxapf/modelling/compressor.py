@@ -307,6 +307,8 @@ def levels_and_gains(
 def static_curves(level: np.ndarray, gain: np.ndarray, weight: np.ndarray) -> list[tuple[float, float]]:
     """Threshold in dB and slope, 1 - 1 / ratio, of bent lines through levels and gains, the best first."""
     found = []
+    if level.size < 4:
+        return [(-20.0, 0.7)]
     lowest, highest = np.percentile(level, 2), np.percentile(level, 99)
     for threshold in np.arange(max(-70.0, lowest - 6), highest, 2.0):
         over = np.maximum(level - threshold, 0.0)
