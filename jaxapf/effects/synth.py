@@ -45,10 +45,10 @@ class Controls(NamedTuple):
     """What one note is made of; batch axes (...) broadcast.
 
     ``f0_hz`` (...) in (0, fs / 2), to 1e-5 Hz; ``on_s`` (...) seconds until the note is silent, > 0;
-    ``rows`` (..., n_frames, 6), the filter at each control frame, ``b0 b1 b2 1 a1 a2``; ``shape`` (...) of
-    the oscillator, 0 square to 1 sawtooth; ``gain`` (...) of the oscillator, linear; ``decay`` (...) >= 0, the
-    envelope is the share of the note that is left to this power; ``drive`` (...), linear gain into tanh;
-    ``phase`` (...) in cycles, of the oscillator at the first sample.
+    ``rows`` (..., n_frames, 6), the filter at each control frame, ``b0 b1 b2 1 a1 a2``; ``shape`` (...),
+    from 0, a square wave, to 1, a sawtooth; ``gain`` (...), linear, of the oscillator; ``decay`` (...) >= 0,
+    the power of what is left of the note that is its envelope; ``drive`` (...), linear, of the signal into
+    tanh; ``phase`` (...) in cycles, of the oscillator at the first sample.
     """
 
     f0_hz: Any
