@@ -20,7 +20,7 @@ HOP = 120  # samples between control frames: 2.5 ms
 N_FFT = 1024
 MELS = 64
 POOLS = (4, 4, 2, 2, 1, 1)
-BATCH = 16
+BATCH = 8
 STEPS = 300
 CHECK = 25  # steps between looks at the validation notes
 
@@ -36,5 +36,5 @@ GLOBALS = (SHAPE, GAIN, DRIVE, DECAY)
 F0_HZ = (30.0, 400.0)  # where fundamentals are looked for
 SHARES = (0.6, 0.2, 0.2)  # training, validation, test
 SPLIT_SEED = 42
-KNOWN = 80  # notes with known parameters
+KNOWN = 240  # notes with known parameters
 KNOWN_SEED = 7

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import config
 import jax
 import numpy as np
+
 from jaxapf import audio, biquad
 from jaxapf.effects import synth
 
@@ -22,8 +24,8 @@ HARMONICS = 6
 class Notes(NamedTuple):
     """Notes of one length, and what is measured of each before any training.
 
-    ``audio`` (n, n_samples) float32; ``f0_hz`` (n,); ``phase`` (n,) in cycles, of the fundamental at the first
-    sample; ``on_s`` (n,) seconds until silence; ``start_s`` (n,) in the recording.
+    ``audio`` (n, n_samples) float32; ``f0_hz`` (n,); ``phase`` (n,) in cycles, of the fundamental at the
+    first sample; ``on_s`` (n,) seconds until silence; ``start_s`` (n,) in the recording.
     """
 
     audio: Any
@@ -76,7 +78,9 @@ def _mono(path: Path) -> np.ndarray:
 
 def _notes(pieces: list[tuple[np.ndarray, int]], source: str) -> Notes:
     if len(pieces) < 10:
-        raise ValueError(f"'{source}' has {len(pieces)} notes of {config.LEAST} samples or more; give ten or more.")
+        raise ValueError(
+            f"'{source}' has {len(pieces)} notes of {config.LEAST} samples or more; give ten or more."
+        )
     rows = [_note(x[: config.LENGTH], start) for x, start in pieces]
     return Notes(*(np.asarray(column, np.float32) for column in zip(*rows, strict=True)))
 
@@ -99,7 +103,7 @@ def find(x: np.ndarray) -> list[tuple[int, int]]:
         places = np.arange(start, max(start + 1, stop - WINDOW), FRAME)
         pitches = np.array([pitch(x[place : place + WINDOW]) for place in places])
         cuts = [int(start), *(int(places[i]) for i in _changes(pitches)), int(stop)]
-        found += [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b - a >= config.LEAST]
+        found += [(a, b) for a, b in itertools.pairwise(cuts) if b - a >= config.LEAST]
     return found
 
 
@@ -179,7 +183,9 @@ def known(count: int, seed: int) -> tuple[Notes, Truth]:
 
     high, low = np.exp(drawn(np.log(1500), np.log(8000))), np.exp(drawn(np.log(150), np.log(1000)))
     constant_s = np.exp(drawn(np.log(0.01), np.log(0.08)))[:, None]
-    ripple = drawn(0, 1 / 3)[:, None] * np.sin(2 * np.pi * (drawn(10, 40)[:, None] * time_s + drawn(0, 1)[:, None]))
+    ripple = drawn(0, 1 / 3)[:, None] * np.sin(
+        2 * np.pi * (drawn(10, 40)[:, None] * time_s + drawn(0, 1)[:, None])
+    )
     falling = np.log2(low)[:, None] + np.log2(high / low)[:, None] * np.exp(-time_s / constant_s)
     truth = Truth(
         np.clip(2 ** (falling + ripple), config.CUTOFF_HZ.low, config.CUTOFF_HZ.high),
@@ -197,6 +203,11 @@ def known(count: int, seed: int) -> tuple[Notes, Truth]:
     y, _ = synth.synth(controls, synth.rest((count,)), config.LENGTH, config.FS, hop=config.HOP)
     columns = (y, f0_hz, phase, on_s, np.zeros(count))
     return Notes(*(np.asarray(column, np.float32) for column in columns)), truth
+
+
+def truth_of(source: str) -> Truth | None:
+    """What is known of these notes: everything of `"known"`, nothing of others."""
+    return known(config.KNOWN, config.KNOWN_SEED)[1] if source == "known" else None
 
 
 def split(count: int) -> dict[str, np.ndarray]:

@@ -82,6 +82,13 @@ def cutoff_and_q(modulation: jax.Array, shares: jax.Array) -> tuple[jax.Array, j
     return cutoff_hz, q
 
 
+def heard_cutoff(weights: Tree, notes: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Cutoff (n, n_frames) in Hz and Q (n,) that a low-pass network hears in notes."""
+    modulation, shares = network("lp").apply(weights, notes["features"])
+    cutoff_hz, q = cutoff_and_q(modulation, shares)
+    return np.asarray(cutoff_hz, np.float32), np.asarray(q, np.float32)
+
+
 def played(controls: synth.Controls, form: str | int) -> jax.Array:
     """The notes, by the recursion or by windows of so many samples."""
     if form == RECURSION:
