@@ -24,6 +24,7 @@ oscillators in subtractive synthesis".
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -148,9 +149,18 @@ def synth(
     """
     n_samples, hop = _lengths(n_samples, hop)
     controls, batch = _checked(controls, fs)
+    dtype = controls.rows.dtype
+    position = jnp.asarray(state.position, jnp.int32)
+    inputs, outputs = (_past(name, getattr(state, name), batch, dtype) for name in ("inputs", "outputs"))
+    return _synth(controls, State(position, inputs, outputs), n_samples, float(fs), hop, method)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _synth(
+    controls: Controls, state: State, n_samples: int, fs: float, hop: int, method: str
+) -> tuple[jax.Array, State]:
     dry = _dry(controls, state.position, n_samples, fs)
     b, a = _moving(controls.rows, state.position, n_samples, hop)
-    state = State(state.position, *(_past(name, past, batch, dry) for name, past in _pasts(state)))
     # Past inputs are weighed by the coefficients of now: direct form 1, whose state is the signal itself.
     known = jnp.concatenate([jnp.flip(state.inputs, -1), dry], axis=-1)
     excited = sum(b[..., i, :] * known[..., 2 - i : known.shape[-1] - i] for i in range(3))
@@ -200,6 +210,13 @@ def synth_sampled(
     n_fft = 2 * n_window if n_fft is None else n_fft
     frames.window_length(n_fft, window_hop, n_window)
     controls, _ = _checked(controls, fs)
+    return _synth_sampled(controls, n_samples, float(fs), hop, n_window, window_hop, n_fft)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4, 5, 6))
+def _synth_sampled(
+    controls: Controls, n_samples: int, fs: float, hop: int, n_window: int, window_hop: int, n_fft: int
+) -> jax.Array:
     dry = _dry(controls, jnp.zeros((), jnp.int32), n_samples, fs)
     rows = _rows_at(controls.rows, window_hop * np.arange(frames.n_frames(n_samples, window_hop)) / hop)
     y = frames.filter_frames(_response(rows, n_fft), dry, n_fft=n_fft, hop=window_hop, n_window=n_window)
@@ -235,15 +252,11 @@ def _checked(controls: Controls, fs: float) -> tuple[Controls, tuple[int, ...]]:
     return arrays._replace(rows=jnp.broadcast_to(rows, (*batch, *rows.shape[-2:]))), batch
 
 
-def _pasts(state: State) -> list[tuple[str, Values]]:
-    return [("state.inputs", state.inputs), ("state.outputs", state.outputs)]
-
-
-def _past(name: str, past: Values, batch: tuple[int, ...], x: jax.Array) -> jax.Array:
+def _past(name: str, past: Values, batch: tuple[int, ...], dtype: Any) -> jax.Array:
     shape = np.shape(past)
     if shape not in ((*batch, 2), (2,)):
-        raise ValueError(f"{name} has shape {shape}; expected {(*batch, 2)}: begin with rest({batch}).")
-    return jnp.broadcast_to(jnp.asarray(past, x.dtype), (*batch, 2))
+        raise ValueError(f"state.{name} has shape {shape}; expected {(*batch, 2)}: begin with rest({batch}).")
+    return jnp.broadcast_to(jnp.asarray(past).astype(dtype), (*batch, 2))
 
 
 # Oscillator and envelope
@@ -252,6 +265,7 @@ def _past(name: str, past: Values, batch: tuple[int, ...], x: jax.Array) -> jax.
 def _dry(controls: Controls, position: jax.Array, n_samples: int, fs: float) -> jax.Array:
     """What the filter is given: the oscillator by its gain and envelope."""
     samples = position + jnp.arange(n_samples, dtype=jnp.int32)
+    samples = samples.reshape(*(1,) * controls.f0_hz.ndim, n_samples)
     wave = _oscillator(controls, samples, fs)
     return wave * controls.gain[..., None] * _envelope(controls, samples, fs)
 
@@ -317,7 +331,8 @@ def _rows_at(rows: jax.Array, places: np.ndarray) -> jax.Array:
     """Rows at these places, in control frames, in straight lines; after the last frame its own."""
     before = np.minimum(places.astype(int), rows.shape[-2] - 1)
     after = np.minimum(before + 1, rows.shape[-2] - 1)
-    weight = jnp.asarray(np.minimum(places - before, 1.0), rows.dtype)[:, None]
+    weight = np.minimum(places - before, 1.0).reshape(*(1,) * (rows.ndim - 2), -1, 1)
+    weight = jnp.asarray(weight, rows.dtype)
     return rows[..., before, :] * (1 - weight) + rows[..., after, :] * weight
 
 
@@ -325,7 +340,8 @@ def _response(rows: jax.Array, n_fft: int) -> jax.Array:
     """Complex responses (..., n_frames, n_fft // 2 + 1), in half angles: see `frequency.freqz_sos`."""
     half = np.pi * np.arange(n_fft // 2 + 1) / n_fft
     cos2, sin2, cross = (
-        jnp.asarray(x, rows.dtype) for x in (np.cos(half) ** 2, np.sin(half) ** 2, np.sin(2 * half))
+        jnp.asarray(x.reshape(*(1,) * (rows.ndim - 1), -1), rows.dtype)
+        for x in (np.cos(half) ** 2, np.sin(half) ** 2, np.sin(2 * half))
     )
 
     def polynomial(c0, c1, c2):
