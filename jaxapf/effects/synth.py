@@ -15,8 +15,10 @@ between two stable sections are stable at every sample, since the stability tria
 The oscillator is a sawtooth whose jumps are convolved with a triangle two samples wide (PolyBLEP): what folds
 back from around fs, onto the notes themselves, is weighted by sinc^2, which is zero there. It costs a few
 operations a sample where a band-limited sum would cost as many sines as there are harmonics, and unlike the
-tanh of a sine it keeps the levels of the harmonics. (The price: 1.3 dB less at 10 kHz, at 48 kHz.) Its phase
-is a 32-bit accumulator, so that the millionth sample of a stream is as good as the first.
+tanh of a sine it keeps the harmonics' levels. The price is 1.3 dB less at 10 kHz. At 48 kHz the loudest that
+folds back to below 6 kHz is 92, 80 and 68 dB under the fundamental, at 55, 220 and 1008 Hz; below 12 kHz it
+is 77, 65 and 52 dB. The phase is a 32-bit accumulator, so that the millionth sample of a stream is as good as
+the first.
 
 Source: Yu et al. 2024, arXiv 2404.07970, section 4.2. Valimaki and Huovilainen 2007, "Antialiasing
 oscillators in subtractive synthesis".

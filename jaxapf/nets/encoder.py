@@ -122,7 +122,7 @@ def mel_filterbank(n_mels: int, n_fft: int, fs: float) -> np.ndarray:
 
     Example:
         >>> mel_filterbank(2, 8, 8000.0).round(2).tolist()
-        [[0.0, 0.86, 0.24, 0.0, 0.0], [0.0, 0.14, 0.76, 0.59, 0.0]]
+        [[0.0, 0.68, 0.0, 0.0, 0.0], [0.0, 0.32, 0.91, 0.45, 0.0]]
     """
     n_mels, n_fft = count("n_mels", n_mels), count("n_fft", n_fft)
     require("fs", fs, "> 0", lambda rate: rate > 0)
