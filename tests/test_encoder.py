@@ -20,7 +20,7 @@ def count(tree) -> int:
 @pytest.fixture(scope="module")
 def small():
     """A network of a few channels, its weights, and a spectrogram."""
-    net = nets.Encoder(2, 3, channels=4, dilations=(1, 2), pools=(2, 2))
+    net = nets.Encoder(2, 3, channels=12, dilations=(1, 2), pools=(2, 2))
     spectrogram = jax.random.normal(jax.random.key(1), (2, 8, 40))
     return net, net.init(jax.random.key(0), spectrogram), spectrogram
 

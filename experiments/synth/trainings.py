@@ -55,7 +55,7 @@ def run(
         test = sets[setting.notes]["test"]
         result, arrays = measured(setting, fitted, test, notes.truth_of(setting.notes))
         with atomic_path(folder / f"{setting.name}.npz") as temporary, Path(temporary).open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
         write_text(path, json.dumps({**result, "steps": steps}, indent=1, allow_nan=False) + "\n")
 
 
