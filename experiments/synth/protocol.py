@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import config
@@ -63,9 +62,15 @@ def examples(notes: Notes) -> dict[str, np.ndarray]:
     return {**notes._asdict(), "features": np.asarray(features(notes.audio))}
 
 
+def heard(filter_name: str, weights: Tree, notes: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
+    """The network's answer to notes: modulation (n, n_frames, k) and shares of the controls' ranges (n, m)."""
+    answer: Any = network(filter_name).apply(weights, notes["features"])
+    return answer
+
+
 def controls_of(filter_name: str, weights: Tree, notes: dict[str, Any]) -> synth.Controls:
     """What the network hears in the notes, as controls of the synthesiser."""
-    modulation, shares = network(filter_name).apply(weights, notes["features"])
+    modulation, shares = heard(filter_name, weights, notes)
     shape, gain, drive, decay = params.denormalise(2 * shares[..., :4] - 1, config.GLOBALS)
     if filter_name == "coeff":
         rows = synth.free(modulation)
@@ -84,7 +89,7 @@ def cutoff_and_q(modulation: jax.Array, shares: jax.Array) -> tuple[jax.Array, j
 
 def heard_cutoff(weights: Tree, notes: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Cutoff (n, n_frames) in Hz and Q (n,) that a low-pass network hears in notes."""
-    modulation, shares = network("lp").apply(weights, notes["features"])
+    modulation, shares = heard("lp", weights, notes)
     cutoff_hz, q = cutoff_and_q(modulation, shares)
     return np.asarray(cutoff_hz, np.float32), np.asarray(q, np.float32)
 
@@ -115,7 +120,7 @@ def trained(
     loss_fn = make_loss(setting.filter, setting.form)
     key = jax.random.key(setting.seed)
     state = train.init_state(started(setting, sets), optimizer, key=key)
-    validate = jax.jit(partial(loss_fn, batch=sets["validation"], key=key))
+    validate = jax.jit(lambda weights: loss_fn(weights, sets["validation"], key))
     best: dict[str, Any] = {"loss": np.inf}
 
     def look(state: train.TrainState) -> dict[str, float]:

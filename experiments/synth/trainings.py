@@ -55,7 +55,7 @@ def run(
         test = sets[setting.notes]["test"]
         result, arrays = measured(setting, fitted, test, notes.truth_of(setting.notes))
         with atomic_path(folder / f"{setting.name}.npz") as temporary, Path(temporary).open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)
         write_text(path, json.dumps({**result, "steps": steps}, indent=1, allow_nan=False) + "\n")
 
 
@@ -86,14 +86,14 @@ def read(path: Path) -> Row:
 
 def measured(
     setting: Setting, fitted: protocol.Trained, test: dict[str, Any], truth: notes.Truth | None
-) -> tuple[Row, dict[str, np.ndarray]]:
+) -> tuple[Row, dict[str, Any]]:
     """Losses of the test notes in all forms, what the notes sound like, and the cutoff where there is one."""
     losses = {
         str(form): np.asarray(protocol.per_note(setting.filter, form)(fitted.weights, test)).tolist()
         for form in FORMS
     }
     controls = protocol.controls_of(setting.filter, fitted.weights, test)
-    arrays = {
+    arrays: dict[str, Any] = {
         "own": np.asarray(protocol.played(controls, setting.form), np.float32),
         "recursion": np.asarray(protocol.played(controls, RECURSION), np.float32),
         "target": np.asarray(test["audio"], np.float32),
