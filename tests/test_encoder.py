@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,9 +64,10 @@ def test_convolution_and_pool_are_the_sums_they_should_be():
     net = nets.Encoder(1, 0, channels=2, kernel=(3, 3), dilations=(2,), pools=(2,))
     spectrogram = jax.random.normal(jax.random.key(3), (4, 9))
     weights = net.init(jax.random.key(4), spectrogram)
-    (modulation, controls) = net.apply(weights, spectrogram)
+    answer: Any = net.apply(weights, spectrogram)
+    modulation, controls = answer
     assert controls.shape == (0,)
-    own = weights["params"]
+    own: Any = weights["params"]
     kernel, padded = np.asarray(own["Conv_0"]["kernel"]), np.pad(np.asarray(spectrogram), ((1, 1), (2, 2)))
     convolved = np.zeros((4, 9, 2))
     for i in range(3):

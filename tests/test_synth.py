@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def moving_rows(n_frames: int, *batch: int) -> np.ndarray:
     return np.asarray(biquad.lowpass(cutoff_hz, rng.uniform(0.7, 8, (*batch, n_frames)), FS))
 
 
-def a_note(n_frames: int = 16, dtype=np.float32) -> Controls:
+def a_note(n_frames: int = 16, dtype: Any = np.float32) -> Controls:
     values = (100 * STEP, 0.01, moving_rows(n_frames), 0.3, 0.7, 0.5, 1.7, 0.125)
     return Controls(*(np.asarray(value, dtype) for value in values))
 

@@ -54,10 +54,12 @@ def page(sections: str) -> str:
 def _section(group: Group, folder: Path) -> str:
     bad = pictures.worst(group)
     exact, other = (pictures.arrays_of(folder, group, form) for form in (RECURSION, bad))
-    versions = [("Target", None, exact["target"])]
-    versions.append(("Trained in the recursion", RECURSION, exact["recursion"]))
-    versions.append((f"Trained in windows of {bad}, played as recursion", bad, other["recursion"]))
-    versions.append((f"Trained and played in windows of {bad}", None, other["own"]))
+    versions: list[tuple[str, str | None, np.ndarray]] = [
+        ("Target", None, exact["target"]),
+        ("Trained in the recursion", RECURSION, exact["recursion"]),
+        (f"Trained in windows of {bad}, played as recursion", bad, other["recursion"]),
+        (f"Trained and played in windows of {bad}", None, other["own"]),
+    ]
     phrases = [in_a_row(x) for _, _, x in versions]
     gain = CEILING / max(float(np.max(np.abs(x))) for x in phrases)
     rows = "".join(

@@ -195,7 +195,7 @@ def known(count: int, seed: int) -> tuple[Notes, Truth]:
         drawn(0.5, 3.0),
         np.exp(drawn(np.log(0.1), np.log(2.0))),
     )
-    f0_hz, on_s = np.exp(drawn(np.log(50), np.log(200))), drawn(0.085, config.LENGTH / config.FS)
+    f0_hz, on_s = np.exp(drawn(np.log(50), np.log(200))), drawn(0.68, 1) * config.LENGTH / config.FS
     rows = biquad.lowpass(truth.cutoff_hz, truth.q[:, None], config.FS)
     phase = drawn(0, 1)
     controls = synth.Controls(f0_hz, on_s, rows, truth.shape, truth.gain, truth.decay, truth.drive, phase)

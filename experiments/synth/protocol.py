@@ -48,7 +48,8 @@ def network(filter_name: str) -> nets.Encoder:
     """The encoder: five numbers a frame for free coefficients; one, and the Q, for the low-pass."""
     free = filter_name == "coeff"
     n_controls = len(config.GLOBALS) + (0 if free else 1)
-    return nets.Encoder(modulations=5 if free else 1, controls=n_controls, pools=config.POOLS)
+    modulations = 5 if free else 1
+    return nets.Encoder(modulations, n_controls, channels=config.CHANNELS, pools=config.POOLS)
 
 
 def examples(notes: Notes) -> dict[str, np.ndarray]:
@@ -63,7 +64,7 @@ def examples(notes: Notes) -> dict[str, np.ndarray]:
 
 
 def heard(filter_name: str, weights: Tree, notes: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-    """The network's answer to notes: modulation (n, n_frames, k) and shares of the controls' ranges (n, m)."""
+    """The network's answer to notes: modulation (n, n_frames, k), shares of the ranges (n, m)."""
     answer: Any = network(filter_name).apply(weights, notes["features"])
     return answer
 
