@@ -29,7 +29,7 @@ def run(monkeypatch, loose_jax):
         monkeypatch.delitem(sys.modules, name, raising=False)
     config = importlib.import_module("config")
     small = {"LENGTH": 1500, "LEAST": 1000, "HOP": 150, "WINDOWS": (256,), "FILTERS": ("lp",)}
-    small |= {"CHANNELS": 2, "MELS": 32, "KNOWN": 12, "BATCH": 4, "POOLS": (4, 4, 2, 1, 1, 1)}
+    small |= {"CHANNELS": 2, "MELS": 32, "KNOWN": 12, "BATCH": 4, "DILATIONS": (1, 2), "POOLS": (4, 4)}
     for name, value in small.items():
         monkeypatch.setattr(config, name, value)
     spec = importlib.util.spec_from_file_location("synth_run", FOLDER / "run.py")
@@ -132,39 +132,89 @@ def test_every_note_is_in_one_set(notes):
 # Training
 
 
-def test_one_step_of_everything(run, tmp_path, capsys):
-    """Train, go on without training again, refuse other steps; report, and update a README."""
-    arguments = ["train", "--steps", "1", "--folder", str(tmp_path / "r")]
+def trained_one_step(run, folder: Path, *forms: str) -> list[dict]:
+    """Train, check that it goes on without training again, and that other steps are refused."""
+    arguments = ["train", "--steps", "1", "--folder", str(folder)]
     assert run.main(arguments) == 0
-    names = sorted(path.name for path in (tmp_path / "r").glob("*.json"))
-    assert names == ["known-lp-256-0.json", "known-lp-recursion-0.json"]
-    first = json.loads((tmp_path / "r" / names[0]).read_text(encoding="utf-8"))
-    assert (first["steps"], first["best_step"], first["skipped"]) == (1, 1, 0)
+    results = [run.trainings.read(folder / f"known-lp-{form}-0.json") for form in forms]
+    assert len(list(folder.iterdir())) == 2 * len(forms)
     n_test = len(run.notes.split(12)["test"])
-    assert {form: len(values) for form, values in first["tested"].items()} == {
-        "recursion": n_test,
-        "256": n_test,
-    }
-    assert np.all(np.isfinite([*first["tested"]["256"], *first["known"].values()]))
-
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").iterdir()}
+    for one in results:
+        assert (one["steps"], one["best_step"], one["skipped"]) == (1, 1, 0)
+        assert {form: len(values) for form, values in one["tested"].items()} == dict.fromkeys(forms, n_test)
+        assert np.all(np.isfinite([*one["tested"]["recursion"], *one["known"].values()]))
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert run.main(arguments) == 0
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "r").iterdir()} == before
-    assert run.main(["train", "--steps", "2", "--folder", str(tmp_path / "r")]) == 2
-    assert "has 1 steps, not 2" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert run.main(["train", "--steps", "2", "--folder", str(folder)]) == 2
+    return results
 
-    readme = tmp_path / "README.md"
+
+def test_one_step(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run.trainings, "FORMS", ("recursion",))
+    (result,) = trained_one_step(run, tmp_path / "r", "recursion")
+    assert "has 1 steps, not 2" in capsys.readouterr().err
+    with np.load(tmp_path / "r" / "known-lp-recursion-0.npz") as kept:
+        assert kept["own"].shape == kept["recursion"].shape == kept["target"].shape == (3, 1500)
+        assert kept["cutoff_hz"].shape == (3, 11)
+        np.testing.assert_array_equal(kept["own"], kept["recursion"])
+    assert result["known"]["q_ratio_median"] >= 1
+
+
+@pytest.mark.slow
+def test_one_step_in_every_form_and_the_report(run, tmp_path, capsys):
+    exact, windows = trained_one_step(run, tmp_path / "r", "recursion", "256")
+    assert exact["tested"]["recursion"] != windows["tested"]["recursion"]
+    assert run.main(["report", "--folder", str(tmp_path / "r")]) == 0
+    assert "| known parameters | low-pass | recursion |" in capsys.readouterr().out
+
+
+# The report
+
+
+def made_up(run, folder: Path, losses: dict[str, float]) -> None:
+    """Results as if trained in these forms, with these losses when tested as recursion."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    n_test = len(run.notes.split(12)["test"])
+    for form, loss in losses.items():
+        result = {
+            "made_with": "Made up.",
+            **{"notes": "known", "filter": "lp", "form": form, "seed": 0, "skipped": 0, "steps": 7},
+            "tested": {other: [loss + 0.1 * i for i in range(n_test)] for other in losses},
+            "known": {"cutoff_octaves_median": 0.125, "cutoff_octaves_90": 0.5, "q_ratio_median": 1.25},
+        }
+        (folder / f"known-lp-{form}-0.json").write_text(json.dumps(result), encoding="utf-8")
+        signals = {name: 0.1 * rng.standard_normal((n_test, 1500)) for name in ("target", "own", "recursion")}
+        heard = {"cutoff_hz": np.full((n_test, 11), 500.0), "q": np.full(n_test, 2.0)}
+        np.savez(folder / f"known-lp-{form}-0.npz", **signals, **heard)
+
+
+def test_a_report_of_what_is_there(run, tmp_path, capsys):
+    folder, readme = tmp_path / "r", tmp_path / "README.md"
+    made_up(run, folder, {"recursion": 1.0, "256": 1.25})
     readme.write_text(README, encoding="utf-8")
-    assert run.main(["report", "--folder", str(tmp_path / "r"), "--update", str(readme)]) == 0
+    assert run.main(["report", "--folder", str(folder), "--update", str(readme)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert out.strip() in readme.read_text(encoding="utf-8")
-    assert "| known parameters | low-pass | recursion |" in out
-    page = (tmp_path / "r" / "listening.html").read_text(encoding="utf-8")
+    assert "| known parameters | low-pass | recursion | 1.100 | 1.100 | 1.100 | – | – | 0 |" in out
+    assert "| known parameters | low-pass | 256 | 1.350 | 1.350 | 1.350 | +0.250 | 100% | 0 |" in out
+    assert "| 256 | 0.125 | 0.500 | 1.250 |" in out
+    assert "Goals met: 2 of 2." in out
+    page = (folder / "listening.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 4
     assert "{{" not in page
     for name in ("losses.svg", "cutoff.svg", "spectrograms.png"):
-        assert (tmp_path / "r" / name).stat().st_size > 5000
+        assert (folder / name).stat().st_size > 5000
+
+
+def test_an_ordering_that_does_not_hold_is_said(run, tmp_path):
+    made_up(run, tmp_path / "r", {"recursion": 1.0, "256": 0.9})
+    tables = importlib.import_module("tables")
+    text = tables.markdown(tables.collected(tmp_path / "r"))
+    assert "Goals met: 1 of 2. **Missed**: known parameters, low-pass" in text
+    assert "1.100 against 1.000 of 256" in text
 
 
 def test_forms_share_first_weights_and_batches(run):

@@ -20,6 +20,7 @@ HOP = 120  # samples between control frames: 2.5 ms
 N_FFT = 1024
 MELS = 64
 CHANNELS = 64  # as there
+DILATIONS = (1, 1, 2, 4, 8, 16)  # as there
 POOLS = (4, 4, 2, 2, 1, 1)
 BATCH = 8
 STEPS = 300

@@ -26,7 +26,6 @@ STYLE: Any = {
     "svg.hashsalt": "jaxapf",  # equal pictures give equal files
 }
 SHOWN = 6  # notes with their cutoff
-COMPARED = ("128", "4096")  # beside the recursion
 
 
 def draw(groups: Sequence[Group], folder: Path) -> None:
@@ -103,8 +102,9 @@ def cutoffs(plt: Any, group: Group, folder: Path) -> Any:
     figure, axes = plt.subplots(
         2, SHOWN // 2, figsize=(9.6, 4.6), sharex=True, sharey=True, layout="constrained"
     )
-    heard = {form: arrays_of(folder, group, form) for form in (RECURSION, *COMPARED)}
-    for number, ax in enumerate(axes.flat):
+    compared = dict.fromkeys((RECURSION, str(config.WINDOWS[0]), str(config.WINDOWS[-1])))
+    heard = {form: arrays_of(folder, group, form) for form in compared}
+    for number, ax in enumerate(axes.flat[: len(rows)]):
         sounding = time_ms < 1e3 * on_s[rows[number]]
         ax.plot(
             time_ms[sounding],
@@ -115,7 +115,7 @@ def cutoffs(plt: Any, group: Group, folder: Path) -> Any:
             label="truth",
         )
         for (form, one), colour, dash in zip(
-            heard.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=True
+            heard.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False
         ):
             label = "trained in the recursion" if form == RECURSION else f"in windows of {form}"
             ax.plot(time_ms[sounding], one["cutoff_hz"][number][sounding], dash, color=colour, label=label)

@@ -48,8 +48,8 @@ def network(filter_name: str) -> nets.Encoder:
     """The encoder: five numbers a frame for free coefficients; one, and the Q, for the low-pass."""
     free = filter_name == "coeff"
     n_controls = len(config.GLOBALS) + (0 if free else 1)
-    modulations = 5 if free else 1
-    return nets.Encoder(modulations, n_controls, channels=config.CHANNELS, pools=config.POOLS)
+    sizes = {"channels": config.CHANNELS, "dilations": config.DILATIONS, "pools": config.POOLS}
+    return nets.Encoder(modulations=5 if free else 1, controls=n_controls, **sizes)
 
 
 def examples(notes: Notes) -> dict[str, np.ndarray]:
@@ -90,8 +90,7 @@ def cutoff_and_q(modulation: jax.Array, shares: jax.Array) -> tuple[jax.Array, j
 
 def heard_cutoff(weights: Tree, notes: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Cutoff (n, n_frames) in Hz and Q (n,) that a low-pass network hears in notes."""
-    modulation, shares = heard("lp", weights, notes)
-    cutoff_hz, q = cutoff_and_q(modulation, shares)
+    cutoff_hz, q = jax.jit(lambda weights, notes: cutoff_and_q(*heard("lp", weights, notes)))(weights, notes)
     return np.asarray(cutoff_hz, np.float32), np.asarray(q, np.float32)
 
 
@@ -144,15 +143,16 @@ def trained(
 
 def started(setting: Setting, sets: dict[str, dict[str, Any]]) -> Tree:
     """First weights: the same for every form."""
-    return network(setting.filter).init(jax.random.key(setting.seed), sets["train"]["features"][:1])
+    init = jax.jit(network(setting.filter).init)
+    return init(jax.random.key(setting.seed), sets["train"]["features"][:1])
 
 
-def per_note(filter_name: str, form: str | int) -> Callable[[Tree, dict[str, Any]], jax.Array]:
-    """The loss of each note by itself, (n,), as a function of weights and notes."""
+def rendered(filter_name: str, form: str | int) -> Callable[[Tree, dict[str, Any]], tuple]:
+    """Of weights and notes: how these are played (n, n_samples), and the loss of each by itself (n,)."""
 
     @jax.jit
-    def losses_of(weights: Tree, notes: dict[str, Any]) -> jax.Array:
+    def play(weights: Tree, notes: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
         found = played(controls_of(filter_name, weights, notes), form)
-        return jax.vmap(losses.mrstft)(found, notes["audio"])
+        return found, jax.vmap(losses.mrstft)(found, notes["audio"])
 
-    return losses_of
+    return play

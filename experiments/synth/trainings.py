@@ -88,16 +88,14 @@ def measured(
     setting: Setting, fitted: protocol.Trained, test: dict[str, Any], truth: notes.Truth | None
 ) -> tuple[Row, dict[str, Any]]:
     """Losses of the test notes in all forms, what the notes sound like, and the cutoff where there is one."""
-    losses = {
-        str(form): np.asarray(protocol.per_note(setting.filter, form)(fitted.weights, test)).tolist()
-        for form in FORMS
-    }
-    controls = protocol.controls_of(setting.filter, fitted.weights, test)
-    arrays: dict[str, Any] = {
-        "own": np.asarray(protocol.played(controls, setting.form), np.float32),
-        "recursion": np.asarray(protocol.played(controls, RECURSION), np.float32),
-        "target": np.asarray(test["audio"], np.float32),
-    }
+    losses, arrays = {}, {"target": np.asarray(test["audio"], np.float32)}
+    for form in FORMS:
+        found, each = protocol.rendered(setting.filter, form)(fitted.weights, test)
+        losses[str(form)] = np.asarray(each).tolist()
+        if form == setting.form:
+            arrays["own"] = np.asarray(found, np.float32)
+        if form == RECURSION:
+            arrays["recursion"] = np.asarray(found, np.float32)
     result: Row = {
         "made_with": made_with(),
         **setting._asdict(),
