@@ -59,7 +59,7 @@ def _save(figure: Any, path: Path) -> None:
 def losses(plt: Any, groups: Sequence[Group]) -> Any:
     """Loss of the test notes over the windows trained in: tested in them, and as recursion."""
     figure, axes = plt.subplots(
-        1, len(groups), figsize=(3.2 * len(groups), 3.3), squeeze=False, layout="constrained"
+        1, len(groups), figsize=(max(3.2 * len(groups), 6.8), 3.3), squeeze=False, layout="constrained"
     )
     places = np.arange(len(config.WINDOWS))
     for ax, group in zip(axes[0], groups, strict=True):
@@ -156,17 +156,13 @@ def spectrograms(plt: Any, groups: Sequence[Group], folder: Path) -> Any:
         bad = worst(group)
         exact, other = (arrays_of(folder, group, form) for form in (RECURSION, bad))
         note = int(np.argsort(tables.losses(group.forms[bad], RECURSION)[0])[-2])
-        titles = (
-            f"{tables.TITLES[group.notes]}, {tables.FILTERS[group.filter]}: target",
-            "trained in the recursion",
-            f"trained in windows of {bad}",
-        )
+        titles = ("target", "trained in the recursion", f"trained in windows of {bad}")
         for ax, title, x in zip(
             row, titles, (exact["target"], exact["recursion"], other["recursion"]), strict=True
         ):
             _spectrogram(ax, x[note])
             ax.set_title(title)
-        row[0].set_ylabel("kHz")
+        row[0].set_ylabel(f"{tables.TITLES[group.notes]},\n{tables.FILTERS[group.filter]}\nkHz")
     for ax in axes[-1]:
         ax.set_xlabel("ms")
     return figure
