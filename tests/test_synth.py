@@ -148,8 +148,8 @@ def test_frames_of_windows_fall_between_those_of_the_controls():
 # In chunks, compiled, in batches
 
 
-@settings(max_examples=8)
-@given(st.lists(st.integers(0, 300), max_size=3), st.sampled_from([1, 7, 75, 90]))
+@settings(max_examples=5)
+@given(st.lists(st.integers(0, 300), max_size=3), st.sampled_from([7, 90]))
 def test_whole_is_chunks(cuts, hop):
     edges = [0, *sorted(cuts), 301]
     controls = on_jax(a_note(n_frames=5))
