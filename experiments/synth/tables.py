@@ -133,9 +133,7 @@ def cell(column: str, value: Any) -> str:
 def markdown(groups: Sequence[Group]) -> str:
     """Tables, ready for the README."""
     first = next(iter(groups[0].forms.values()))[0]
-    seeds = {TITLES[g.notes]: len(g.forms[RECURSION]) for g in groups}
-    said = ", ".join(f"{count} seed{'s' * (count > 1)} of {name}" for name, count in seeds.items())
-    parts = [f"{first['made_with']} {first['steps']} steps; {said}."]
+    parts = [f"{first['made_with']} {first['steps']} steps; as many seeds as *of the seeds* has figures."]
     parts.append(table([row for group in groups for row in compared(group)], cell))
     parts.append(verdict(list(goals(groups)), cell))
     for group in groups:
