@@ -1,0 +1,126 @@
+"""All trainings, one after the other, each kept as it ends: a folder that is finished later goes on there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import config
+import notes
+import numpy as np
+import protocol
+from protocol import RECURSION, Setting
+
+from jaxapf._experiments import Row, made_with
+from jaxapf.files import atomic_path, write_text
+
+FORMS = (RECURSION, *config.WINDOWS)
+Sets = dict[str, dict[str, Any]]
+
+
+def settings(sources: Sequence[str], seeds: int) -> Iterator[Setting]:
+    """What is to be trained, the first seed of all before the second of any."""
+    for seed in range(seeds):
+        for source in sources:
+            for filter_name in config.FILTERS:
+                for form in FORMS:
+                    yield Setting(source, filter_name, form, seed)
+
+
+def run(
+    wanted: Sequence[Setting],
+    found: dict[str, notes.Notes],
+    steps: int,
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Train what is not there yet; of each, a JSON file with the figures and an NPZ file with test notes.
+
+    Raises:
+        ValueError: a file that is there is of another number of steps.
+    """
+    sets = {name: sets_of(one) for name, one in found.items()}
+    for number, setting in enumerate(wanted, 1):
+        path = folder / f"{setting.name}.json"
+        if path.is_file():
+            check(path, steps)
+            continue
+
+        def progress(record: Row, label: str = f"{number} of {len(wanted)}, {setting.name}") -> None:
+            say(f"{label}: step {record['step']} of {steps}, loss {record['loss']:.3f}")
+
+        fitted = protocol.trained(setting, steps, sets[setting.notes], progress)
+        test = sets[setting.notes]["test"]
+        result, arrays = measured(setting, fitted, test, notes.truth_of(setting.notes))
+        with atomic_path(folder / f"{setting.name}.npz") as temporary, Path(temporary).open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        write_text(path, json.dumps({**result, "steps": steps}, indent=1, allow_nan=False) + "\n")
+
+
+def sets_of(found: notes.Notes) -> Sets:
+    """Training, validation and test notes, with their spectrograms."""
+    rows = notes.split(len(found.f0_hz))
+    return {name: protocol.examples(notes.chosen(found, which)) for name, which in rows.items()}
+
+
+def check(path: Path, steps: int) -> None:
+    """Refuse to go on among trainings of another length."""
+    there = read(path)["steps"]
+    if there != steps:
+        raise ValueError(f"'{path}' has {there} steps, not {steps}; choose another --folder")
+
+
+def read(path: Path) -> Row:
+    """Figures of a training.
+
+    Raises:
+        ValueError: the file is none of ours.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is no file of figures: remove it, to train again") from error
+
+
+def measured(
+    setting: Setting, fitted: protocol.Trained, test: dict[str, Any], truth: notes.Truth | None
+) -> tuple[Row, dict[str, Any]]:
+    """Losses of the test notes in all forms, what the notes sound like, and the cutoff where there is one."""
+    losses, arrays = {}, {"target": np.asarray(test["audio"], np.float32)}
+    for form in FORMS:
+        found, each = protocol.rendered(setting.filter, form)(fitted.weights, test)
+        losses[str(form)] = np.asarray(each).tolist()
+        if form == setting.form:
+            arrays["own"] = np.asarray(found, np.float32)
+        if form == RECURSION:
+            arrays["recursion"] = np.asarray(found, np.float32)
+    result: Row = {
+        "made_with": made_with(),
+        **setting._asdict(),
+        "best_step": fitted.step,
+        "skipped": fitted.records[-1]["skipped"],
+        "seconds": fitted.records[-1]["seconds"],
+        "validation": [record["validation"] for record in fitted.records],
+        "training": [record["loss"] for record in fitted.records],
+        "tested": losses,
+    }
+    if setting.filter == "lp":
+        cutoff_hz, q = protocol.heard_cutoff(fitted.weights, test)
+        arrays |= {"cutoff_hz": cutoff_hz, "q": q}
+        if truth is not None:
+            result["known"] = recovered(cutoff_hz, q, truth, test["on_s"])
+    return result, arrays
+
+
+def recovered(cutoff_hz: np.ndarray, q: np.ndarray, truth: notes.Truth, on_s: np.ndarray) -> Row:
+    """How far cutoff and Q are from what made the notes: octaves, while a note sounds, and a ratio."""
+    rows = notes.split(len(truth.q))["test"]
+    time_s = np.arange(cutoff_hz.shape[-1]) * config.HOP / config.FS
+    octaves = np.abs(np.log2(cutoff_hz / truth.cutoff_hz[rows]))[time_s < on_s[:, None]]
+    return {
+        "cutoff_octaves_median": float(np.median(octaves)),
+        "cutoff_octaves_90": float(np.quantile(octaves, 0.9)),
+        "q_ratio_median": float(np.exp(np.median(np.abs(np.log(q / truth.q[rows]))))),
+    }
