@@ -34,7 +34,7 @@ def levenberg_marquardt(
 
     Args:
         predict: `predict(theta, data) -> residual`, `(n,)`, differentiable in forward mode and jitted here.
-        theta: `(n_parameters,)` start, float64.
+        theta: `(n_parameters,)` start, float64; computed with in JAX's default precision.
         data: pytree of arrays that the prediction needs.
         steps: at most so many.
         least_gain: ends where two steps gain less than this share of the error each.
@@ -56,21 +56,19 @@ def levenberg_marquardt(
         [2.0, 1.0]
     """
     error_of, normal_of = _compiled(predict)
-    error = float(error_of(jnp.asarray(theta, jnp.float32), data))
+    error = float(error_of(jnp.asarray(theta), data))
     if not np.isfinite(error):
         raise FloatingPointError("the start has no finite error")
     damping, small = 1e-3, 0
     for step in range(steps if error > good else 0):
-        gram, gradient = (
-            np.asarray(one, np.float64) for one in normal_of(jnp.asarray(theta, jnp.float32), data)
-        )
+        gram, gradient = (np.asarray(one, np.float64) for one in normal_of(jnp.asarray(theta), data))
         if not np.all(np.isfinite(gram)):
             break  # at the edge of what is stable: the best so far
         damped = _solver(gram, gradient)
         before = error
         while damping < LARGEST:
             tried = theta - damped(damping)
-            found = float(error_of(jnp.asarray(tried, jnp.float32), data))
+            found = float(error_of(jnp.asarray(tried), data))
             if np.isfinite(found) and found < error:
                 theta, error = tried, found
                 damping = max(damping / 5, SMALLEST)
