@@ -41,6 +41,7 @@ LEAST_S = 0.25
 SILENT_DB = -100.0
 # An error below this with one constant gain is no compression; it is 24 bit and a little more.
 NO_COMPRESSION = 1e-9
+SCREEN_STEPS = 12  # of each start
 FINALISTS = 2  # kinds that are fitted to all of the recording
 MARGIN = 1.02  # of the error within which the simpler answer is taken
 
@@ -333,8 +334,14 @@ def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tupl
     found: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
     for kind in KINDS:
         starts = _best_starts(piece, curves, fs, kind)
-        runs = [_descend(piece, begin, fs, kind, record, stage="screen", steps=12) for begin in starts]
+        runs = [
+            _descend(piece, begin, fs, kind, record, stage="screen", steps=SCREEN_STEPS) for begin in starts
+        ]
         found[kind] = min(runs, key=lambda run: run[0])
+    ranked = sorted(found, key=lambda kind: found[kind][0])
+    for kind in ranked[1:]:  # where one kind has come far, its neighbours may follow
+        run = _descend(piece, found[ranked[0]][1], fs, kind, record, stage="screen", steps=SCREEN_STEPS)
+        found[kind] = min(found[kind], run, key=lambda run: run[0])
     ranked = sorted(found, key=lambda kind: found[kind][0])
     whole = _piece(dry, wet, fs, WHOLE_S)
     best: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
