@@ -46,7 +46,7 @@ def page(sections: str) -> str:
         "style": report.partition("<style>")[2].partition("</style>")[0].strip(),
         "sections": sections,
     }
-    template = head + Path(__file__).with_name("listening.html").read_text(encoding="utf-8")
+    template = head + Path(__file__).with_name("template.html").read_text(encoding="utf-8")
     # one pass, so that braces in a name are never taken for a placeholder
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 

@@ -23,6 +23,7 @@ from jaxapf.effects import synth
 
 NOTES = 34  # the paper's batch
 GOAL = 2.0
+IN_A_TURN = 3
 Timed = Callable[[], Any]
 
 
@@ -42,7 +43,8 @@ def measured(repeats: int, say: Callable[[str], None]) -> Row:
     for number in range(repeats):
         say(f"timing: {number + 1} of {repeats}")
         for name, step in steps.items():
-            fastest[name] = min(fastest[name], seconds(step))
+            # The first of a turn finds caches full of what the others left there.
+            fastest[name] = min(fastest[name], *(seconds(step) for _ in range(IN_A_TURN)))
     return {name: {"ms": 1e3 * fastest[name], "compile_s": first[name] - fastest[name]} for name in steps}
 
 
