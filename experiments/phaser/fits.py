@@ -46,8 +46,7 @@ def fitted(device: Device, folder: Path) -> Row:
     )
     result: Row = {
         "n_samples": len(device.dry),
-        "stages": found.layout.stages,
-        "delay": found.layout.delay,
+        **found.options,
         "controls": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found.controls._asdict()),
         "metrics": found.metrics,
     }
