@@ -1,8 +1,7 @@
 """How long a step takes, forward and backward: the recursion, windows of every length, and torchlpc.
 
-All in one run, rivals in turns, so that a busy moment hits both; the fastest of many counts. Compiling is
-timed apart. The small steps come first: once a process has filled arrays as large as those of the windows, the
-C library takes memory afresh from the kernel in every step, whose pages then cost more than the filter.
+All in one run, in turns, so that a busy moment hits all alike; the fastest of many counts. Compiling is timed
+apart.
 """
 
 from __future__ import annotations
@@ -30,22 +29,13 @@ Timed = Callable[[], Any]
 
 def measured(repeats: int, say: Callable[[str], None]) -> Row:
     """Milliseconds of each, and of compiling; None where torchlpc is not installed."""
-    filters = {"all-pole filter, jaxapf": allpole_step()}
+    steps = {f"synth, {form}": synth_step(form) for form in (RECURSION, *config.WINDOWS)}
+    steps["all-pole filter, jaxapf"] = allpole_step()
     peer = torchlpc_step()
     if peer is not None:
-        filters["all-pole filter, torchlpc"] = peer
-    synths = {f"synth, {form}": synth_step(form) for form in (RECURSION, *config.WINDOWS)}
-    with_network = {
-        f"with network and loss, {form}": training_step(form) for form in (RECURSION, config.WINDOWS[0])
-    }
-    times: Row = {}
-    for steps in (filters, synths, with_network):
-        times |= in_turns(steps, repeats, say)
-    return times
-
-
-def in_turns(steps: dict[str, Timed], repeats: int, say: Callable[[str], None]) -> Row:
-    """Milliseconds of steps that take turns, and of compiling them."""
+        steps["all-pole filter, torchlpc"] = peer
+    for form in (RECURSION, config.WINDOWS[0]):
+        steps[f"with network and loss, {form}"] = training_step(form)
     first, fastest = {}, dict.fromkeys(steps, np.inf)
     for name, step in steps.items():
         say(f"compiling: {name}")
