@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from jaxapf.params import Control
 
-# The protocol, Yu et al. 2024, section 5.2, and the authors' released configuration
+# The protocol, Yu et al. 2024, section 4.2, and the authors' released configuration
 FS = 48_000
 LENGTH = 6000  # samples of a note: 125 ms
 LEAST = 4000  # samples that a note must have; the rest is silence
