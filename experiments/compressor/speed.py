@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,8 +57,8 @@ _CONTROLS = {
 def torchcomp(x: np.ndarray) -> Callable[[], Any] | None:
     """The same step by torchcomp, as its authors use it; None where it is not installed."""
     try:
-        import torch
-        import torchcomp as peer
+        torch: Any = importlib.import_module("torch")
+        peer: Any = importlib.import_module("torchcomp")
     except ImportError:
         return None
     dry = torch.from_numpy(x)

@@ -6,6 +6,7 @@ one filter of fourth order, whose coefficients move every sample. Needs torch an
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def measured(
         "frequency sampling, 10 ms": lambda: jax_step(dry, wet, fs, 10.0),
     }
     try:
-        import torch
+        torch: Any = importlib.import_module("torch")
     except ImportError:
         torch = None
     if torch is not None:
@@ -105,7 +106,7 @@ def jax_model(raw: Any, dry: Any, fs: int, window_ms: float | None) -> jax.Array
 
 def torch_step(dry: np.ndarray, wet: np.ndarray, fs: int, dtype: Any) -> Step:
     """The same step with torchlpc."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     params = torch_params(phaser.init(jax.random.key(0)), dtype)
     x, target = (torch.tensor(signal, dtype=dtype) for signal in (dry, wet))
@@ -124,7 +125,7 @@ def torch_step(dry: np.ndarray, wet: np.ndarray, fs: int, dtype: Any) -> Step:
 
 def torch_params(raw: Any, dtype: Any) -> dict[str, Any]:
     """The numbers of `phaser.init` as leaves of torch."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     def leaf(value: Any) -> Any:
         return torch.tensor(np.asarray(value), dtype=dtype, requires_grad=True)
@@ -135,8 +136,8 @@ def torch_params(raw: Any, dtype: Any) -> dict[str, Any]:
 
 def torch_model(params: dict[str, Any], x: Any, fs: int) -> Any:
     """The phaser `(n_samples,)` of these numbers: oscillator, waveshaper, and one filter of fourth order."""
-    import torch
-    from torchlpc import sample_wise_lpc
+    torch: Any = importlib.import_module("torch")
+    sample_wise_lpc: Any = importlib.import_module("torchlpc").sample_wise_lpc
 
     p = _torch_sweep(params, x.numel(), fs, x.dtype)
     a1 = 2 * torch.tanh(params["a"][0])
@@ -154,7 +155,7 @@ def torch_model(params: dict[str, Any], x: Any, fs: int) -> Any:
 
 
 def _torch_sweep(params: dict[str, Any], n_samples: int, fs: int, dtype: Any) -> Any:
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     hop = phaser.HOP
     time_s = torch.arange(-(-n_samples // hop) + 1, dtype=dtype) * hop / fs
@@ -172,7 +173,7 @@ def _torch_sweep(params: dict[str, Any], n_samples: int, fs: int, dtype: Any) ->
 
 def _fir(x: Any, b: Any) -> Any:
     """A filter without feedback `(n_samples,)` whose coefficients `(n_samples, order + 1)` move."""
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     order = b.shape[-1] - 1
     padded = torch.nn.functional.pad(x, (order, 0))

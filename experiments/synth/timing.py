@@ -6,6 +6,7 @@ apart.
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -98,8 +99,8 @@ def allpole_step() -> Timed:
 def torchlpc_step() -> Timed | None:
     """The same by torchlpc, where it is installed."""
     try:
-        import torch
-        import torchlpc
+        torch: Any = importlib.import_module("torch")
+        torchlpc: Any = importlib.import_module("torchlpc")
     except ImportError:
         return None
     a, x, weights = (torch.from_numpy(one) for one in poles_and_signal())
