@@ -34,8 +34,8 @@ def fits(tmp_path, monkeypatch, loose_jax):
         options, figures = {"stages": 4, "delay": 1}, {"esr": 0.01, "esr_raw": 0.5, "seconds": 0.0}
         return phaser_fit.Fitted(phaser.controls_of(raw), options, 3, figures)
 
-    def compressed(dry, wet, fs, *, on_record):
-        calls.append((dry, wet, fs))
+    def compressed(dry, wet, fs, *, max_delay_ms, on_record):
+        calls.append((dry, wet, fs, max_delay_ms))
         controls = compressor.Controls(-20.0, 4.0, 5.0, 50.0)
         options = {"detector": "rms", "smoothing": "level", "polarity": 1}
         options |= {"delay_samples": 2, "latency_samples": 2}
@@ -76,8 +76,10 @@ def test_a_phaser_is_fitted_applied_and_shown(fits, capsys):
 
 
 def test_a_compressor_is_fitted_and_applied(fits, capsys):
-    code, out, err = run(capsys, "compressor", "fit", "dry.wav", "wet.wav", "-o", "m.json")
+    limits = "--max-delay-ms", "7"
+    code, out, err = run(capsys, "compressor", "fit", "dry.wav", "wet.wav", "-o", "m.json", *limits)
     assert (code, err) == (0, "")
+    assert fits[0][3] == 7.0
     for words in ("4.00 : 1", "-20.00 dB", "50 ms", "of the level", "2 samples"):
         assert words in out
     assert run(capsys, "apply", "m.json", "dry.wav", "-o", "y.wav", "--quiet") == (0, "", "")

@@ -117,6 +117,15 @@ def test_the_ends_of_the_ranges(changes):
     assert error(modelling.render(fitted.controls, fitted.options, x, FS)[32000:], wet[32000:]) < 1e-4
 
 
+def test_delays_are_looked_for_as_far_as_is_said():
+    x = np.random.default_rng(0).standard_normal((1, 4000))
+    late = modelling.shifted(x, 30)
+    assert modelling.find_delay(x, late, FS) == (30, 1)
+    assert modelling.find_delay(x, -late, FS, 1e3 * 30 / FS) == (30, -1)
+    assert abs(modelling.find_delay(x, late, FS, 1e3 * 29 / FS)[0]) <= 29
+    assert modelling.find_delay(x, late, FS, 0.0)[0] == 0
+
+
 @pytest.mark.parametrize("delay", [0, -25])
 def test_a_constant_gain_is_no_compression(delay):
     x = music(1.0)

@@ -141,7 +141,11 @@ def _learnt_phaser(excerpt: Excerpt, arguments: argparse.Namespace, show: Progre
 def _learnt_compressor(excerpt: Excerpt, arguments: argparse.Namespace, show: Progress) -> Any:
     modelling = importlib.import_module("jaxapf.modelling")
     fitted = modelling.fit_compressor(
-        excerpt.dry, excerpt.wet, excerpt.fs, on_record=lambda record: show(f"Fitting, {record['kind']}")
+        excerpt.dry,
+        excerpt.wet,
+        excerpt.fs,
+        max_delay_ms=arguments.max_delay_ms,
+        on_record=lambda record: show(f"Fitting, {record['kind']}"),
     )
     return modelling.compressor_model(fitted, excerpt.fs, command=arguments.command_line)
 

@@ -31,7 +31,7 @@ from jaxapf.effects.compressor import Controls, State
 
 Record = Callable[[dict[str, Any]], None]
 
-MAX_DELAY_MS = 50.0  # of the device, either way
+MAX_DELAY_MS = 20.0  # of the device, either way, unless another is given
 MAX_LOOKAHEAD_MS = 20.0
 BLOCK_MS = 20.0  # of the analysis
 SCREEN_S = 6.0  # of the piece that all kinds are tried on
@@ -86,15 +86,23 @@ class Piece(NamedTuple):
     weights: jax.Array
 
 
-def fit_compressor(dry: Values, wet: Values, fs: float, *, on_record: Record | None = None) -> Fitted:
+def fit_compressor(
+    dry: Values,
+    wet: Values,
+    fs: float,
+    *,
+    max_delay_ms: float = MAX_DELAY_MS,
+    on_record: Record | None = None,
+) -> Fitted:
     """Find the compressor that makes wet of dry.
 
     Channels, where there are several, are compressed one by one with the same settings.
 
     Args:
         dry: `(n_samples,)` or `(n_channels, n_samples)`, real.
-        wet: as `dry`; it may be late by up to 50 ms, inverted, louder or softer.
+        wet: as `dry`; it may be late or early, inverted, louder or softer.
         fs: sample rate in Hz.
+        max_delay_ms: largest latency of the wet signal to look for, of either sign; it is whole samples.
         on_record: is given a dict after every step: `stage`, `kind`, `step`, `esr`.
 
     Returns:
@@ -112,7 +120,7 @@ def fit_compressor(dry: Values, wet: Values, fs: float, *, on_record: Record | N
     """
     began = time.monotonic()
     dry, wet = checked(dry, wet, fs)
-    delay, polarity = find_delay(dry, wet, fs)
+    delay, polarity = find_delay(dry, wet, fs, max_delay_ms)
     options = {"polarity": polarity, "delay_samples": delay, "latency_samples": max(delay, 0)}
     aligned = polarity * shifted(dry, delay)
     gain = float(np.vdot(aligned, wet) / np.vdot(aligned, aligned))
@@ -246,25 +254,26 @@ def checked(dry: Values, wet: Values, fs: float) -> tuple[np.ndarray, np.ndarray
     return arrays[0], arrays[1]
 
 
-def find_delay(dry: np.ndarray, wet: np.ndarray, fs: float) -> tuple[int, int]:
+def find_delay(
+    dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float = MAX_DELAY_MS
+) -> tuple[int, int]:
     """Samples that wet is late by (negative: early), and its sign.
 
     Of the highest peaks of the cross-correlation, and their neighbours, the one after which the gain block by
     block leaves the least of wet: a gain that moves fast can bend the peak itself.
     """
-    reach = min(round(MAX_DELAY_MS * 1e-3 * fs), dry.shape[-1] // 2)
+    reach = min(round(max_delay_ms * 1e-3 * fs), dry.shape[-1] // 2)
     product = sum(
         scipy.signal.correlate(w, d, "full", "fft") for w, d in zip(wet, dry, strict=True)
     )  # lag 0 at n - 1
     middle = dry.shape[-1] - 1
     near = np.asarray(product)[middle - reach : middle + reach + 1]
     best = np.argsort(-np.abs(near))[:3]
-    lags = sorted({int(lag) - reach + k for lag in best for k in (-1, 0, 1)}, key=abs)
+    around = {int(lag) - reach + k for lag in best for k in (-1, 0, 1)}
+    lags = sorted((lag for lag in around if abs(lag) <= reach), key=abs)
     left = [block_residual(dry, wet, lag, fs) for lag in lags]
     lag = lags[int(np.argmin(left))]
-    index = lag + reach
-    sign = near[index] if 0 <= index < near.size else near[int(best[0])]
-    return lag, 1 if sign >= 0 else -1
+    return lag, 1 if near[lag + reach] >= 0 else -1
 
 
 def block_residual(dry: np.ndarray, wet: np.ndarray, delay: int, fs: float) -> float:
