@@ -24,7 +24,7 @@ def moving(n_samples: int) -> np.ndarray:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("stages", [1, 2, 4, 5, 6])
+@pytest.mark.parametrize("stages", [1, 4, 5])
 def test_loop_solves_its_equations(x64, stages, loop, method):
     p, x, zi = moving(80), noise(80), noise(stages + 1, seed=1)
     y, zf = feedback.allpass_loop(p, loop, x, zi, stages=stages, method=method)
@@ -73,8 +73,8 @@ def test_second_derivatives(x64):
     check_grads(total, arguments, order=2, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("cut", [0, 1, 2, 37, 60])
+@pytest.mark.parametrize("loop", LOOPS[1:3])
+@pytest.mark.parametrize("cut", [0, 1, 37])
 def test_pieces_are_the_whole(cut, loop):
     p, x = (np.asarray(one, np.float32) for one in (moving(60), noise(2, 60)))
     whole, last = feedback.allpass_loop(p, loop, x, stages=4)
