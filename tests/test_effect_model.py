@@ -108,10 +108,18 @@ def change(path: Path, **changes) -> None:
         ({"effect": ["phaser"]}, "is the model of"),
         ({"fs": "fast"}, "damaged model .*'fast' is no number.*make it again with 'jaxapf phaser fit'"),
         ({"fs": 0}, "damaged model .*0 is not between"),
-        ({"delay_samples": 1e12}, "damaged model .*is not between"),
-        ({"options": {}}, "damaged model .*stages"),
-        ({"options": {"stages": 4, "delay": 3}}, "damaged model .*delay is 3; expected 0 or 1"),
-        ({"options": {"stages": "4", "delay": 0}}, "damaged model .*stages is '4'"),
+        ({"delay_samples": 10**12}, "damaged model .*is not between"),
+        ({"options": {}}, "damaged model .*not stages, delay"),
+        ({"options": {"stages": 4, "delay": 3}}, "damaged model .*3 is not between 0 and 1"),
+        ({"options": {"stages": "4", "delay": 0}}, "damaged model .*'4' is no whole number"),
+        ({"options": {"stages": True, "delay": 0}}, "damaged model .*True is no whole number"),
+        (
+            {"options": {"stages": 4, "delay": 0, "more": [1]}},
+            "damaged model .*delay, more, not",
+        ),
+        ({"metrics": {"esr": "x"}}, "damaged model .*'x' is no number"),
+        ({"metrics": [1]}, "damaged model"),
+        ({"delay_samples": 3.7}, "damaged model .*3.7 is no whole number"),
         ({"controls": {}}, "damaged model .*'rate_hz'"),
         ({"controls": []}, "damaged model"),
     ],
@@ -125,7 +133,16 @@ def test_damaged_files_are_named(loose_jax, tmp_path, changes, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("feedback", 1.5), ("rate_hz", -1.0), ("bias", None), ("b", [1.0])]
+    ("name", "value"),
+    [
+        ("feedback", 1.5),
+        ("rate_hz", -1.0),
+        ("bias", None),
+        ("b", [1.0]),
+        ("a", [0.0, 2.0]),
+        ("shape", []),
+        ("shape", [[[[1.0, 2.0]], [1.0, 2.0]]]),
+    ],
 )
 def test_impossible_controls_are_named(loose_jax, tmp_path, name, value):
     path = tmp_path / "m.json"
@@ -133,6 +150,25 @@ def test_impossible_controls_are_named(loose_jax, tmp_path, name, value):
     model.save(path)
     change(path, controls=model.controls | {name: value})
     with pytest.raises(ModelError, match="damaged model"):
+        EffectModel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "controls"),
+    [
+        ({"polarity": 0}, {}),
+        ({"detector": "loud"}, {}),
+        ({"latency_samples": 10**8}, {}),
+        ({"latency_samples": 3}, {}),  # less than the look-ahead
+        ({}, {"threshold_db": [1.0, 2.0]}),
+        ({}, {"ratio": 0.5}),
+    ],
+)
+def test_impossible_compressors_are_named(loose_jax, tmp_path, options, controls):
+    path, model = tmp_path / "m.json", a_compressor()
+    model.save(path)
+    change(path, options=model.options | options, controls=model.controls | controls)
+    with pytest.raises(ModelError, match=r"damaged model .*'jaxapf compressor fit'"):
         EffectModel.load(path)
 
 

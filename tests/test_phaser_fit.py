@@ -8,7 +8,7 @@ from helpers import noise
 
 from jaxapf import metrics
 from jaxapf.effects import phaser
-from jaxapf.modelling import descent, latency, sweeps
+from jaxapf.modelling import descent, latency, phaser_model, sweeps
 from jaxapf.modelling.phaser import fit_phaser
 
 FS = 8000.0
@@ -48,12 +48,25 @@ def test_a_known_phaser_is_found(loose_jax, feedback):
 
 
 @pytest.mark.slow
-def test_latency_is_found_and_taken_out(loose_jax):
+@pytest.mark.parametrize("delay", [37, -37])
+def test_latency_is_found_and_taken_out(loose_jax, delay):
     x = noise(24000)
-    wet = np.concatenate([np.zeros(37), known(x)[:-37]])
+    y, silence = known(x), np.zeros(37)
+    wet = np.concatenate([silence, y[:-37]]) if delay > 0 else np.concatenate([y[37:], silence])
     fitted = fit_phaser(x, wet, FS)
-    assert fitted.delay_samples == 37
-    assert fitted.metrics["esr"] < 1e-4
+    assert fitted.delay_samples == delay
+    made = phaser_model(fitted, FS).apply(x)
+    assert metrics.esr(made[100:-100], wet[100:-100]) < 1e-4
+
+
+@pytest.mark.slow
+def test_half_a_turn_of_a_sine_is_a_sine(loose_jax):
+    x = noise(40000)
+    wet = known(x, rate=0.13)
+    fitted = fit_phaser(x[:24000], wet[:24000], FS)
+    assert fitted.metrics["turns"] < 0.6
+    np.testing.assert_allclose(fitted.controls.rate_hz, 0.13, rtol=0.02)
+    assert metrics.esr(predicted(fitted, x)[24000:], wet[24000:]) < 1e-3
 
 
 @pytest.mark.parametrize(("rate", "tolerance"), [(0.2, 0.1), (1.3, 0.03), (6.0, 0.03)])  # 0.6, 4, 18 turns
@@ -78,7 +91,7 @@ def test_a_path_follows_what_is_least():
 def test_latency_needs_a_peak():
     x = noise(4000)
     assert latency.latency(x, 0.5 * np.roll(x, 11), FS, 20.0) == 11
-    assert latency.latency(x, np.roll(x, -11), FS, 20.0) == 0
+    assert latency.latency(x, np.roll(x, -11), FS, 20.0) == -11
     assert latency.latency(x, noise(4000, seed=9), FS, 20.0) == 0
 
 
@@ -116,6 +129,7 @@ def test_a_start_that_is_no_number_is_refused():
         (np.zeros(8000), np.ones(8000), "dry is silent"),
         (np.ones(8000), np.zeros(8000), "wet is silent"),
         (np.full(8000, np.nan), np.ones(8000), "dry holds samples that are not finite"),
+        (noise(8000), -0.5 * noise(8000), "wet is dry times -0.5: nothing moves"),
     ],
 )
 def test_mistakes_are_named(dry, wet, message):

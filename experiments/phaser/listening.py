@@ -75,7 +75,7 @@ def write_page(path: PathLike, title: str, pieces: Sequence[Piece]) -> Path:
         "style": report.partition("<style>")[2].partition("</style>")[0].strip(),
         "pieces": "\n".join(_piece(number, piece) for number, piece in enumerate(pieces, 1)),
     }
-    template = head + Path(__file__).with_name("listening.html").read_text(encoding="utf-8")
+    template = head + Path(__file__).with_name("template.html").read_text(encoding="utf-8")
     # one pass, so that braces in a name are never taken for a placeholder
     write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template))
     return Path(path)

@@ -16,6 +16,7 @@ from jaxapf._console import Progress, clock, decibels, print_result, warn
 LONGEST_S = 30.0  # of a recording that is learnt from
 BEFORE_S = 0.1  # of silence that is kept before the first sound
 AUDIBLE = 1e-3  # of the peak
+FEW_TURNS = 1.5  # of a phaser's oscillator
 STRANGE = 0.2  # of the wet signal left unexplained
 
 
@@ -73,6 +74,12 @@ def _fit(arguments: argparse.Namespace, effect: str, learnt: Callable[..., Any])
         warn(
             f"the {effect} leaves {model.metrics['esr']:.0%} of the wet signal unexplained; is it one, and "
             "are both files the same performance?",
+            notes,
+        )
+    if model.metrics.get("turns", FEW_TURNS) < FEW_TURNS:
+        warn(
+            f"the recording holds {model.metrics['turns']:.1f} turns of the oscillator: its rate is a guess; "
+            "learn from a longer one",
             notes,
         )
     model.save(arguments.output)

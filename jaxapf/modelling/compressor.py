@@ -358,7 +358,12 @@ def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tupl
         best[kind] = _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
     least = min(error for error, _ in best.values())
     kind = next(kind for kind in KINDS if kind in best and best[kind][0] <= MARGIN * least)
-    return _simplified(whole, best[kind][1], fs, kind), kind
+    # A wide knee, lowered and made up for, passes for a hard one: descent does not find the way back.
+    hard = best[kind][1].copy()
+    hard[_NAMES.index("knee_db")] = _LOW[_NAMES.index("knee_db")]
+    run = _descend(whole, hard, fs, kind, record, stage="hard knee", steps=30)
+    _, raw = min(best[kind], run, key=lambda run: run[0])
+    return _simplified(whole, raw, fs, kind), kind
 
 
 def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece:

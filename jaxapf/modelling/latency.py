@@ -11,7 +11,7 @@ STANDS_OUT = 2.0  # times the next peak
 
 
 def latency(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float) -> int:
-    """Samples by which the wet signal is later, where that can be told; otherwise 0.
+    """Samples by which the wet signal is later (negative: earlier), where that can be told; otherwise 0.
 
     Args:
         dry: `(n_samples,)`, float64.
@@ -20,7 +20,7 @@ def latency(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float) ->
         max_delay_ms: largest latency to look for.
 
     Returns:
-        Whole samples, 0 or more: the peak of the whitened cross-correlation, if it stands out.
+        Whole samples: the peak of the whitened cross-correlation, if it stands out.
 
     Source: Knapp and Carter 1976, "The generalized correlation method for estimation of time delay".
 
@@ -36,5 +36,4 @@ def latency(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float) ->
     peak = int(np.argmax(lags))
     others = np.delete(lags, slice(max(peak - NEIGHBOURS, 0), peak + NEIGHBOURS + 1))
     stands_out = lags[peak] >= STANDS_OUT * np.max(others, initial=0.0)
-    delay = peak - len(lags) // 2
-    return delay if stands_out and delay > 0 else 0
+    return peak - len(lags) // 2 if stands_out else 0

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxapf import feedback
 from jaxapf._arrays import enable_x64
 from jaxapf.alignment import BLOCK_SAMPLES, ModelError, Reader, as_real_signal
 from jaxapf.effects import compressor, phaser
@@ -23,6 +24,7 @@ from jaxapf.version import __version__
 FORMAT = "jaxapf-effect"
 VERSION = 1
 MAX_DELAY_SAMPLES = 10_000_000
+MAX_LATENCY_SAMPLES = 1_000_000
 Tree = Any
 
 
@@ -237,15 +239,27 @@ def _compiled(effect: str, options: tuple[tuple[str, Any], ...], fs: float) -> A
 
 
 def _phaser_controls(values: Mapping[str, Any]) -> phaser.Controls:
-    numbers = {
-        name: np.asarray(values[name], np.float64) for name in phaser.Controls._fields if name != "shape"
-    }
-    for name, value in numbers.items():
-        expected = {"b": (3,), "a": (2,)}.get(name, ())
-        if value.shape != expected:
-            raise ValueError(f"{name} has shape {value.shape}, not {expected}")
-    layers = tuple(tuple(np.asarray(part, np.float64) for part in layer) for layer in values["shape"])
-    return phaser.Controls(shape=layers, **numbers)
+    shapes: dict[str, tuple[int, ...]] = {"b": (3,), "a": (2,)}
+    names = [name for name in phaser.Controls._fields if name != "shape"]
+    numbers = {name: _array(name, values[name], shapes.get(name, ())) for name in names}
+    a1, a2 = numbers["a"]
+    if not (abs(a2) <= 1 and abs(a1) <= 1 + a2):
+        raise ValueError("a is not stable")
+    layers, width = [], 1
+    for kernel, bias in values["shape"]:
+        n_out = len(bias)
+        layers.append((_array("shape", kernel, (width, n_out)), _array("shape", bias, (n_out,))))
+        width = n_out
+    if not layers or width != 1:
+        raise ValueError("shape does not end in one number")
+    return phaser.Controls(shape=tuple(layers), **numbers)
+
+
+def _array(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(value, np.float64)
+    if array.shape != shape or not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} is not {'one number' if shape == () else f'{shape} numbers'}")
+    return array
 
 
 def _phaser_rest(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
@@ -260,7 +274,7 @@ def _phaser_run(
 
 def _compressor_controls(values: Mapping[str, Any]) -> compressor.Controls:
     return compressor.Controls(
-        **{name: np.asarray(values[name], np.float64) for name in compressor.Controls._fields}
+        **{name: _array(name, values[name], ()) for name in compressor.Controls._fields}
     )
 
 
@@ -315,14 +329,14 @@ def _from_document(path: str, document: Any) -> EffectModel:
             effect=document["effect"],
             fs=_number(document["fs"], 1.0, 1e8),
             controls=dict(document["controls"]),
-            options=dict(document["options"]),
-            delay_samples=int(_number(document["delay_samples"], -MAX_DELAY_SAMPLES, MAX_DELAY_SAMPLES)),
-            metrics=dict(document["metrics"]),
+            options=_options(document["effect"], document["options"]),
+            delay_samples=_whole(document["delay_samples"], -MAX_DELAY_SAMPLES, MAX_DELAY_SAMPLES),
+            metrics={str(name): _number(value, -1e300, 1e300) for name, value in document["metrics"].items()},
             command=str(document["command"]),
             version=str(document["jaxapf"]),
         )
         _check_that_it_runs(model)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelError(
             f"'{path}' is a damaged model (missing or wrong: {error}); make it again with "
             f"'jaxapf {document['effect']} fit'"
@@ -338,11 +352,38 @@ def _number(value: Any, lowest: float, highest: float) -> float:
     return float(value)
 
 
+def _whole(value: Any, lowest: int, highest: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(_number(value, lowest, highest))
+
+
+def _options(effect: str, found: Any) -> dict[str, Any]:
+    """The effect's options, checked; what it does not know is refused."""
+    checks = _OPTIONS[effect]
+    if set(found) != set(checks):
+        raise ValueError(f"options are {', '.join(map(str, found))}, not {', '.join(checks)}")
+    for name, allowed in checks.items():
+        if isinstance(allowed, range):
+            _whole(found[name], allowed.start, allowed.stop - 1)
+        elif isinstance(found[name], bool) or found[name] not in allowed:
+            raise ValueError(f"{name} is {found[name]!r}")
+    return dict(found)
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "phaser": {"stages": range(1, feedback.MAX_STAGES + 1), "delay": range(2)},
+    "compressor": {
+        "detector": compressor.DETECTORS,
+        "smoothing": compressor.SMOOTHINGS,
+        "polarity": (1, -1),
+        "latency_samples": range(MAX_LATENCY_SAMPLES + 1),
+    },
+}
+
+
 def _check_that_it_runs(model: EffectModel) -> None:
-    """Shapes, ranges and options are the effect's own affair: it is asked, with a few samples."""
-    leaves = jax.tree.leaves(EFFECTS[model.effect].controls(model.controls))
-    if not all(np.all(np.isfinite(leaf)) for leaf in leaves):
-        raise ValueError("controls that are not finite")
+    """Ranges are the effect's own affair: it is asked, with a few samples."""
     effect = EFFECTS[model.effect]
     with enable_x64():
         controls = effect.controls(model.controls)

@@ -30,6 +30,9 @@ CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 20
 TRIAL_S = 5.0
 CLEAR = 1e-4  # the error of a layout that needs no comparison
 EXACT = 1e-5  # and of a fit that needs no refining
+FEW_TURNS = 2.0  # of the oscillator
+WORTH_MORE_TERMS = 10.0  # times the error that a plain sine must leave over
+NOTHING = 1e-7  # of the wet signal, left by one constant gain
 MIN_S = 0.5
 SHAPE_POINTS, SHAPE_TRIES, SHAPE_STEPS = 257, 4, 200
 SHAPE_ERROR = 1e-10  # mean square, of a sweep from -1 to 1
@@ -42,7 +45,8 @@ class Fitted(NamedTuple):
     """What `fit_phaser` found.
 
     ``controls`` of float64 NumPy arrays; ``options``: ``stages`` and ``delay`` of the feedback;
-    ``delay_samples`` of the wet signal; ``metrics``: ``esr`` of the fit, ``esr_raw`` before, ``seconds``.
+    ``delay_samples`` of the wet signal; ``metrics``: ``esr`` of the fit, ``esr_raw`` before, ``turns`` of the
+    oscillator that were heard (of fewer than one and a half the rate is a guess), ``seconds``.
     """
 
     controls: phaser.Controls
@@ -65,7 +69,7 @@ def fit_phaser(
         dry: `(n_samples,)`.
         wet: `(n_samples,)`, starting at the same instant.
         fs: sample rate in Hz.
-        max_delay_ms: largest latency of the wet signal to look for; it is whole samples.
+        max_delay_ms: largest latency of the wet signal to look for, of either sign; it is whole samples.
         on_stage: called with a few words before each part of the work.
 
     Returns:
@@ -73,7 +77,7 @@ def fit_phaser(
         `phaser.phaser(controls, phaser.rest(stages=options["stages"]), dry, fs, **options)`.
 
     Raises:
-        ValueError: signals that differ in length, are too short, silent or not finite.
+        ValueError: signals that differ in length, are too short, silent, not finite, or alike but for a gain.
 
     Example:
         >>> fit_phaser(np.zeros(100), np.zeros(100), 8000.0)
@@ -85,36 +89,47 @@ def fit_phaser(
     dry, wet = _checked(dry, wet, fs)
     raw_esr = metrics.esr(dry, wet)
     delay = latency.latency(dry, wet, fs, max_delay_ms)
-    dry, wet = dry[: dry.size - delay], wet[delay:]
+    dry, wet = _without_delay(dry, wet, delay)
     scale = float(1 / np.sqrt(np.mean(np.square(wet, dtype=np.float64))))
     data = {"dry": jnp.asarray(dry * scale, jnp.float32), "wet": jnp.asarray(wet * scale, jnp.float32)}
     on_stage("Reading the sweep")
     candidates = sweeps.starts(sweeps.spectra_of(dry, wet, fs), count=CANDIDATES)
-    theta, layout = _tried(candidates, fs, data, on_stage)
+    # Of less than two turns a polynomial would make any rate fit: a plain sine is asked first.
+    few = candidates[0].rate_hz * dry.size / fs < FEW_TURNS
+    theta, layout = _tried(candidates, fs, data, 2 if few else N_TERMS, on_stage)
     on_stage(f"Fitting {layout.stages} stages")
-    theta, error = descent.levenberg_marquardt(_residual(layout, fs), theta, data, steps=STEPS)
+    theta = _settled(theta, layout, fs, data, few)
     on_stage("Fitting the waveshaper")
     raw, error = _refined(_with_waveshaper(theta), layout, fs, data)
     with enable_x64():
         wide = jax.tree.map(lambda value: jnp.asarray(value, jnp.float64), raw)
         controls = jax.tree.map(np.asarray, phaser.controls_of(wide))
+    # Where the wet signal is earlier, the beginning of the dry one was left out.
+    turned = 2 * np.pi * float(controls.rate_hz) * max(-delay, 0) / fs
+    controls = controls._replace(phase=controls.phase - turned)
     figures = {
         "esr": error,
         "esr_raw": raw_esr,
+        "turns": float(controls.rate_hz) * dry.size / fs,
         "seconds": time.perf_counter() - started,
     }
     return Fitted(controls, layout._asdict(), delay, figures)
 
 
 def _tried(
-    candidates: list[Start], fs: float, data: dict[str, jax.Array], on_stage: Callable[[str], None]
+    candidates: list[Start],
+    fs: float,
+    data: dict[str, jax.Array],
+    n_terms: int,
+    on_stage: Callable[[str], None],
 ) -> tuple[np.ndarray, Layout]:
-    """The candidate that a few steps on the first seconds leave the least error."""
-    short = {name: signal[: round(TRIAL_S * fs)] for name, signal in data.items()}
+    """The candidate that a few steps leave the least error, on the first seconds or all of a slow sweep."""
+    length = round(TRIAL_S * fs) if n_terms == N_TERMS else None
+    short = {name: signal[:length] for name, signal in data.items()}
     tried = []
     for start in candidates:
         on_stage(f"Trying {start.layout.stages} stages")
-        residual = _residual(start.layout, fs)
+        residual = _residual(start.layout, fs, n_terms)
         with contextlib.suppress(FloatingPointError):  # another start may do
             theta, error = descent.levenberg_marquardt(residual, _theta(start), short, steps=FIRST_STEPS)
             tried.append((error, theta, start.layout))
@@ -123,6 +138,25 @@ def _tried(
     if not tried:
         raise ValueError("wet is nothing that a phaser makes of dry; give a pair of the same performance.")
     return min(tried, key=lambda one: one[0])[1:]
+
+
+def _settled(
+    theta: np.ndarray, layout: Layout, fs: float, data: dict[str, jax.Array], few: bool
+) -> np.ndarray:
+    """All steps of a fit; where few turns were heard, a plain sine unless more terms explain much more."""
+    plain, error = theta, np.inf
+    if few:
+        plain, error = descent.levenberg_marquardt(_residual(layout, fs, 2), theta, data, steps=STEPS)
+        if error <= EXACT:
+            return plain
+    theta, left = descent.levenberg_marquardt(_residual(layout, fs), plain, data, steps=STEPS)
+    return theta if left < error / WORTH_MORE_TERMS or not few else plain
+
+
+def _without_delay(dry: np.ndarray, wet: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
+    """The stretch that both have, the wet one moved to the dry one's time."""
+    n = dry.size - abs(delay)
+    return dry[max(-delay, 0) :][:n], wet[max(delay, 0) :][:n]
 
 
 def _checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
@@ -138,6 +172,9 @@ def _checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"{name} holds samples that are not finite; expected a recording.")
         if np.max(np.abs(signal)) < 1e-7:
             raise ValueError(f"{name} is silent; expected a recording in which the phaser can be heard.")
+    gain = np.vdot(dry, wet) / np.vdot(dry, dry)
+    if metrics.esr(gain * dry, wet) < NOTHING:
+        raise ValueError(f"wet is dry times {gain:.3g}: nothing moves, so there is no phaser to learn.")
     return dry, wet
 
 
@@ -172,12 +209,16 @@ def _raw_of(theta: Any) -> Tree:
     }
 
 
-def _residual(layout: Layout, fs: float) -> descent.Predict:
+def _residual(layout: Layout, fs: float, n_terms: int = N_TERMS) -> descent.Predict:
+    """The samples' errors, for the first terms of the polynomial."""
+    kept = np.asarray(np.arange(N_TERMS) < n_terms, np.float32)
+
     def residual(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
         controls = phaser.controls_of(_raw_of(theta))
+        polynomial = theta[2 : 2 + N_TERMS] * kept
         n_samples = data["dry"].shape[-1]
         at = jnp.arange(frames.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
-        p = -jnp.tanh(_chebyshev(theta[2 : 2 + N_TERMS], phaser.oscillator(controls, at)) / 2)
+        p = -jnp.tanh(_chebyshev(polynomial, phaser.oscillator(controls, at)) / 2)
         p = frames.interpolate(p, n_samples, phaser.HOP)
         y, _ = phaser.filtered(controls, p, phaser.rest(stages=layout.stages), data["dry"], layout.delay)
         return y - data["wet"]
