@@ -30,6 +30,8 @@ CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 20
 TRIAL_S = 5.0
 CLEAR = 1e-4  # the error of a layout that needs no comparison
 EXACT = 1e-5  # and of a fit that needs no refining
+HIGHEST = 0.499  # of a cutoff, in sample rates
+CLOSEST = 1 - 1e-9  # of a coefficient to one
 FEW_TURNS = 2.0  # of the oscillator
 WORTH_MORE_TERMS = 10.0  # times the error that a plain sine must leave over
 NOTHING = 1e-7  # of the wet signal, left by one constant gain
@@ -183,8 +185,10 @@ def _checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _theta(start: Start) -> np.ndarray:
     """Parameters of a start: oscillator, polynomial, gains, biquad."""
+    # The oscillators of most phasers are plain in the logarithm of the frequency.
+    ends = np.log(np.arctan(np.exp([start.middle - start.swing, start.middle + start.swing])) / np.pi)
     polynomial = np.zeros(N_TERMS)
-    polynomial[:2] = start.middle, start.swing
+    polynomial[:2] = np.mean(ends), (ends[1] - ends[0]) / 2
     around = start.around if abs(start.around) > 1e-3 else 1e-3
     gains = [np.clip(start.through / around, -20, 20), np.arctanh(start.feedback / phaser.MOST_FEEDBACK)]
     biquad = [around, 0.0, 0.0, 0.0, 0.0]
@@ -218,12 +222,17 @@ def _residual(layout: Layout, fs: float, n_terms: int = N_TERMS) -> descent.Pred
         polynomial = theta[2 : 2 + N_TERMS] * kept
         n_samples = data["dry"].shape[-1]
         at = jnp.arange(frames.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
-        p = -jnp.tanh(_chebyshev(polynomial, phaser.oscillator(controls, at)) / 2)
+        p = _coefficient(_chebyshev(polynomial, phaser.oscillator(controls, at)))
         p = frames.interpolate(p, n_samples, phaser.HOP)
         y, _ = phaser.filtered(controls, p, phaser.rest(stages=layout.stages), data["dry"], layout.delay)
         return y - data["wet"]
 
     return residual
+
+
+def _coefficient(log_turns: Any) -> Any:
+    """Of the all-passes, p = (1 - tan pi f / fs) / (1 + tan pi f / fs), of the logarithm of f / fs."""
+    return jnp.tan(np.pi / 4 - np.pi * jnp.minimum(jnp.exp(log_turns), HIGHEST))
 
 
 def _chebyshev(terms: Any, w: Any) -> Any:
@@ -239,11 +248,11 @@ def _chebyshev(terms: Any, w: Any) -> Any:
 
 
 def _with_waveshaper(theta: np.ndarray) -> Tree:
-    """The same sweep by the network: tan(pi / 4 - d) = atanh(p) is minus half the polynomial."""
+    """The same sweep by the network: tan(pi / 4 - d) = atanh(p)."""
     w = np.cos(np.pi * np.arange(SHAPE_POINTS) / (SHAPE_POINTS - 1))
     with enable_x64():
-        log_tan = np.asarray(_chebyshev(jnp.asarray(theta[2 : 2 + N_TERMS]), jnp.asarray(w)))
-    d = np.pi / 4 + np.arctan(log_tan / 2)
+        p = np.asarray(_coefficient(_chebyshev(jnp.asarray(theta[2 : 2 + N_TERMS]), jnp.asarray(w))))
+    d = np.pi / 4 - np.arctan(np.arctanh(np.clip(p, -CLOSEST, CLOSEST)))
     bias, depth = float(np.min(d)), max(float(np.ptp(d)), 1e-3)
     target = 2 * (d - bias) / depth - 1
     raw = jax.tree.map(lambda value: np.asarray(value, np.float64), _raw_of(jnp.asarray(theta)))
