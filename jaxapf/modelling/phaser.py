@@ -28,7 +28,7 @@ from jaxapf.modelling.sweeps import Layout, Start
 N_TERMS = 15  # of the polynomial
 CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 20
 TRIAL_S = 5.0
-CLEAR = 1e-4  # the error of a layout that needs no comparison
+CLEAR = 1e-6  # the error of a layout that needs no comparison
 EXACT = 1e-5  # and of a fit that needs no refining
 HIGHEST = 0.499  # of a cutoff, in sample rates
 CLOSEST = 1 - 1e-9  # of a coefficient to one
