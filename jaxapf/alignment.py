@@ -261,17 +261,18 @@ def _delayed(read: Reader, start: int, stop: int, n_samples: int, delay: float) 
     whole = math.floor(delay)
     fraction = delay - whole
     if fraction < 1e-9:
-        return _padded(read, start - whole, stop - whole, n_samples)
+        return padded(read, start - whole, stop - whole, n_samples)
     if fraction > 1 - 1e-9:
-        return _padded(read, start - whole - 1, stop - whole - 1, n_samples)
-    x = _padded(read, start - whole - HALF_WIDTH, stop - whole + HALF_WIDTH, n_samples)
+        return padded(read, start - whole - 1, stop - whole - 1, n_samples)
+    x = padded(read, start - whole - HALF_WIDTH, stop - whole + HALF_WIDTH, n_samples)
     taps = interpolator(fraction).astype(x.dtype)
     n_fft = fast_length(x.shape[-1])
     spectrum = np.asarray(scipy.fft.rfft(x, n_fft)) * np.asarray(scipy.fft.rfft(taps, n_fft))
     return np.asarray(scipy.fft.irfft(spectrum, n_fft))[:, 2 * HALF_WIDTH : x.shape[-1]]
 
 
-def _padded(read: Reader, start: int, stop: int, n_samples: int) -> np.ndarray:
+def padded(read: Reader, start: int, stop: int, n_samples: int) -> np.ndarray:
+    """Samples start ... stop of what `read` gives, zeros outside the recording."""
     inside = min(max(start, 0), n_samples), min(max(stop, 0), n_samples)
     x = as_real_signal("what read returned", read(*inside))
     before = min(max(0, -start), stop - start)

@@ -108,7 +108,7 @@ def check_pair(arguments: argparse.Namespace) -> tuple[audio.AudioInfo, audio.Au
                 f"and no channel {missing[0]}"
             )
         if one.n_samples < MIN_SAMPLES:
-            raise UsageError(f"'{one.path}' holds {count(one.n_samples, 'sample')}, too few to align")
+            raise UsageError(f"'{one.path}' holds {count(one.n_samples, 'sample')}, too few to work with")
     if dry.fs != wet.fs and arguments.resample is None:
         raise UsageError(
             f"'{dry.path}' is at {dry.fs} Hz and '{wet.path}' at {wet.fs} Hz; "
@@ -146,7 +146,9 @@ def open_pair(
                 cut = source.n_samples - n_samples
                 notes.append(f"'{source.path}' is longer: its last {count(cut, 'sample')} were left out")
         if n_samples < MIN_SAMPLES:
-            raise UsageError(f"'{dry.path}' holds {count(n_samples, 'sample')} at {fs} Hz, too few to align")
+            raise UsageError(
+                f"'{dry.path}' holds {count(n_samples, 'sample')} at {fs} Hz, too few to work with"
+            )
         yield dry._replace(n_samples=n_samples), wet._replace(n_samples=n_samples)
 
 

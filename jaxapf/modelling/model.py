@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxapf import feedback
 from jaxapf._arrays import enable_x64
-from jaxapf.alignment import BLOCK_SAMPLES, ModelError, Reader, as_real_signal
+from jaxapf.alignment import BLOCK_SAMPLES, ModelError, Reader, as_real_signal, padded
 from jaxapf.effects import compressor, phaser
 from jaxapf.files import write_text
 from jaxapf.version import __version__
@@ -201,21 +201,13 @@ def stream(
     # A device that is later than that begins with silence.
     lead = EFFECTS[model.effect].latency(model.options) - model.delay_samples
     if lead < 0:
-        yield np.zeros_like(_padded(read, -min(-lead, n_samples), 0, n_samples))
+        yield np.zeros_like(padded(read, -min(-lead, n_samples), 0, n_samples))
     state: Any = None
     for start in range(0, n_samples + lead, block):
-        y, state = _run(model, _padded(read, start, start + block, n_samples), state)
+        y, state = _run(model, padded(read, start, start + block, n_samples), state)
         y = y[:, max(lead - start, 0) : max(n_samples + lead - start, 0)]
         if y.shape[-1]:
             yield y
-
-
-def _padded(read: Reader, start: int, stop: int, n_samples: int) -> np.ndarray:
-    """Samples start ... stop, zeros outside the recording."""
-    inside = min(max(start, 0), n_samples), min(max(stop, 0), n_samples)
-    x = as_real_signal("what read returned", read(*inside))
-    before = min(max(0, -start), stop - start)
-    return np.pad(x, [(0, 0), (before, stop - start - before - x.shape[-1])])
 
 
 def _run(model: EffectModel, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
