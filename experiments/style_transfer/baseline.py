@@ -26,7 +26,7 @@ from jaxapf.effects import compressor
 FRAME = 2048  # of the average spectrum, samples
 GRID = 8192  # frequencies of the filter's design
 TAPS = 2048
-STEPS_DB = np.arange(18.0, -30.0, -1.0).astype(
+STEPS_DB = np.arange(18.0, -30.0, -1.5).astype(
     np.float32
 )  # thresholds tried, against the level of the signal
 
