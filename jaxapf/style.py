@@ -4,8 +4,8 @@
     raw = predict(network, x, reference)            # at FS
     y = play(raw, x, FS)
 
-The network hears log-mel spectrograms of both, and sets the controls of real effects: what it chose can be
-read, changed, and used at any sample rate.
+The network hears log-mel spectrograms of both, sets the controls of real effects, hears what comes out, and
+sets them again. What it chose can be read, changed, and used at any sample rate.
 
 Source: Steinmetz, Bryan and Reiss 2022, "Style Transfer of Audio Effects with Differentiable Signal
 Processing", arXiv 2207.08759.
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxapf import params
 from jaxapf._arrays import Values
@@ -36,8 +37,9 @@ CONTROLS = STRIP.controls
 class Design(NamedTuple):
     """Sizes of a network; the rest follows from `CONTROLS`."""
 
-    channels: int = 128
+    channels: int = 64
     dilations: Sequence[int] = (1, 2, 4)
+    kernel: int = 3
     hidden: Sequence[int] = (512, 256)
 
 
@@ -55,7 +57,7 @@ def make_net(design: Design) -> StyleController:
         >>> make_net(Design()).controls
         24
     """
-    return StyleController(len(CONTROLS), design.channels, design.dilations, hidden=design.hidden)
+    return StyleController(len(CONTROLS), design.channels, design.dilations, design.kernel, design.hidden)
 
 
 def hear(x: Values) -> jax.Array:
@@ -68,31 +70,40 @@ def hear(x: Values) -> jax.Array:
         (..., MELS, n_frames).
 
     Example:
-        >>> hear(np.zeros(4096, np.float32)).shape
+        >>> hear(jnp.zeros(4096)).shape
         (80, 17)
     """
     return log_mel(x, FS, hop=HOP, n_fft=N_FFT, n_mels=MELS)
 
 
-def predict(network: Network, x: Values, reference: Values) -> jax.Array:
-    """Raw controls, in (-1, 1).
+def choose(design: Design, weights: Any, given: Values, reference: Values, play: Any, passes: int) -> Any:
+    """Raw controls, chosen again and again: each time the network hears what its choice has made.
 
     Args:
-        network: `Network`.
-        x: (..., n_samples) at `FS`, at a level of about `LEVEL_DB`.
+        design: of the network.
+        weights: its weights.
+        given: (..., n_samples) at `FS`.
         reference: (..., n_samples_2) at `FS`.
+        play: `(raw, given) -> y`, the effects. What comes out of them is heard, not differentiated.
+        passes: how often it is asked, 1 or more.
 
     Returns:
-        (..., 24), of `params.denormalise(raw, CONTROLS)`.
+        (..., 24), of the last pass.
 
     Example:
-        >>> net = make_net(Design(channels=8))
-        >>> silence = np.zeros(4096, np.float32)
-        >>> weights = net.init(jax.random.key(0), hear(silence), hear(silence))
-        >>> predict(Network(Design(channels=8), weights), silence, silence).shape
+        >>> net, silence = make_net(Design(channels=8)), jnp.zeros(4096)
+        >>> weights = net.init(jax.random.key(0), *[hear(silence)] * 3, jnp.zeros(24))
+        >>> choose(Design(channels=8), weights, silence, silence, lambda raw, x: x, 2).shape
         (24,)
     """
-    return make_net(network.design).apply(network.weights, hear(x), hear(reference))  # pyright: ignore[reportReturnType]
+    net = make_net(design)
+    here, there = hear(given), hear(reference)
+    raw = jjnp.zeros((*here.shape[:-2], len(CONTROLS)), here.dtype)
+    raw: Any = net.apply(weights, here, there, here, raw)
+    for _ in range(passes - 1):
+        before = jax.lax.stop_gradient(raw)
+        raw = net.apply(weights, here, there, hear(jax.lax.stop_gradient(play(before, given))), before)
+    return raw
 
 
 def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
@@ -108,7 +119,7 @@ def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
         (..., n_samples).
 
     Example:
-        >>> play(np.zeros(24), np.zeros(100, np.float32), 48000.0).shape
+        >>> play(jnp.zeros(24), jnp.zeros(100), 48000.0).shape
         (100,)
     """
     return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)

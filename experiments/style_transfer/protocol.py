@@ -7,7 +7,7 @@ becomes what it became: nobody has to say what the settings were.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import config
@@ -64,15 +64,33 @@ def distance(pred: jax.Array, target: jax.Array) -> jax.Array:
 
 def loss_of(route: gradients.Route) -> train.LossFn:
     """The loss of a batch of clips (n, 2, half), with random settings by the step's key."""
-    net = style.make_net(config.DESIGN)
 
     def loss_fn(weights: Tree, halves: jax.Array, key: jax.Array) -> jax.Array:
-        settings, of_route = jax.random.split(key)
+        settings, of_route, of_part = jax.random.split(key, 3)
         one = task(settings, halves)
-        raw: Any = net.apply(weights, style.hear(one.given), style.hear(one.reference))
-        return distance(route.render(raw, one.given, of_route), one.target)
+        raw = _choices(weights, one, route.play)
+        y = route.render(raw, one.given, of_route)
+        return distance(*_part(of_part, y, one.target))
 
     return loss_fn
+
+
+def _choices(weights: Tree, one: Task, play: gradients.Play) -> jax.Array:
+    """Of one half of the examples the first choice, of the others the second: both are trained."""
+    middle = len(one.given) // 2
+    first, then = (
+        style.choose(config.DESIGN, weights, one.given[rows], one.reference[rows], play, passes)
+        for rows, passes in ((slice(middle), 1), (slice(middle, None), 2))
+    )
+    return jnp.concatenate([first, then])
+
+
+def _part(key: jax.Array, *signals: jax.Array) -> Iterator[jax.Array]:
+    """The same random second of signals (n, half): the loss is a good part of a step's time."""
+    half = signals[0].shape[-1]
+    length = min(half, config.HEARD)
+    start = jax.random.randint(key, (), 0, half - length + 1)
+    yield from (jax.lax.dynamic_slice_in_dim(one, start, length, axis=-1) for one in signals)
 
 
 def optimizer(steps: int) -> optax.GradientTransformation:
@@ -86,7 +104,8 @@ def first_state(steps: int, seed: int) -> train.TrainState:
     """The state before the first step."""
     of_weights, of_steps = jax.random.split(jax.random.key(seed))
     silence = jnp.zeros((1, style.MELS, 4))
-    weights = style.make_net(config.DESIGN).init(of_weights, silence, silence)
+    chosen = jnp.zeros((1, len(style.CONTROLS)))
+    weights = style.make_net(config.DESIGN).init(of_weights, silence, silence, silence, chosen)
     return train.init_state(weights, optimizer(steps), key=of_steps)
 
 
@@ -129,13 +148,12 @@ def test_task(sources: list[data.Source], seconds: float) -> tuple[Task, list[st
     return jax.jit(task)(jax.random.key(config.TEST_SEED), clips.halves), clips.names
 
 
-def answers(weights: Tree, play: gradients.Play, examples: Task) -> Answers:
+def answers(weights: Tree, play: gradients.Play, examples: Task, passes: int = config.PASSES) -> Answers:
     """Apply a network to test examples, 12 at a time."""
-    net = style.make_net(config.DESIGN)
 
     @jax.jit
     def some(given: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
-        raw: Any = net.apply(weights, style.hear(given), style.hear(reference))
+        raw = style.choose(config.DESIGN, weights, given, reference, play, passes)
         return play(raw, given), raw
 
     parts = [

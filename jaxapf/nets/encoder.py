@@ -14,6 +14,7 @@ from jaxapf.losses import Resolution, stft_of
 
 # Of power, below which a band is taken to be silent: -70 dB.
 FLOOR = 1e-7
+_NEARLY_ALL = 0.98  # of a control's range: from there a choice can still come back
 
 
 class Encoder(nn.Module):
@@ -89,7 +90,8 @@ class StyleEncoder(nn.Module):
     """What a sound is like, whatever it says: numbers that do not depend on its length.
 
     Bands are channels. One dense layer and residual, dilated convolutions over time with layer normalisation
-    before each; then mean and standard deviation over time, of what comes out and of the bands themselves.
+    before each; then mean and standard deviation over time, of what comes out and of the bands themselves,
+    and the mean power of the bands.
 
     Attributes:
         channels: of every layer.
@@ -103,8 +105,8 @@ class StyleEncoder(nn.Module):
     Example:
         >>> net = StyleEncoder(channels=8)
         >>> spectrogram = jnp.zeros((2, 80, 9))
-        >>> net.apply(net.init(jax.random.key(0), spectrogram), spectrogram).shape  # 2 x 80 + 2 x 8
-        (2, 176)
+        >>> net.apply(net.init(jax.random.key(0), spectrogram), spectrogram).shape  # 3 x 80 + 2 x 8
+        (2, 256)
     """
 
     channels: int = 128
@@ -123,11 +125,14 @@ class StyleEncoder(nn.Module):
         for dilation in self.dilations:
             change = nn.gelu(nn.LayerNorm()(x))
             x = x + nn.Conv(self.channels, (self.kernel,), kernel_dilation=(dilation,))(change)
-        return jnp.concatenate([_statistics(bands), _statistics(nn.gelu(nn.LayerNorm()(x)))], axis=-1)
+        power = jnp.log10(jnp.mean(10 ** (2 * bands), axis=-2)) / 2
+        return jnp.concatenate([power, _statistics(bands), _statistics(nn.gelu(nn.LayerNorm()(x)))], axis=-1)
 
 
 class StyleController(nn.Module):
-    """Controls that make one sound like another: one encoder hears both, a multi-layer perceptron decides.
+    """Controls that make one sound like another: one encoder hears all, a multi-layer perceptron decides.
+
+    It can be asked again: told what it chose and given what came out, it chooses better.
 
     Attributes:
         controls: how many.
@@ -135,32 +140,41 @@ class StyleController(nn.Module):
         hidden: widths of the perceptron.
 
     Source:
-        Steinmetz et al. 2022, section 4.1 and 4.2 (shared encoder, controller with a sigmoid).
+        Steinmetz et al. 2022, sections 4.1 and 4.2 (shared encoder, controller with a sigmoid); that it hears
+        its own result is ours.
 
     Example:
         >>> net = StyleController(controls=24, channels=8)
-        >>> spectrogram = jnp.zeros((2, 80, 9))
-        >>> weights = net.init(jax.random.key(0), spectrogram, spectrogram)
-        >>> net.apply(weights, spectrogram, spectrogram).shape
+        >>> spectrogram, none = jnp.zeros((2, 80, 9)), jnp.zeros((2, 24))
+        >>> weights = net.init(jax.random.key(0), spectrogram, spectrogram, spectrogram, none)
+        >>> net.apply(weights, spectrogram, spectrogram, spectrogram, none).shape
         (2, 24)
     """
 
     controls: int
-    channels: int = 128
+    channels: int = 64
     dilations: Sequence[int] = (1, 2, 4)
-    kernel: int = 5
+    kernel: int = 3
     hidden: Sequence[int] = (512, 256)
 
     @nn.compact
-    def __call__(self, given: jax.Array, reference: jax.Array) -> jax.Array:
-        """Raw controls (..., controls) in (-1, 1), of two spectrograms (..., n_mels, n_frames)."""
+    def __call__(
+        self, given: jax.Array, reference: jax.Array, result: jax.Array, chosen: jax.Array
+    ) -> jax.Array:
+        """Raw controls (..., controls) in (-1, 1).
+
+        Spectrograms (..., n_mels, n_frames) of the input, the reference, and the input with the controls
+        that were ``chosen`` (..., controls) before; at first the input again, and zeros.
+        """
         encoder = StyleEncoder(self.channels, self.dilations, self.kernel)
-        here, there = encoder(given), encoder(reference)
-        x = nn.LayerNorm()(jnp.concatenate([here, there, there - here], axis=-1))
+        here, there, now = encoder(given), encoder(reference), encoder(result)
+        x = jnp.concatenate([here, there, there - now, now - here, chosen], axis=-1)
         for width in self.hidden:
             x = nn.gelu(nn.Dense(width)(x))
-        # Begins in the middle of all ranges.
-        return 2 * nn.sigmoid(nn.Dense(self.controls, kernel_init=nn.initializers.normal(0.01))(x)) - 1
+        # Begins with no change: in the middle of all ranges, or at what was chosen.
+        change = nn.Dense(self.controls, kernel_init=nn.initializers.normal(0.01))(x)
+        before = 2 * jnp.arctanh(jnp.clip(chosen, -_NEARLY_ALL, _NEARLY_ALL))
+        return 2 * nn.sigmoid(before + change) - 1
 
 
 def _statistics(x: jax.Array) -> jax.Array:
