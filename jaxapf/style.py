@@ -98,7 +98,7 @@ def choose(design: Design, weights: Any, given: Values, reference: Values, play:
     """
     net = make_net(design)
     here, there = hear(given), hear(reference)
-    raw = jjnp.zeros((*here.shape[:-2], len(CONTROLS)), here.dtype)
+    raw = jnp.zeros((*here.shape[:-2], len(CONTROLS)), here.dtype)
     raw: Any = net.apply(weights, here, there, here, raw)
     for _ in range(passes - 1):
         before = jax.lax.stop_gradient(raw)
