@@ -35,6 +35,14 @@ CUTOFF_HZ_LOG = CUTOFF_HZ._replace(scale="log")
 Q = Control("q", "", 0.1, 10.0, "log")
 DELAY_MS = Control("delay_ms", "ms", -3.0, 3.0, "cubic")
 POLARITY = Control("polarity", "", -1.0, 1.0)
+COMPRESSOR = (
+    Control("threshold_db", "dB", -50.0, 0.0),
+    Control("ratio", "", 1.0, 10.0, "log"),
+    Control("attack_ms", "ms", 0.5, 100.0, "log"),
+    Control("release_ms", "ms", 10.0, 500.0, "log"),
+    Control("knee_db", "dB", 0.0, 18.0),
+    Control("makeup_db", "dB", -6.0, 18.0),
+)
 SECOND_ORDER = (RADIUS, CUTOFF_HZ, WARP)
 FIRST_ORDER = (COEFFICIENT, WARP)
 
