@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ import numpy as np
 
 from jaxapf import params, stored
 from jaxapf._arrays import Values, as_signal
-from jaxapf.effects import compressor
+from jaxapf.effects import chain
 from jaxapf.files import PathLike, atomic_path, reason
 from jaxapf.nets import proxy as nets
 from jaxapf.params import Control
@@ -31,14 +30,6 @@ from jaxapf.params import Control
 Tree = Any
 FS = 24_000
 KINDS = {"tcn": nets.ProxyTCN, "cnn": nets.ProxyCNN}
-
-
-class Effect(NamedTuple):
-    """An effect as its proxy knows it: its name, its controls, and ``run(raw, x, fs)``, exact, from rest."""
-
-    name: str
-    controls: tuple[Control, ...]
-    run: Callable[[Any, jax.Array, float], jax.Array]
 
 
 class Proxy(NamedTuple):
@@ -49,16 +40,13 @@ class Proxy(NamedTuple):
     controls: tuple[Control, ...]
 
 
-def _compressed(raw: Any, x: jax.Array, fs: float) -> jax.Array:
-    named = {
-        one.name: value
-        for one, value in zip(params.COMPRESSOR, params.denormalise(raw, params.COMPRESSOR), strict=True)
-    }
-    state = compressor.rest(dtype=x.dtype)
-    return compressor.compressor(compressor.Controls(**named), state, x, fs, smoothing="gain_db")[0]
-
-
-EFFECTS = {"compressor": Effect("compressor", params.COMPRESSOR, _compressed)}
+# As style transfer has them: no look-ahead, for a proxy has no latency, and a fast detector.
+EFFECTS = {
+    "equalizer": chain.effect("equalizer"),
+    "compressor": chain.effect(
+        "compressor", fixed={"average_ms": 1.0, "lookahead_ms": 0.0}, smoothing="gain_db"
+    ),
+}
 
 
 def apply(proxy: Proxy, x: Values, raw: Values) -> jax.Array:

@@ -14,8 +14,9 @@ import numpy as np
 import optax
 from config import Setting
 
-from jaxapf import loop, losses, parallel, proxies, tracking, train
+from jaxapf import loop, losses, parallel, params, proxies, tracking, train
 from jaxapf.checkpoint import Checkpoints
+from jaxapf.effects import chain
 
 Tree = Any
 
@@ -34,18 +35,23 @@ def loss_of(y: jax.Array, wet: jax.Array) -> tuple[jax.Array, dict[str, jax.Arra
     return config.MAE_WEIGHT * mae + mrstft, {"mae": mae, "mrstft": mrstft, "esr": losses.esr(y, wet)}
 
 
-def make_loss(net: Any, effect: proxies.Effect) -> train.LossFn:
+def through(effect: chain.Effect, raw: jax.Array, dry: jax.Array) -> jax.Array:
+    """What the effect itself makes of dry (..., n_samples) at controls raw (..., n_controls)."""
+    return chain.apply(effect, params.denormalise(raw, effect.controls), dry, config.FS)
+
+
+def make_loss(net: Any, effect: chain.Effect) -> train.LossFn:
     """The loss of a batch of clips and controls; the effect is run on them in the same step."""
 
     def loss(weights: Tree, batch: Tree, key: jax.Array) -> Any:
-        wet = jax.lax.stop_gradient(effect.run(batch["raw"], batch["dry"], config.FS))
+        wet = jax.lax.stop_gradient(through(effect, batch["raw"], batch["dry"]))
         return loss_of(net.apply(weights, batch["dry"], batch["raw"]), wet)
 
     return loss
 
 
 def batches(
-    setting: Setting, effect: proxies.Effect, sources: Sequence[np.ndarray], seed: int
+    setting: Setting, effect: chain.Effect, sources: Sequence[np.ndarray], seed: int
 ) -> Callable[[int], dict[str, np.ndarray]]:
     """Position -> batch, never the same twice."""
     shape, controls = (setting.batch, setting.n_samples), len(effect.controls)
