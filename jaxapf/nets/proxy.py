@@ -2,44 +2,51 @@
 
     features    the signal, and its level on a log scale
     blocks      dilated causal convolution, FiLM by the controls, PReLU, and a weighted way past all three
-    output      y = e^a (x + b), a and b of every sample from the last block and from the controls
+    output      y = e^a (H x + b), a and b of every moment from the last block, H from the controls
 
-FiLM is a gain and an offset for every channel, from dense layers on the normalised controls. The output
-needs nothing but a = b = 0 where an effect does nothing, where the networks of the source have to pass the
-signal through all layers; and a gain that changes with the controls is one number, a.
+FiLM is a gain and an offset for every channel, from dense layers on the normalised controls. With a = b = 0
+and H = 1, where training begins, a proxy passes the signal on; the networks of the source have to take it
+through all layers. A gain that moves is one number, a. H is a filter of so many taps, the exponential of a
+power series that the controls tell: one tap is a gain, more of them any minimum-phase response.
 
 There is no batch normalisation: its means are over time, which is not causal, and its running averages are no
 function of the weights.
 
 Source: Steinmetz, Bryan and Reiss 2022, "Style transfer of audio effects with differentiable signal
 processing", section 3 (neural proxies); Steinmetz and Reiss 2022, "Efficient neural networks for real-time
-modeling of analog dynamic range compression" (causal TCN); Perez et al. 2018 (FiLM).
+modeling of analog dynamic range compression" (causal TCN); Perez et al. 2018 (FiLM); Jia et al. 2016
+(filters told by a network).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-LOUDEST = 7.0  # of the gain's logarithm: 61 dB up or down
+from jaxapf.spectrum import fast_length
+
+LOUDEST = 7.0  # of the moving gain's logarithm: 61 dB up or down
 QUIETEST = 1e-3  # amplitude below which the level is taken to be silent
 DECADES = 3.0  # of amplitude, from there to one
+SLOPES = (0.0, 1.0)  # of the PReLUs at first, spread over the channels: some begin linear, as filters are
+_SPARE = 4  # times as long a transform: what it folds back is small
+_SMALL = nn.initializers.normal(1e-3)
 
 
 class ProxyTCN(nn.Module):
-    """The large proxy: 64 channels, as in the source, told of the controls by FiLM.
+    """The large proxy, at the signal's rate, as in the source.
 
     Attributes:
         channels: of every block.
         kernel: taps of a convolution.
         dilations: spacings of the taps in samples, block by block.
         hidden: widths of the dense layers that hear the controls.
-        slopes: those of the PReLUs at first, spread over the channels. Up to 1, so that some channels begin
-            linear: filters are.
+        taps: of the filter that the controls tell; 1 is a gain.
 
     Source:
         Steinmetz et al. 2022, section 3 (4 blocks, kernel 13, dilations 1, 8, 64, 512).
@@ -56,7 +63,7 @@ class ProxyTCN(nn.Module):
     kernel: int = 13
     dilations: Sequence[int] = (1, 8, 64, 512)
     hidden: Sequence[int] = (128, 128)
-    slopes: tuple[float, float] = (0.0, 1.0)
+    taps: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, raw: jax.Array) -> jax.Array:
@@ -64,55 +71,64 @@ class ProxyTCN(nn.Module):
 
         Their leading axes broadcast; the signal begins from rest.
         """
-        x, raw, batch = _together(x, raw)
-        told = raw
-        for width in self.hidden:
-            told = nn.swish(nn.Dense(width)(told))
+        x, told, batch = _together(x, raw)
+        told = _Told(self.hidden, name="told")(told)
         y = features(x)
-        for block, dilation in enumerate(self.dilations):
-            film = nn.Dense(2 * self.channels, kernel_init=nn.initializers.normal(0.02), name=f"film_{block}")
-            gain, offset = jnp.split(film(told)[:, None, :], 2, axis=-1)
-            convolution = nn.Conv(
-                self.channels,
-                (self.kernel,),
-                kernel_dilation=(dilation,),
-                padding="CAUSAL",
-                use_bias=False,
-                name=f"convolution_{block}",
-            )
-            heard = self._prelu((1 + gain) * convolution(y) + offset, f"slope_{block}")
-            past = nn.Dense(self.channels, use_bias=False)(y) if block == 0 else self._weighted(y, block)
-            y = heard + past
-        last = nn.Dense(2, kernel_init=nn.initializers.normal(1e-3), name="last")(y)
-        last = last + nn.Dense(2, kernel_init=nn.initializers.zeros, name="skip")(told)[:, None, :]
-        log_gain = LOUDEST * jnp.tanh(last[..., 0] / LOUDEST)
-        return (jnp.exp(log_gain) * (x + last[..., 1])).reshape(*batch, x.shape[-1])
-
-    def _weighted(self, y: jax.Array, block: int) -> jax.Array:
-        weight = self.param(f"past_{block}", nn.initializers.ones, (self.channels,), jnp.float32)
-        return y * weight.astype(y.dtype).reshape(1, 1, -1)
-
-    def _prelu(self, y: jax.Array, name: str) -> jax.Array:
-        spread = jnp.linspace(*self.slopes, self.channels)
-        slope = self.param(name, lambda key: spread.astype(jnp.float32)).astype(y.dtype).reshape(1, 1, -1)
-        return jnp.where(y >= 0, y, slope * y)
+        for dilation in self.dilations:
+            y = _Block(self.channels, self.kernel, dilation)(y, told)
+        log_gain, added = jnp.moveaxis(nn.Dense(2, kernel_init=_SMALL, name="last")(y), -1, 0)
+        passed = _Passed(self.taps, name="passed")(x, told)
+        return (_gain(log_gain) * (passed + added)).reshape(*batch, -1)
 
 
-class ProxyCNN(ProxyTCN):
-    """The small proxy: as `ProxyTCN` with a quarter of its channels, and a block more for what is slow.
+class ProxyCNN(nn.Module):
+    """The small proxy: its blocks run once in some samples, on frames, and so cost a fraction.
+
+    What a frame adds is made of earlier frames, and so is the gain at its end, to which it moves in a line.
+
+    Attributes:
+        hop: samples of a frame.
+        channels: of every block.
+        kernel: taps of a convolution.
+        dilations: spacings of the taps in frames, block by block.
+        hidden: widths of the dense layers that hear the controls.
+        taps: of the filter that the controls tell; 1 is a gain.
 
     Example:
-        >>> receptive_field(ProxyCNN())
-        19309
+        >>> net = ProxyCNN()
+        >>> x, raw = jnp.zeros((2, 100)), jnp.zeros((2, 7))
+        >>> weights = net.init(jax.random.key(0), x, raw)
+        >>> net.apply(weights, x, raw).shape
+        (2, 100)
     """
 
-    channels: int = 16
-    dilations: Sequence[int] = (1, 8, 64, 512, 1024)
-    hidden: Sequence[int] = (64, 64)
+    hop: int = 8
+    channels: int = 32
+    kernel: int = 7
+    dilations: Sequence[int] = (1, 4, 16, 64, 256)
+    hidden: Sequence[int] = (128, 128)
+    taps: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, raw: jax.Array) -> jax.Array:
+        """As `ProxyTCN`."""
+        x, told, batch = _together(x, raw)
+        told = _Told(self.hidden, name="told")(told)
+        n_samples = x.shape[-1]
+        padded = jnp.pad(x, ((0, 0), (self.hop, -n_samples % self.hop)))
+        frames = features(padded).reshape(len(x), -1, 2 * self.hop)
+        y = frames[:, :-1]
+        for dilation in self.dilations:
+            y = _Block(self.channels, self.kernel, dilation)(y, told)
+        last = nn.Dense(1 + self.hop, kernel_init=_SMALL, name="last")(y)
+        added = last[..., 1:].reshape(len(x), -1)[:, :n_samples]
+        log_gain = _in_lines(last[..., 0], self.hop)[:, :n_samples]
+        passed = _Passed(self.taps, name="passed")(x, told)
+        return (_gain(log_gain) * (passed + added)).reshape(*batch, -1)
 
 
-def receptive_field(net: ProxyTCN) -> int:
-    """Samples of its input, the newest with them, that one sample of a proxy's output depends on.
+def receptive_field(net: Any) -> int:
+    """Samples of its input, the newest with them, that one sample of a proxy's output depends on at most.
 
     Args:
         net: a proxy.
@@ -121,10 +137,13 @@ def receptive_field(net: ProxyTCN) -> int:
         Number of samples.
 
     Example:
-        >>> receptive_field(ProxyTCN())
-        7021
+        >>> receptive_field(ProxyTCN()), receptive_field(ProxyCNN())
+        (7021, 16392)
     """
-    return 1 + (net.kernel - 1) * sum(net.dilations)
+    steps = 1 + (net.kernel - 1) * sum(net.dilations)
+    # The last sample of a frame hears the frames before, and, for its line, one more.
+    blocks = steps if isinstance(net, ProxyTCN) else (steps + 2) * net.hop
+    return max(blocks, net.taps)
 
 
 def features(x: jax.Array) -> jax.Array:
@@ -138,6 +157,90 @@ def features(x: jax.Array) -> jax.Array:
     """
     level = jnp.log1p((x / QUIETEST) ** 2) / (2 * DECADES * float(np.log(10.0)))
     return jnp.stack([x, level], axis=-1)
+
+
+class _Told(nn.Module):
+    """Dense layers on the controls."""
+
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, raw: jax.Array) -> jax.Array:
+        for width in self.widths:
+            raw = nn.swish(nn.Dense(width)(raw))
+        return raw
+
+
+class _Block(nn.Module):
+    """A causal convolution of (n, n_steps, channels), FiLM by (n, width), PReLU, and a way past them."""
+
+    channels: int
+    kernel: int
+    dilation: int
+
+    @nn.compact
+    def __call__(self, y: jax.Array, told: jax.Array) -> jax.Array:
+        film = nn.Dense(2 * self.channels, kernel_init=nn.initializers.normal(0.02), name="film")(told)
+        gain, offset = jnp.split(film[:, None, :], 2, axis=-1)
+        convolution = nn.Conv(
+            self.channels,
+            (self.kernel,),
+            kernel_dilation=(self.dilation,),
+            padding="CAUSAL",
+            use_bias=False,
+            name="convolution",
+        )
+        heard = (1 + gain) * convolution(y) + offset
+        slope = self._each("slope", lambda key: jnp.linspace(*SLOPES, self.channels, dtype=jnp.float32))
+        heard = jnp.where(heard >= 0, heard, slope * heard)
+        if y.shape[-1] != self.channels:
+            return heard + nn.Dense(self.channels, use_bias=False, name="past")(y)
+        return heard + self._each("past", lambda key: jnp.ones(self.channels, jnp.float32)) * y
+
+    def _each(self, name: str, init: Any) -> jax.Array:
+        return self.param(name, init).reshape(1, 1, -1)
+
+
+class _Passed(nn.Module):
+    """The signal through a filter whose logarithm is a power series told by the controls."""
+
+    taps: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, told: jax.Array) -> jax.Array:
+        series = nn.Dense(self.taps, kernel_init=_SMALL)(told)
+        if self.taps == 1:
+            return jnp.exp(series) * x
+        # Those of resonances fall as 1 / n; scaled so, all are learnt at one rate.
+        falling = np.float32(1) / np.maximum(np.arange(self.taps, dtype=np.float32), 1)
+        return _convolved(x, _exponential(series * falling.reshape(1, -1)))
+
+
+def _exponential(series: jax.Array) -> jax.Array:
+    """exp(sum c[n] z^-n) to as many terms (..., taps) as are given.
+
+    Causal, and so is its inverse: the logarithm of a minimum-phase filter is such a series.
+    """
+    taps = series.shape[-1]
+    n_fft = _SPARE * fast_length(taps)
+    return jnp.fft.irfft(jnp.exp(jnp.fft.rfft(series, n_fft)), n_fft)[..., :taps]
+
+
+def _convolved(x: jax.Array, taps: jax.Array) -> jax.Array:
+    """Signals (n, n_samples) through filters (n, taps), from rest."""
+    n_fft = fast_length(x.shape[-1] + taps.shape[-1])
+    return jnp.fft.irfft(jnp.fft.rfft(x, n_fft) * jnp.fft.rfft(taps, n_fft), n_fft)[..., : x.shape[-1]]
+
+
+def _gain(log_gain: jax.Array) -> jax.Array:
+    return jnp.exp(LOUDEST * jnp.tanh(log_gain / LOUDEST))
+
+
+def _in_lines(ends: jax.Array, hop: int) -> jax.Array:
+    """Values (n, n_frames) at the ends of frames as lines between them, (n, n_frames * hop)."""
+    before = jnp.concatenate([ends[:, :1], ends[:, :-1]], axis=-1)[..., None]
+    part = ((np.arange(hop, dtype=np.float32) + 1) / hop).reshape(1, 1, -1)
+    return (before + part * (ends[..., None] - before)).reshape(len(ends), -1)
 
 
 def _together(x: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
