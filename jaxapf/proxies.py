@@ -8,6 +8,7 @@ A proxy knows one sample rate, that of its training (`FS`), and begins from rest
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import params, stored
+from jaxapf import stored
 from jaxapf._arrays import Values, as_signal
 from jaxapf.effects import chain
 from jaxapf.files import PathLike, atomic_path, reason
@@ -29,13 +30,14 @@ from jaxapf.params import Control
 
 Tree = Any
 FS = 24_000
+Net = nets.ProxyTCN | nets.ProxyCNN
 KINDS = {"tcn": nets.ProxyTCN, "cnn": nets.ProxyCNN}
 
 
 class Proxy(NamedTuple):
     """A network, its weights, and the controls that it was trained for, in order."""
 
-    net: nets.ProxyTCN
+    net: Net
     weights: Tree
     controls: tuple[Control, ...]
 
@@ -80,7 +82,7 @@ def apply(proxy: Proxy, x: Values, raw: Values) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _applied(net: nets.ProxyTCN, weights: Tree, x: jax.Array, raw: jax.Array) -> jax.Array:
+def _applied(net: Net, weights: Tree, x: jax.Array, raw: jax.Array) -> jax.Array:
     return jnp.asarray(net.apply(weights, x, raw))
 
 
@@ -96,7 +98,8 @@ def save(proxy: Proxy, path: PathLike) -> None:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Proxy(nets.ProxyCNN(), {"a": np.ones(2)}, params.SECOND_ORDER), f"{folder}/net.npz")
+        ...     proxy = Proxy(nets.ProxyCNN(), {"a": np.ones(2)}, EFFECTS["compressor"].controls)
+        ...     save(proxy, f"{folder}/net.npz")
         ...     read(f"{folder}/net.npz").weights["a"].tolist()
         [1.0, 1.0]
     """
@@ -106,8 +109,9 @@ def save(proxy: Proxy, path: PathLike) -> None:
     if beyond := [name for name, leaf in arrays.items() if not np.all(np.isfinite(leaf))]:
         raise ValueError(f"weights {beyond[0]!r} exceed half precision or are not finite; train again.")
     kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
-    said = {"kind": kind, "fs": FS, "controls": proxy.controls}
-    said |= {name: getattr(proxy.net, name) for name in _SIZES}
+    sizes = {one.name: getattr(proxy.net, one.name) for one in dataclasses.fields(proxy.net)}
+    sizes = {name: value for name, value in sizes.items() if name not in ("parent", "name")}
+    said = {"kind": kind, "sizes": sizes, "fs": FS, "controls": proxy.controls}
     arrays["design"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -149,21 +153,18 @@ def load(name: str) -> Proxy:
     return proxy
 
 
-_SIZES = ("channels", "kernel", "dilations", "hidden")
-
-
 @lru_cache(maxsize=8)
 def _read(path: str, _changed: int) -> Proxy:
     try:
         with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         said: dict[str, Any] = json.loads(arrays.pop("design").tobytes().decode())
-        sizes = {name: _unlisted(said[name]) for name in _SIZES}
-        net = KINDS[said["kind"]](**sizes)
+        net = KINDS[said["kind"]](**{name: _unlisted(value) for name, value in said["sizes"].items()})
         controls = tuple(Control(*one) for one in said["controls"])
         weights = flax.traverse_util.unflatten_dict(
             {name: leaf.astype(np.float32) for name, leaf in arrays.items()}, sep="/"
         )
+        _check(net, weights, len(controls))
     except OSError as error:
         raise ValueError(
             f"'{path}' cannot be opened: {reason(error)}; name a file of proxies.save"
@@ -173,6 +174,15 @@ def _read(path: str, _changed: int) -> Proxy:
             f"'{path}' is no proxy of jaxapf, or damaged; name a file of proxies.save"
         ) from error
     return Proxy(net, weights, controls)
+
+
+def _check(net: Net, weights: Tree, n_controls: int) -> None:
+    """That the weights are the network's own, all of them."""
+    signals = (jnp.zeros((1, 64)), jnp.zeros((1, n_controls)))
+    expected = jax.eval_shape(net.init, jax.random.key(0), *signals)
+    shapes = [jax.tree.map(np.shape, tree) for tree in (expected, weights)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("weights of another network")
 
 
 def _unlisted(value: Any) -> Any:

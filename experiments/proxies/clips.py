@@ -55,10 +55,10 @@ def clip(rng: Rng, sources: Sequence[np.ndarray], n_samples: int, noises: float)
     if rng.uniform() < noises:
         x = noise(rng, n_samples)
     else:
-        source = sources[rng.integers(len(sources))]
+        source = sources[int(rng.integers(len(sources)))]
         source = np.tile(source, -(-n_samples // len(source)))
         for _ in range(20):
-            start = rng.integers(len(source) - n_samples + 1)
+            start = int(rng.integers(len(source) - n_samples + 1))
             x = source[start : start + n_samples]
             if np.sqrt(np.mean(x**2)) > config.SILENT:
                 break
@@ -70,7 +70,7 @@ def clip(rng: Rng, sources: Sequence[np.ndarray], n_samples: int, noises: float)
 def batch(
     words: Sequence[int], sources: Sequence[np.ndarray], shape: tuple[int, int], controls: int, noises: float
 ) -> dict[str, np.ndarray]:
-    """Clips `dry` of a shape (n, n_samples) and `raw` (n, controls), uniform in [-1, 1]; the words seed it."""
+    """Clips `dry` of a shape (n, n_samples) and `raw` (n, controls) in [-1, 1]; the words are the seed."""
     rng = np.random.default_rng(words)
     dry = np.stack([clip(rng, sources, shape[1], noises) for _ in range(shape[0])])
     return {"dry": dry, "raw": rng.uniform(-1.0, 1.0, (shape[0], controls)).astype(np.float32)}

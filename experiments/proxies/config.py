@@ -56,12 +56,30 @@ class Setting(NamedTuple):
     n_samples: int
     steps: int
     rate: float
-    sizes: dict[str, Any] = {}
+    sizes: dict[str, Any]
 
 
 SETTINGS = {
-    "compressor-cnn": Setting("cnn", 6, 12_288, 2000, 3e-3),
-    "equalizer-cnn": Setting("cnn", 8, 8192, 2000, 3e-3),
-    "compressor-tcn": Setting("tcn", 4, 12_288, 1200, 2e-3),
-    "equalizer-tcn": Setting("tcn", 8, 6144, 1200, 2e-3),
+    "equalizer-cnn": Setting(
+        "cnn", 16, 4096, 7000, 3e-3, {"channels": 16, "hidden": (192, 192), "taps": 1536}
+    ),
+    "compressor-cnn": Setting("cnn", 6, 12_288, 5000, 3e-3, {}),
+    "equalizer-tcn": Setting("tcn", 8, 4096, 1000, 2e-3, {}),
+    "compressor-tcn": Setting("tcn", 3, 12_288, 1000, 2e-3, {}),
 }
+
+# Measuring
+TEST_CLIPS = 240
+TEST_SAMPLES = 12_800
+AT_ONCE = 16
+SHAPES = ((8, 6400), (8, 30_000))
+REPEATS = 5
+PICTURE_SEED = 7
+SHOWN = 4  # settings of the equaliser
+# threshold_db, ratio, attack_ms, release_ms, knee_db, makeup_db
+COMPRESSIONS = (
+    (-30.0, 4.0, 10.0, 100.0, 6.0, 6.0),
+    (-20.0, 8.0, 1.0, 300.0, 0.0, 3.0),
+    (-45.0, 2.0, 40.0, 50.0, 12.0, 10.0),
+)
+EVERY = 48  # samples from one point of a gain curve to the next

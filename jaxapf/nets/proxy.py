@@ -67,9 +67,9 @@ class ProxyTCN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, raw: jax.Array) -> jax.Array:
-        """The output (..., n_samples) for a signal (..., n_samples) and controls (..., n_controls) in [-1, 1].
+        """The output (..., n_samples) for a signal (..., n_samples) and controls (..., n_controls).
 
-        Their leading axes broadcast; the signal begins from rest.
+        The controls are normalised, in [-1, 1]. Their leading axes broadcast; the signal begins from rest.
         """
         x, told, batch = _together(x, raw)
         told = _Told(self.hidden, name="told")(told)
@@ -138,11 +138,11 @@ def receptive_field(net: Any) -> int:
 
     Example:
         >>> receptive_field(ProxyTCN()), receptive_field(ProxyCNN())
-        (7021, 16392)
+        (7021, 16391)
     """
     steps = 1 + (net.kernel - 1) * sum(net.dilations)
-    # The last sample of a frame hears the frames before, and, for its line, one more.
-    blocks = steps if isinstance(net, ProxyTCN) else (steps + 2) * net.hop
+    # The last but one of a frame hears the frame before, and by its line what the last one of that does.
+    blocks = steps if isinstance(net, ProxyTCN) else (steps + 2) * net.hop - 1
     return max(blocks, net.taps)
 
 
