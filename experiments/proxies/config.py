@@ -32,7 +32,7 @@ TRAINED = (
 )
 
 # Clips
-LOUDNESS_DB = (-30.0, 0.0)  # of a clip's peak
+LOUDNESS_DB = (-36.0, 12.0)  # of a peak; above 0 too, for an equaliser may come before a compressor
 SILENT = 1e-3  # RMS of a clip below which another is cut
 FLOOR = 1e-5  # RMS of noise under every clip, so that no band is empty
 NOISES = 0.25  # share of the clips that are shaped noise

@@ -2,6 +2,16 @@
 
 from jaxapf.nets.biasnet import BiasNet
 from jaxapf.nets.encoder import Encoder, log_mel, mel_filterbank
+from jaxapf.nets.proxy import ProxyCNN, ProxyTCN
 from jaxapf.nets.tcn import TCN, receptive_field
 
-__all__ = ["TCN", "BiasNet", "Encoder", "log_mel", "mel_filterbank", "receptive_field"]
+__all__ = [
+    "TCN",
+    "BiasNet",
+    "Encoder",
+    "ProxyCNN",
+    "ProxyTCN",
+    "log_mel",
+    "mel_filterbank",
+    "receptive_field",
+]

@@ -84,7 +84,8 @@ class ProxyTCN(nn.Module):
 class ProxyCNN(nn.Module):
     """The small proxy: its blocks run once in some samples, on frames, and so cost a fraction.
 
-    What a frame adds is made of earlier frames, and so is the gain at its end, to which it moves in a line.
+    The gain at the end of a frame is made of the frames before it, and moves there in a line. Nothing is added
+    (b = 0): it would be late by a frame.
 
     Attributes:
         hop: samples of a frame.
@@ -120,11 +121,9 @@ class ProxyCNN(nn.Module):
         y = frames[:, :-1]
         for dilation in self.dilations:
             y = _Block(self.channels, self.kernel, dilation)(y, told)
-        last = nn.Dense(1 + self.hop, kernel_init=_SMALL, name="last")(y)
-        added = last[..., 1:].reshape(len(x), -1)[:, :n_samples]
-        log_gain = _in_lines(last[..., 0], self.hop)[:, :n_samples]
-        passed = _Passed(self.taps, name="passed")(x, told)
-        return (_gain(log_gain) * (passed + added)).reshape(*batch, -1)
+        ends = nn.Dense(1, kernel_init=_SMALL, name="last")(y)[..., 0]
+        log_gain = _in_lines(ends, self.hop)[:, :n_samples]
+        return (_gain(log_gain) * _Passed(self.taps, name="passed")(x, told)).reshape(*batch, -1)
 
 
 def receptive_field(net: Any) -> int:
