@@ -1,6 +1,7 @@
 """Proxies: networks told of controls, against loops; causality, receptive field; files, whole and damaged."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +103,9 @@ def test_the_exponential_of_a_resonance_is_its_impulse_response():
     impulse = np.zeros(400)
     impulse[0] = gain
     expected = scipy.signal.lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], impulse)
-    np.testing.assert_allclose(nets._exponential(series[None])[0], expected, atol=3e-5 * np.max(expected))
+    np.testing.assert_allclose(
+        nets._exponential(jnp.asarray(series[None]))[0], expected, atol=3e-5 * np.max(expected)
+    )
 
 
 def test_taps_filter_the_signal():
@@ -216,15 +219,16 @@ def test_files_that_are_none(proxy, tmp_path):
 def test_weights_are_those_that_the_network_has(proxy, tmp_path):
     path = tmp_path / "a.npz"
     proxies.save(proxy, path)
+    save: Any = lambda path, arrays: np.savez(path, **arrays)
     with np.load(path) as file:
         arrays = dict(file)
     name = next(name for name in arrays if name.endswith("film/kernel"))
-    np.savez(path, **(arrays | {name: arrays[name][:, 1:]}))
+    save(path, arrays | {name: arrays[name][:, 1:]})
     with pytest.raises(ValueError, match="is no proxy"):
         proxies.read(path)
     said = json.loads(arrays["design"].tobytes().decode())
     said["sizes"]["channels"] = 5
-    np.savez(path, **(arrays | {"design": np.frombuffer(json.dumps(said).encode(), np.uint8)}))
+    save(path, arrays | {"design": np.frombuffer(json.dumps(said).encode(), np.uint8)})
     with pytest.raises(ValueError, match="is no proxy"):
         proxies.read(path)
 

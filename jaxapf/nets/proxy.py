@@ -84,8 +84,8 @@ class ProxyTCN(nn.Module):
 class ProxyCNN(nn.Module):
     """The small proxy: its blocks run once in some samples, on frames, and so cost a fraction.
 
-    The gain at the end of a frame is made of the frames before it, and moves there in a line. Nothing is added
-    (b = 0): it would be late by a frame.
+    The gain at the end of a frame is made of the frames before it, and moves there in a line. Nothing is
+    added (b = 0): it would be late by a frame.
 
     Attributes:
         hop: samples of a frame.
