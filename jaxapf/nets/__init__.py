@@ -2,12 +2,15 @@
 
 from jaxapf.nets.biasnet import BiasNet
 from jaxapf.nets.encoder import Encoder, StyleController, StyleEncoder, log_mel, mel_filterbank
+from jaxapf.nets.proxy import ProxyCNN, ProxyTCN
 from jaxapf.nets.tcn import TCN, receptive_field
 
 __all__ = [
     "TCN",
     "BiasNet",
     "Encoder",
+    "ProxyCNN",
+    "ProxyTCN",
     "StyleController",
     "StyleEncoder",
     "log_mel",

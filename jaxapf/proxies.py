@@ -1,0 +1,190 @@
+"""Trained networks that stand in for effects: which effects, how a network is kept, and how it is run.
+
+    net, weights, controls = load("proxy-compressor-cnn")       # of experiments/proxies, stored with jaxapf
+    y = net.apply(weights, x, params.normalise(values, controls))
+
+A proxy knows one sample rate, that of its training (`FS`), and begins from rest: it has no state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf import stored
+from jaxapf._arrays import Values, as_signal
+from jaxapf.effects import chain
+from jaxapf.files import PathLike, atomic_path, reason
+from jaxapf.nets import proxy as nets
+from jaxapf.params import Control
+
+Tree = Any
+FS = 24_000
+Net = nets.ProxyTCN | nets.ProxyCNN
+KINDS = {"tcn": nets.ProxyTCN, "cnn": nets.ProxyCNN}
+
+
+class Proxy(NamedTuple):
+    """A network, its weights, and the controls that it was trained for, in order."""
+
+    net: Net
+    weights: Tree
+    controls: tuple[Control, ...]
+
+
+# As style transfer has them: no look-ahead, for a proxy has no latency, and a fast detector.
+EFFECTS = {
+    "equalizer": chain.effect("equalizer"),
+    "compressor": chain.effect(
+        "compressor", fixed={"average_ms": 1.0, "lookahead_ms": 0.0}, smoothing="gain_db"
+    ),
+}
+
+
+def apply(proxy: Proxy, x: Values, raw: Values) -> jax.Array:
+    """What the proxy gives in place of its effect.
+
+    Args:
+        proxy: of `load`, or trained.
+        x: (..., n_samples) at `FS`.
+        raw: (..., n_controls) in [-1, 1], of `params.normalise`; leading axes broadcast against the signal's.
+
+    Returns:
+        (..., n_samples) float32.
+
+    Raises:
+        ValueError: another number of controls, or axes that do not broadcast.
+
+    Example:
+        >>> net = nets.ProxyCNN(channels=2)
+        >>> controls = EFFECTS["compressor"].controls
+        >>> weights = net.init(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
+        >>> apply(Proxy(net, weights, controls), jnp.ones(100), jnp.zeros(len(controls))).shape
+        (100,)
+    """
+    raw = jnp.asarray(raw, jnp.float32)
+    if raw.ndim == 0 or raw.shape[-1] != len(proxy.controls):
+        raise ValueError(
+            f"raw has shape {raw.shape}; expected {len(proxy.controls)} on the last axis, one for each of "
+            f"{', '.join(one.name for one in proxy.controls)}"
+        )
+    return _applied(proxy.net, proxy.weights, as_signal(x).astype(jnp.float32), raw)
+
+
+@partial(jax.jit, static_argnums=0)
+def _applied(net: Net, weights: Tree, x: jax.Array, raw: jax.Array) -> jax.Array:
+    return jnp.asarray(net.apply(weights, x, raw))
+
+
+# Keeping
+
+
+def save(proxy: Proxy, path: PathLike) -> None:
+    """Keep a proxy in one file, its weights in half precision.
+
+    Raises:
+        ValueError: weights that half precision cannot hold.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     proxy = Proxy(nets.ProxyCNN(), {"a": np.ones(2)}, EFFECTS["compressor"].controls)
+        ...     save(proxy, f"{folder}/net.npz")
+        ...     read(f"{folder}/net.npz").weights["a"].tolist()
+        [1.0, 1.0]
+    """
+    flat = flax.traverse_util.flatten_dict(proxy.weights, sep="/")
+    with np.errstate(over="ignore"):
+        arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
+    if beyond := [name for name, leaf in arrays.items() if not np.all(np.isfinite(leaf))]:
+        raise ValueError(f"weights {beyond[0]!r} exceed half precision or are not finite; train again.")
+    kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
+    sizes = {one.name: getattr(proxy.net, one.name) for one in dataclasses.fields(proxy.net)}
+    sizes = {name: value for name, value in sizes.items() if name not in ("parent", "name")}
+    said = {"kind": kind, "sizes": sizes, "fs": FS, "controls": proxy.controls}
+    arrays["design"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read(path: PathLike) -> Proxy:
+    """Read a proxy of `save`; float32 again.
+
+    Raises:
+        ValueError: the file cannot be read or is none of `save`.
+    """
+    place = Path(path)
+    return _read(str(place), place.stat().st_mtime_ns if place.exists() else 0)
+
+
+def load(name: str) -> Proxy:
+    """A proxy that is stored with jaxapf.
+
+    Args:
+        name: `"proxy-equalizer"`, `"proxy-compressor"`, or with "-cnn" after it the small ones.
+
+    Returns:
+        Proxy: net, weights, controls.
+
+    Raises:
+        ValueError: no such name; a damaged file; controls that its effect no longer has.
+
+    Example:
+        >>> [one.name for one in load("proxy-compressor-cnn").controls][:2]
+        ['threshold_db', 'ratio']
+    """
+    proxy = read(stored.path(name))
+    effect = name.removeprefix("proxy-").removesuffix("-cnn")
+    if effect in EFFECTS and proxy.controls != EFFECTS[effect].controls:
+        raise ValueError(
+            f"'{name}' was trained for other controls than the {effect} has; train it again with "
+            "experiments/proxies"
+        )
+    return proxy
+
+
+@lru_cache(maxsize=8)
+def _read(path: str, _changed: int) -> Proxy:
+    try:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        said: dict[str, Any] = json.loads(arrays.pop("design").tobytes().decode())
+        net = KINDS[said["kind"]](**{name: _unlisted(value) for name, value in said["sizes"].items()})
+        controls = tuple(Control(*one) for one in said["controls"])
+        weights = flax.traverse_util.unflatten_dict(
+            {name: leaf.astype(np.float32) for name, leaf in arrays.items()}, sep="/"
+        )
+        _check(net, weights, len(controls))
+    except OSError as error:
+        raise ValueError(
+            f"'{path}' cannot be opened: {reason(error)}; name a file of proxies.save"
+        ) from error
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"'{path}' is no proxy of jaxapf, or damaged; name a file of proxies.save"
+        ) from error
+    return Proxy(net, weights, controls)
+
+
+def _check(net: Net, weights: Tree, n_controls: int) -> None:
+    """That the weights are the network's own, all of them."""
+    signals = (jnp.zeros((1, 64)), jnp.zeros((1, n_controls)))
+    expected = jax.eval_shape(net.init, jax.random.key(0), *signals)
+    shapes = [jax.tree.map(np.shape, tree) for tree in (expected, weights)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("weights of another network")
+
+
+def _unlisted(value: Any) -> Any:
+    """JSON has lists; attributes of a network are hashed."""
+    return tuple(value) if isinstance(value, list) else value
