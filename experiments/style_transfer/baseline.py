@@ -26,6 +26,7 @@ from jaxapf.effects import compressor
 FRAME = 2048  # of the average spectrum, samples
 GRID = 8192  # frequencies of the filter's design
 TAPS = 2048
+LEVEL_HZ = 60.0  # lower frequencies count together, as one octave, for the mean gain of the filter
 STEPS_DB = np.arange(18.0, -30.0, -1.5).astype(
     np.float32
 )  # thresholds tried, against the level of the signal
@@ -92,7 +93,8 @@ def rule_based(given: Any, reference: Any, fs: int, rule: Rule | None = None) ->
 def filtered(x: np.ndarray, reference: np.ndarray, fs: int, rule: Rule) -> np.ndarray:
     """The input (n_samples,) through a minimum-phase FIR filter that lends it the reference's spectrum."""
     gain_db = rule.share * (average_db(reference, rule) - average_db(x, rule))
-    gain_db -= np.mean(gain_db)  # the level is matched last
+    hz = np.maximum(np.arange(len(gain_db)) * fs / GRID, LEVEL_HZ)
+    gain_db -= np.average(gain_db, weights=1 / hz)  # over octaves: the level is matched last
     b = minimum_phase(np.clip(gain_db, -rule.limit_db, rule.limit_db))
     return scipy.signal.fftconvolve(x.astype(np.float64), b)[: len(x)].astype(np.float32)
 
