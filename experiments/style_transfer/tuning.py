@@ -1,8 +1,8 @@
 """Tune the constants of the rule-based baseline, on training recordings: `python tuning.py --data DIR`.
 
-One constant after the other takes the value of its list that brings the MR-STFT distance lowest, twice round;
+One constant after the other takes the value of its list that brings the MR-STFT distance lowest;
 the filter first, without compressor. Clips and effects are drawn as in training; no test recording is heard.
-About 10 min for both lengths.
+About 2 min of processor time.
 """
 
 from __future__ import annotations
@@ -23,18 +23,14 @@ from jaxapf._experiments import show_progress
 
 OFF_DB = 100.0  # slack with which the compressor never acts
 GRID: Mapping[str, Sequence[float]] = {
-    "octaves": (1 / 3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0),
-    "share": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-    "limit_db": (12.0, 18.0, 24.0, 36.0),
-    "floor_db": (-80.0, -60.0, -50.0, -40.0),
-    "slack_db": (0.0, 1.0, 2.0, 4.0),
-    "ratio": (1.5, 3.0),
-    "attack_ms": (2.2, 10.0, 30.0),
-    "release_ms": (50.0, 110.0, 250.0),
+    "octaves": (0.5, 1.0, 1.5, 2.0),
+    "share": (0.5, 0.6, 0.7, 0.8, 0.9),
+    "limit_db": (12.0, 18.0, 24.0),
+    "slack_db": (1.0, 4.0),
 }
-START = baseline.PAPER._replace(ratio=2.0, slack_db=OFF_DB)
-LENGTHS = {data.SHORT_S: 240, data.LONG_S: 60}  # seconds of a clip: clips
-ROUNDS = 2
+START = baseline.PAPER._replace(octaves=1.0, share=0.8, ratio=1.5, slack_db=OFF_DB)
+LENGTHS = {data.LONG_S: 40, data.SHORT_S: 160}  # seconds of a clip: clips
+ROUNDS = 1
 SEED = 11
 
 
@@ -77,6 +73,8 @@ def tuned(given: np.ndarray, target: np.ndarray, reference: np.ndarray) -> tuple
     for turn in range(ROUNDS):
         for name, values in GRID.items():
             for value in values:
+                if value == getattr(rule, name):
+                    continue
                 show_progress(f"round {turn + 1}, {name} {value:g}: {best:.4f}")
                 tried = rule._replace(**{name: value})
                 found = distance(tried)
