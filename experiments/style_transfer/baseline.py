@@ -55,7 +55,7 @@ class Rule(NamedTuple):
 PAPER = Rule(
     1 / 3, -70.0, 1.0, 24.0, 3.0, 2.2, 110.0, 6.0, 0.5
 )  # its compressor: time constants of 1 and 50 ms
-# Without a compressor the short clips come out as well (1.2968 against 1.2973): it stays, and hardly ever acts.
+# Without a compressor the short clips come out as well (1.2968, with it 1.2973): it stays, and hardly acts.
 SHORT = Rule(2.0, -70.0, 0.6, 12.0, 1.5, 2.2, 110.0, 6.0, 4.0)
 LONG = Rule(0.5, -70.0, 0.9, 24.0, 1.5, 2.2, 110.0, 6.0, 4.0)
 LONG_SAMPLES = 24_000  # of a half: from here on the average spectrum says more
