@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.fft
+from scipy.signal import lfilter
 
 from jaxapf import audio
 from jaxapf._seeds import seed_words
@@ -31,7 +31,6 @@ LEAST_HELD_S = 16.0  # of a recording from which so much can be cut
 GATE_DB = -20.0  # of a half, against its recording: below it, it counts as silence
 GRID_S = 0.005  # between the places where a clip may begin
 WORTH = 0.5  # how often a recording is drawn grows with this power of its length
-SETTLED = 2048  # samples for the tilt to die away
 PEAK = 0.99  # of a clip: none is made louder
 
 
@@ -392,15 +391,17 @@ def _starts(x: np.ndarray, half: int) -> np.ndarray:
 
 
 def _tilted(halves: np.ndarray, tilt_db: np.ndarray, centre_hz: np.ndarray) -> np.ndarray:
-    """Through a shelf of first order, H(s) = (1 + s r / w) / (1 + s / (r w)) / r: gain 1 / r to r."""
-    count, _, half = halves.shape
-    n_fft: Any = scipy.fft.next_fast_len(2 * half + SETTLED, real=True)
-    s = 1j * np.fft.rfftfreq(n_fft, 1 / FS)[None, :] / centre_hz[:, None]
-    r = _linear(tilt_db / 2)[:, None]
-    response = ((1 + s * r) / (1 + s / r) / r).astype(np.complex64)
-    spectrum: Any = scipy.fft.rfft(halves.reshape(count, -1), n_fft)
-    y: Any = scipy.fft.irfft(spectrum * response, n_fft)
-    return y[:, : 2 * half].reshape(halves.shape)
+    """Through a shelf of first order, H(s) = (1 + s r / w) / (1 + s / (r w)) / r: gain 1 / r to r.
+
+    By the bilinear transform, exact at w; it runs on from the first half to the second.
+    """
+    k = 1 / np.tan(np.pi * centre_hz / FS)
+    r = _linear(tilt_db / 2)
+    b = np.stack([1 + r * k, 1 - r * k], axis=-1) / r[:, None]
+    a = np.stack([1 + k / r, 1 - k / r], axis=-1)
+    clips = halves.reshape(len(halves), -1)
+    tilted = [lfilter(*one) for one in zip(b.astype(np.float32), a.astype(np.float32), clips, strict=True)]
+    return np.stack(tilted).reshape(halves.shape)
 
 
 def _rms(x: np.ndarray) -> np.ndarray:
