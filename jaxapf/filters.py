@@ -169,7 +169,7 @@ def _sosfilt(sos: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tup
 
 
 class _Coupled(NamedTuple):
-    """Second-order sections in coordinates close to the pole pair's own, see `_sections`."""
+    """Second-order sections in coordinates close to the pole pair's own, see `_coupled`."""
 
     b0: Any
     gain_p: Any
@@ -181,33 +181,73 @@ class _Coupled(NamedTuple):
 
 
 def _sections(columns: tuple, x: jax.Array, zi: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
-    """Filter `(n_signals, n_samples)` by sections given as columns `b0 b1 b2 1 a1 a2`, each `(n_sections,)`.
+    """Filter `(n_signals, n_samples)` by sections as columns `b0 b1 b2 1 a1 a2`, each `(n_sections,)`."""
+    b0, b1, b2, _, a1, a2 = columns
+    # Sums in the order that is exact where the coefficients nearly cancel.
+    numerator = ((b0 + b1) + b2, (b0 - b1) + b2, b0 - b2)
+    denominator = ((1 + a1) + a2, (1 - a1) + a2, 1 - a2)
+    half = (a1 / 2)[None]
+    state = jnp.stack([zi[..., 0], zi[..., 1] - half * zi[..., 0]], axis=-1)
+    y, state = _coupled((*numerator, *denominator), x, state, method)
+    return y, jnp.stack([state[..., 0], state[..., 1] + half * state[..., 0]], axis=-1)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def by_margins(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
+    """Filter by sections given as margins of numerator and denominator, see `jaxapf.matched`.
+
+    Args:
+        margins: six arrays `(..., n_sections)`, batch axes broadcast against those of `state`.
+        x: `(..., n_samples)`.
+        state: `(*batch, n_sections, 2)`: with z0, z1 of the transposed direct form II, z0 and z1 - z0 a1 / 2.
+        method: one of `recursion.METHODS`, or `"auto"`.
+
+    Returns:
+        y `(*batch, n_samples)` and the final state.
+
+    Example:
+        >>> two_point_mean = [jnp.array([one]) for one in (1.0, 0.0, 0.5, 1.0, 1.0, 1.0)]
+        >>> by_margins(tuple(two_point_mean), jnp.ones(3), jnp.zeros((1, 2)), "scan")[0].tolist()
+        [0.5, 1.0, 1.0]
+    """
+    method = recursion.resolve_method(method, (*state.shape[:-2], x.shape[-1]))
+
+    def signals(*arrays):
+        *fields, x, state = arrays
+        return _coupled(tuple(fields), x, state, method)
+
+    return lift_signals(signals, ",".join(["(n)"] * 6), margins, x, state)
+
+
+def _coupled(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
+    """Filter `(n_signals, n_samples)` by sections `(n_sections,)` given as margins.
 
     In the coordinates of a direct form, powers of the transition matrix of a slow pole pair hold huge numbers
     that cancel, and float32 loses the states of the blocks. With p = z0 and q = (z1 + r z0) / s, where z0, z1
     is the direct form's state, r = -a1 / 2 and s any scale, the matrix becomes [r s; g/s r] with
-    g = r^2 - a2 = (m^2 - u v) / 4, u, v, m being the margins of `jaxapf.allpass`. With s = sqrt|g| it is
+    g = r^2 - a2 = (m^2 - u v) / 4, u, v, m being the margins of the denominator. With s = sqrt|g| it is
     normal: its powers do not outgrow those of the poles.
     """
-    b0, b1, b2, _, a1, a2 = columns
-    # `sign` is the end of the real axis, 1 or -1, that the poles are nearer to, and r = sign - lack. Sums are
-    # in the order that is exact there; the input gains b1 - a1 b0 and b2 - a2 b0 + r (b1 - a1 b0) are
-    # rearranged into differences of small numbers.
-    one = jnp.ones_like(a1)
-    sign = jnp.where(a1.real <= 0, one, -one)
-    lack = sign + a1 / 2
-    near, far, m = (1 + sign * a1) + a2, (1 - sign * a1) + a2, 1 - a2
-    g = (m * m - near * far) / 4
+    bu, bv, bm, u, v, m = margins
+    # `sign` is the end of the real axis, 1 or -1, that the poles are nearer to, and r = sign - lack. The
+    # input gains b1 - a1 b0 and b2 - a2 b0 + r (b1 - a1 b0) are sums of small numbers.
+    one = jnp.ones_like(u)
+    plus = u.real <= v.real
+    sign = jnp.where(plus, one, -one)
+    near, b_near = jnp.where(plus, u, v), jnp.where(plus, bu, bv)
+    lack = sign * (near + m) / 2
+    b0 = (bu + bv) / 4 + bm / 2
+    g = (m * m - u * v) / 4
     scale = lax.stop_gradient(jnp.maximum(jnp.sqrt(jnp.abs(g)), jnp.maximum(jnp.abs(lack), 1e-6)))
     scale = scale.astype(x.dtype)  # any value gives the same output, so it has no derivative
-    gain_p = (b1 + 2 * sign * b0) - 2 * b0 * lack
-    gain_q = ((b0 + sign * b1) + b2 - b0 * near) - lack * gain_p
+    gain_p = sign * (b_near + bm) - 2 * b0 * lack
+    gain_q = (b_near - b0 * near) - lack * gain_p
     coupled = _Coupled(b0, gain_p, gain_q / scale, sign, lack, scale, g / scale)
     coefficients = jax.tree.map(lambda field: field[:, None], coupled)
-    to_q, scale = (sign - lack)[None], scale[None]
-    state = jnp.stack([zi[..., 0], (zi[..., 1] + to_q * zi[..., 0]) / scale], axis=-1)
+    scale = scale[None]
+    state = jnp.stack([state[..., 0], state[..., 1] / scale], axis=-1)
     y, state = recursion.linear_recurrence(_coupled_step, coefficients, state, x, method=method)
-    return y, jnp.stack([state[..., 0], scale * state[..., 1] - to_q * state[..., 0]], axis=-1)
+    return y, jnp.stack([state[..., 0], scale * state[..., 1]], axis=-1)
 
 
 def _coupled_step(c: _Coupled, state: tuple, x: Any) -> tuple[tuple, Any]:

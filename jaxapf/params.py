@@ -38,7 +38,36 @@ POLARITY = Control("polarity", "", -1.0, 1.0)
 SECOND_ORDER = (RADIUS, CUTOFF_HZ, WARP)
 FIRST_ORDER = (COEFFICIENT, WARP)
 
-# The effects: one specification for each, the fields of its `Controls` in their order.
+# The effects: one specification each, in the order of what `effects.chain.effect(name)` takes.
+_SHELF_Q = Control("q", "", 0.4, 1.0, "log")
+_PEAK_Q = Control("q", "", 0.3, 5.0, "log")
+_BANDS = {
+    "low_shelf": (30.0, 450.0, _SHELF_Q),
+    "peak_1": (80.0, 800.0, _PEAK_Q),
+    "peak_2": (300.0, 2500.0, _PEAK_Q),
+    "peak_3": (1000.0, 5000.0, _PEAK_Q),
+    "peak_4": (2500.0, 9000.0, _PEAK_Q),
+    "high_shelf": (2000.0, 10e3, _SHELF_Q),
+}
+EQUALIZER = tuple(
+    control
+    for band, (low, high, quality) in _BANDS.items()
+    for control in (
+        Control(f"{band}_gain_db", "dB", -20.0, 20.0),
+        Control(f"{band}_cutoff_hz", "Hz", low, high, "log"),
+        quality._replace(name=f"{band}_q"),
+    )
+)
+COMPRESSOR = (
+    Control("threshold_db", "dB", -60.0, 0.0),
+    Control("ratio", "", 1.0, 10.0, "log"),
+    Control("attack_ms", "ms", 0.5, 100.0, "log"),
+    Control("release_ms", "ms", 10.0, 1000.0, "log"),
+    Control("average_ms", "ms", 0.1, 100.0, "log"),
+    Control("knee_db", "dB", 0.0, 18.0),
+    Control("makeup_db", "dB", -12.0, 24.0),
+    Control("lookahead_ms", "ms", 0.0, 10.0),
+)
 OCTAVES_HZ = (63, 125, 250, 500, 1000, 2000, 4000, 8000)  # of the reverb's bands
 GAIN = (Control("gain_db", "dB", -24.0, 24.0),)
 DISTORTION = (

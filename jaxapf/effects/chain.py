@@ -1,0 +1,245 @@
+"""Effects by name, as functions of a row of controls, one after the other.
+
+    strip = chain(effect("equalizer"), effect("compressor", fixed={"average_ms": 1.0, "lookahead_ms": 0.0}))
+    values = params.denormalise(raw, strip.controls)        # a network's output, or random numbers
+    y, state = strip.process(values, strip.rest((), fs, x.dtype), x, fs)
+    y = apply(strip, values, x, fs, method="fsm")           # the same by frequency sampling, from rest
+
+A chain is an effect again. What an effect can be asked is in its specification (`jaxapf.params`), and nothing
+else says so: ranges of networks, options of the command line, tables of the documentation and tests all come
+from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf import params
+from jaxapf._arrays import Values, as_signal
+from jaxapf.effects import compressor, distortion, equalizer, expander, gain, panner, reverb, width
+
+METHODS = ("exact", "fsm")
+Row = Sequence[Any]  # one number or (...) for each control
+
+
+class Effect(NamedTuple):
+    """An effect whose controls are a row of values in their units.
+
+    ``controls`` their specification, in order; ``rest(batch, fs, dtype)`` the state before any sound;
+    ``process(values, state, x, fs) -> (y, state)`` exact, streams, ``latency(fs)`` samples late;
+    ``sampled(values, x, fs) -> y`` by frequency sampling, from rest, not late.
+    """
+
+    name: str
+    controls: tuple[params.Control, ...]
+    rest: Callable[..., Any]
+    process: Callable[..., tuple[jax.Array, Any]]
+    sampled: Callable[..., jax.Array]
+    latency: Callable[[float], int]
+
+
+class _Kind(NamedTuple):
+    """How an effect's module is used as `Effect`.
+
+    ``pack`` makes its Controls of a row; ``rest`` takes the batch, the dtype and the latency, which
+    ``latency`` says from the sample rate, the fixed controls and the options, and those ``options`` that the
+    state is made with. Without ``sampled`` there is nothing to approximate: the exact form serves.
+    """
+
+    controls: tuple[params.Control, ...]
+    pack: Callable[[Row], Any]
+    rest: Callable[..., Any]
+    process: Callable[..., Any]
+    sampled: Callable[..., Any] | None = None
+    latency: Callable[[float, Mapping[str, Any]], int] = lambda fs, fixed: 0
+    options: tuple[str, ...] = ()
+
+
+def _look_ahead(fs: float, fixed: Mapping[str, float]) -> int:
+    longest_ms = fixed.get("lookahead_ms", params.COMPRESSOR[-1].high)
+    return int(np.ceil(1e-3 * fs * longest_ms))
+
+
+def _at_rest(module: Any) -> Callable[..., Any]:
+    return lambda batch, dtype, latency, **options: module.rest(batch, dtype=dtype, **options)
+
+
+KINDS = {
+    "equalizer": _Kind(
+        params.EQUALIZER,
+        equalizer.packed,
+        lambda batch, dtype, latency: equalizer.rest(batch, dtype=dtype),
+        equalizer.equalizer,
+        equalizer.equalizer_sampled,
+    ),
+    "compressor": _Kind(
+        params.COMPRESSOR,
+        lambda row: compressor.Controls(*row),
+        lambda batch, dtype, latency: compressor.rest(batch, latency=latency, dtype=dtype),
+        compressor.compressor,
+        compressor.compressor_sampled,
+        _look_ahead,
+    ),
+    "gain": _Kind(params.GAIN, lambda row: gain.Controls(*row), _at_rest(gain), gain.gain),
+    "distortion": _Kind(
+        params.DISTORTION,
+        lambda row: distortion.Controls(*row),
+        _at_rest(distortion),
+        distortion.distortion,
+        latency=lambda fs, given: distortion.latency(given.get("oversampling", 4)),
+        options=("oversampling",),
+    ),
+    "expander": _Kind(
+        params.EXPANDER,
+        lambda row: expander.Controls(*row),
+        _at_rest(expander),
+        expander.expander,
+        expander.expander_sampled,
+    ),
+    "reverb": _Kind(params.REVERB, reverb.packed, _at_rest(reverb), reverb.reverb, options=("length",)),
+    "panner": _Kind(params.PANNER, lambda row: panner.Controls(*row), _at_rest(panner), panner.panner),
+    "width": _Kind(params.WIDTH, lambda row: width.Controls(*row), _at_rest(width), width.width),
+}
+
+
+def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: Any) -> Effect:
+    """One of the effects, by its name.
+
+    Args:
+        name: a key of `KINDS`.
+        fixed: controls that are not asked for any more, and their values in their units.
+        options: static options of its state, and of its exact form, which go to its sampled form too.
+
+    Returns:
+        `Effect`.
+
+    Raises:
+        ValueError: unknown name; a fixed control that it has not.
+
+    Example:
+        >>> [control.name for control in effect("compressor", fixed={"lookahead_ms": 0.0}).controls][:3]
+        ['threshold_db', 'ratio', 'attack_ms']
+    """
+    if name not in KINDS:
+        raise ValueError(f"name is {name!r}; choose one of {', '.join(KINDS)}.")
+    kind, fixed = KINDS[name], dict(fixed or {})
+    names = [control.name for control in kind.controls]
+    unknown = [one for one in fixed if one not in names]
+    if unknown:
+        raise ValueError(f"fixed has {unknown[0]!r}; {name} has {', '.join(names)}.")
+    free = tuple(control for control in kind.controls if control.name not in fixed)
+
+    def whole(values: Row) -> Any:
+        given = iter(values)
+        return kind.pack([fixed[one] if one in fixed else next(given) for one in names])
+
+    of_state = {one: value for one, value in options.items() if one in kind.options}
+    of_process = {one: value for one, value in options.items() if one not in kind.options}
+
+    def process(values: Row, state: Any, x: Values, fs: float) -> tuple[jax.Array, Any]:
+        return kind.process(whole(values), state, x, fs, **of_process)
+
+    def sampled(values: Row, x: Values, fs: float) -> jax.Array:
+        if kind.sampled is None:
+            return _in_time(found, values, as_signal(x), fs)
+        return kind.sampled(whole(values), x, fs, **of_process)
+
+    def latency(fs: float) -> int:
+        return kind.latency(fs, {**options, **fixed})
+
+    def rest(batch: tuple[int, ...], fs: float, dtype: Any) -> Any:
+        return kind.rest(batch, dtype, latency(fs), **of_state)
+
+    found = Effect(name, free, rest, process, sampled, latency)
+    return found
+
+
+def chain(*effects: Effect) -> Effect:
+    """Effects one after the other, as one.
+
+    Args:
+        effects: in the order of the signal.
+
+    Returns:
+        `Effect` whose controls are those of all, named `EFFECT.CONTROL`.
+
+    Raises:
+        ValueError: nothing to chain.
+
+    Example:
+        >>> strip = chain(effect("equalizer"), effect("compressor"))
+        >>> len(strip.controls), strip.controls[18].name
+        (26, 'compressor.threshold_db')
+    """
+    if not effects:
+        raise ValueError("effects is empty; give one at least.")
+    controls = tuple(
+        control._replace(name=f"{one.name}.{control.name}") for one in effects for control in one.controls
+    )
+    ends = np.cumsum([len(one.controls) for one in effects])
+    parts = [slice(int(end) - len(one.controls), int(end)) for end, one in zip(ends, effects, strict=True)]
+
+    def rest(batch: tuple[int, ...], fs: float, dtype: Any) -> tuple:
+        return tuple(one.rest(batch, fs, dtype) for one in effects)
+
+    def process(values: Row, state: Any, x: Values, fs: float) -> tuple[jax.Array, tuple]:
+        states = []
+        for one, part, before in zip(effects, parts, state, strict=True):
+            x, after = one.process(values[part], before, x, fs)
+            states.append(after)
+        return as_signal(x), tuple(states)
+
+    def sampled(values: Row, x: Values, fs: float) -> jax.Array:
+        for one, part in zip(effects, parts, strict=True):
+            x = one.sampled(values[part], x, fs)
+        return as_signal(x)
+
+    def latency(fs: float) -> int:
+        return sum(one.latency(fs) for one in effects)
+
+    return Effect("+".join(one.name for one in effects), controls, rest, process, sampled, latency)
+
+
+def apply(one: Effect, values: Row, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
+    """A whole signal through an effect or a chain, from rest.
+
+    Args:
+        one: of `effect` or `chain`.
+        values: one number or (...) for each control, in its unit; broadcast against the batch axes of `x`.
+        x: (..., n_samples).
+        fs: sample rate in Hz.
+        method: `"exact"`, or `"fsm"` by frequency sampling.
+
+    Returns:
+        (..., n_samples), in time with `x`.
+
+    Raises:
+        ValueError: another number of values; unknown `method`; as the effect.
+
+    Example:
+        >>> strip = chain(effect("equalizer"), effect("compressor", fixed={"lookahead_ms": 0.0}))
+        >>> middle = params.denormalise(np.zeros(len(strip.controls)), strip.controls)
+        >>> apply(strip, middle, jnp.zeros(100), 48000.0).shape
+        (100,)
+    """
+    if len(values) != len(one.controls):
+        raise ValueError(f"values has {len(values)} entries; {one.name} has {len(one.controls)} controls.")
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
+    signal = as_signal(x)
+    if method == "fsm":
+        return one.sampled(values, signal, fs)
+    return _in_time(one, values, signal, fs)
+
+
+def _in_time(one: Effect, values: Row, signal: jax.Array, fs: float) -> jax.Array:
+    """The exact form from rest, without its latency."""
+    batch = np.broadcast_shapes(signal.shape[:-1], *(np.shape(value) for value in values))
+    late = one.latency(fs)
+    padded = jnp.pad(signal, (*((0, 0),) * (signal.ndim - 1), (0, late)))
+    return one.process(values, one.rest(batch, fs, signal.dtype), padded, fs)[0][..., late:]
