@@ -145,7 +145,9 @@ def shaper(x: Values, controls: Controls) -> Any:
         >>> float(shaper(jnp.array(0.0), Controls(20.0, offset=0.5)))
         0.0
     """
-    return jnp.tanh(linear(controls.drive_db) * x + controls.offset) - jnp.tanh(controls.offset)
+    driven = linear(controls.drive_db) * x
+    # As tanh(a + b) - tanh(b), without the rounding of a small difference.
+    return jnp.tanh(driven) * (1 - jnp.tanh(controls.offset) * jnp.tanh(driven + controls.offset))
 
 
 @jax.jit

@@ -219,7 +219,7 @@ def _response(c: Controls, noise: jax.Array, fs: float) -> jax.Array:
     # The power that a band has, not the one expected: the level is the control's alone.
     power = jnp.sum(shaped**2, axis=-1, keepdims=True)
     width = jnp.asarray(_widths(fs), noise.dtype).reshape(*(1,) * (rank - 2), -1, 1)
-    scale = jnp.sqrt(width / jnp.where(power > 0, power, 1.0))
+    scale = jnp.sqrt(width) * jax.lax.rsqrt(jnp.where(power > 0, power, 1.0))
     return jnp.sum(linear(levels + wet) * scale * shaped, axis=-2)
 
 
@@ -287,7 +287,8 @@ def _windows(freqs: np.ndarray) -> np.ndarray:
     """`(n_bands, n_freqs)`: gains of the octaves, whose powers add up to one at every frequency."""
     octave = np.clip(np.log2(np.maximum(freqs, 1e-3) / OCTAVES_HZ[0]), 0, N_BANDS - 1)
     beyond = np.abs(octave - np.arange(N_BANDS)[:, None]) - 0.5
-    return np.cos((np.pi / 2) * np.clip(0.5 + beyond / _EDGE, 0.0, 1.0))
+    place = np.clip(0.5 + beyond / _EDGE, 0.0, 1.0)
+    return np.where(place < 1, np.cos((np.pi / 2) * place), 0.0)
 
 
 @functools.cache
