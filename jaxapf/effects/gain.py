@@ -62,5 +62,5 @@ def gain(controls: Controls, state: tuple[()], x: Values, fs: float) -> tuple[ja
     """
     signal = as_signal(x)
     c = arrays(controls, signal)
-    batch_shape("controls", np.shape(c.gain_db), signal)
-    return linear(c.gain_db)[..., None] * signal, state
+    batch = batch_shape("controls", np.shape(c.gain_db), signal)
+    return linear(c.gain_db)[..., None] * jnp.broadcast_to(signal, (*batch, signal.shape[-1])), state

@@ -65,6 +65,7 @@ def panner(controls: Controls, state: tuple[()], x: Values, fs: float) -> tuple[
     signal = as_signal(x)
     require("pan", controls.pan, "a place from -1, left, to 1, right", lambda v: np.abs(v) <= 1)
     c = arrays(controls, signal)
-    batch_shape("controls", np.shape(c.pan), signal)
+    batch = batch_shape("controls", np.shape(c.pan), signal)
+    signal = jnp.broadcast_to(signal, (*batch, signal.shape[-1]))
     angle = (np.pi / 4) * (1 + c.pan)
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)[..., None] * signal[..., None, :], state

@@ -64,8 +64,9 @@ def width(controls: Controls, state: tuple[()], x: Values, fs: float) -> tuple[j
     if signal.ndim < 2 or signal.shape[-2] != 2:
         raise ValueError(f"x has shape {signal.shape}; expected (..., 2, n_samples), left and right.")
     require("width", controls.width, "from 0 to 2", lambda v: (v >= 0) & (v <= 2))
+    c = arrays(controls, signal[..., 0, :])
+    batch = batch_shape("controls", np.shape(c.width), signal[..., 0, :])
+    signal = jnp.broadcast_to(signal, (*batch, *signal.shape[-2:]))
     left, right = signal[..., 0, :], signal[..., 1, :]
-    c = arrays(controls, left)
-    batch_shape("controls", np.shape(c.width), left)
     middle, side = (left + right) / 2, c.width[..., None] * ((left - right) / 2)
     return jnp.stack([middle + side, middle - side], axis=-2), state
