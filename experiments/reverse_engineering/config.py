@@ -31,7 +31,7 @@ BENT = 1.5  # raw = tanh(theta / BENT)
 STARTS = 6
 FIRST_STEPS = 250  # on the chunk, from every start
 THEN_STEPS = 1500  # on the chunk, from the best
-LAST_STEPS = 150  # on the whole clip
+LAST_STEPS = 60  # on the whole clip
 RATE = 0.08
 LAST_RATE = 0.01
 
