@@ -1,5 +1,7 @@
 """The distortion against its formula at a high rate, its aliasing and its passband, measured."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from jaxapf.effects.distortion import Controls
 FS = 44100.0
 
 
-def driven_sine(drive_db, oversampling, dtype=np.float64):
+def driven_sine(drive_db, oversampling, dtype: Any = np.float64):
     """Spectrum of one second of a 5 kHz sine, after the beginning: bins of 1 Hz."""
     x = np.sin(2 * np.pi * 5000 * np.arange(46100) / FS).astype(dtype)
     rest = fx.rest(oversampling=oversampling, dtype=dtype)

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def made(name, **fixed):
     return chain.effect(name, fixed=fixed, **OPTIONS.get(name, {}))
 
 
-def signal(name, *batch, n=N, seed=0, dtype=np.float32):
+def signal(name, *batch, n=N, seed=0, dtype: Any = np.float32):
     """Noise whose level moves through every threshold, in as many channels as the effect takes."""
     rng = np.random.default_rng(seed)
     level = 10.0 ** np.interp(np.arange(n), np.linspace(0, N, 8), rng.uniform(-3.0, 0.0, 8))

@@ -22,7 +22,7 @@ def measured(h, fs, band, width=2 / 3):
     edges, kind = ([low, high], "bandpass") if 0 < band < 7 else (high, "low") if band == 0 else (low, "high")
     sos = scipy.signal.butter(6, edges, kind, fs=fs, output="sos")
     # Backwards, so that the filter's own ringing is not taken for the room's.
-    energy = np.cumsum(scipy.signal.sosfilt(sos, h[::-1]) ** 2)[::-1]
+    energy = np.cumsum(np.asarray(scipy.signal.sosfilt(sos, h[::-1])) ** 2)[::-1]
     decay = 10 * np.log10(energy / energy[0] + 1e-30)
     inside = (decay < -5) & (decay > -35)
     slope = np.polyfit(np.flatnonzero(inside) / fs, decay[inside], 1)[0]

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.signal
 
 from jaxapf._arrays import Values, as_signal, batch_shape, require, whole_number
 from jaxapf.effects._controls import arrays, lifted, linear
@@ -216,7 +215,9 @@ def _taps(index: np.ndarray, times: int) -> np.ndarray:
 @functools.cache
 def _lowpass(times: int) -> np.ndarray:
     """`(64 times + 1,)`, 1 at 0 Hz, half at half the lower sample rate."""
-    return scipy.signal.firwin(HELD * times + 1, 1 / times, window=("kaiser", _KAISER))
+    time = np.arange(-HELD * times // 2, HELD * times // 2 + 1) / times
+    taps = np.sinc(time) * np.kaiser(HELD * times + 1, _KAISER)
+    return taps / np.sum(taps)
 
 
 def _times(oversampling: int) -> int:
