@@ -1,7 +1,16 @@
 """Networks that give parameters, as Flax modules in Linen's `init` and `apply`; nothing but networks."""
 
 from jaxapf.nets.biasnet import BiasNet
-from jaxapf.nets.encoder import Encoder, log_mel, mel_filterbank
+from jaxapf.nets.encoder import Encoder, StyleController, StyleEncoder, log_mel, mel_filterbank
 from jaxapf.nets.tcn import TCN, receptive_field
 
-__all__ = ["TCN", "BiasNet", "Encoder", "log_mel", "mel_filterbank", "receptive_field"]
+__all__ = [
+    "TCN",
+    "BiasNet",
+    "Encoder",
+    "StyleController",
+    "StyleEncoder",
+    "log_mel",
+    "mel_filterbank",
+    "receptive_field",
+]

@@ -1,4 +1,4 @@
-"""Encoder: a two-dimensional convolutional network from a log-mel spectrogram to what plays it again."""
+"""Encoders of log-mel spectrograms: of a note, to what plays it again, and of any sound, to its style."""
 
 from __future__ import annotations
 
@@ -83,6 +83,91 @@ class Encoder(nn.Module):
     def _prelu(self, x: jax.Array, name: str) -> jax.Array:
         slope = self.param(name, nn.initializers.constant(0.25), (x.shape[-1],), jnp.float32)
         return jnp.where(x >= 0, x, x * slope.reshape(*(1,) * (x.ndim - 1), -1))
+
+
+class StyleEncoder(nn.Module):
+    """What a sound is like, whatever it says: numbers that do not depend on its length.
+
+    Bands are channels. One dense layer and residual, dilated convolutions over time with layer normalisation
+    before each; then mean and standard deviation over time, of what comes out and of the bands themselves.
+
+    Attributes:
+        channels: of every layer.
+        dilations: spacings of the taps over frames, layer by layer.
+        kernel: taps over frames.
+
+    Source:
+        After Steinmetz et al. 2022, arXiv 2207.08759, section 4.1, with far fewer parameters and statistics
+        in place of the mean alone: levels and their spread are what equaliser and compressor change.
+
+    Example:
+        >>> net = StyleEncoder(channels=8)
+        >>> spectrogram = jnp.zeros((2, 80, 9))
+        >>> net.apply(net.init(jax.random.key(0), spectrogram), spectrogram).shape  # 2 x 80 + 2 x 8
+        (2, 176)
+    """
+
+    channels: int = 128
+    dilations: Sequence[int] = (1, 2, 4)
+    kernel: int = 5
+
+    @nn.compact
+    def __call__(self, spectrogram: jax.Array) -> jax.Array:
+        """Numbers (..., n), of a spectrogram (..., n_mels, n_frames) of `log_mel`."""
+        if jnp.ndim(spectrogram) < 2:
+            raise ValueError(
+                f"spectrogram has shape {jnp.shape(spectrogram)}; expected (..., n_mels, n_frames)."
+            )
+        bands = jnp.swapaxes(spectrogram, -1, -2) / 2 + 1.5  # of order one
+        x = nn.Dense(self.channels)(bands)
+        for dilation in self.dilations:
+            change = nn.gelu(nn.LayerNorm()(x))
+            x = x + nn.Conv(self.channels, (self.kernel,), kernel_dilation=(dilation,))(change)
+        return jnp.concatenate([_statistics(bands), _statistics(nn.gelu(nn.LayerNorm()(x)))], axis=-1)
+
+
+class StyleController(nn.Module):
+    """Controls that make one sound like another: one encoder hears both, a multi-layer perceptron decides.
+
+    Attributes:
+        controls: how many.
+        channels, dilations, kernel: of the `StyleEncoder`.
+        hidden: widths of the perceptron.
+
+    Source:
+        Steinmetz et al. 2022, section 4.1 and 4.2 (shared encoder, controller with a sigmoid).
+
+    Example:
+        >>> net = StyleController(controls=24, channels=8)
+        >>> spectrogram = jnp.zeros((2, 80, 9))
+        >>> weights = net.init(jax.random.key(0), spectrogram, spectrogram)
+        >>> net.apply(weights, spectrogram, spectrogram).shape
+        (2, 24)
+    """
+
+    controls: int
+    channels: int = 128
+    dilations: Sequence[int] = (1, 2, 4)
+    kernel: int = 5
+    hidden: Sequence[int] = (512, 256)
+
+    @nn.compact
+    def __call__(self, given: jax.Array, reference: jax.Array) -> jax.Array:
+        """Raw controls (..., controls) in (-1, 1), of two spectrograms (..., n_mels, n_frames)."""
+        encoder = StyleEncoder(self.channels, self.dilations, self.kernel)
+        here, there = encoder(given), encoder(reference)
+        x = nn.LayerNorm()(jnp.concatenate([here, there, there - here], axis=-1))
+        for width in self.hidden:
+            x = nn.gelu(nn.Dense(width)(x))
+        # Begins in the middle of all ranges.
+        return 2 * nn.sigmoid(nn.Dense(self.controls, kernel_init=nn.initializers.normal(0.01))(x)) - 1
+
+
+def _statistics(x: jax.Array) -> jax.Array:
+    """Mean and standard deviation over frames (..., n_frames, n) -> (..., 2 n)."""
+    mean = jnp.mean(x, axis=-2)
+    variance = jnp.mean((x - mean[..., None, :]) ** 2, axis=-2)
+    return jnp.concatenate([mean, jnp.sqrt(variance + 1e-4)], axis=-1)
 
 
 def _normalised(x: jax.Array) -> jax.Array:

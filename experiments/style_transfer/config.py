@@ -1,0 +1,30 @@
+"""What the experiment trains, and what to expect.
+
+Commands:
+    python experiments/style_transfer/run.py train --data DIR     all strategies, three seeds each
+    python experiments/style_transfer/run.py report --data DIR    scores, tables, pictures, listening page
+
+Settings are for two CPU cores. Expected figures: the tables in README.md.
+"""
+
+from __future__ import annotations
+
+from jaxapf import losses
+from jaxapf.style import Design
+
+SEEDS = 3
+DESIGN = Design(channels=96)
+RATE = 1.5e-3  # of AdamW, after a warm-up, falling along a cosine
+WARM_UP = 50  # steps
+WEIGHT_DECAY = 1e-4
+CLIP = 1.0  # of the gradient's norm
+BATCH = {0.53: 32, 5.0: 4}  # examples, by seconds of a clip
+STEPS = {"autodiff": 1500, "fsm": 1500, "proxy": 1500, "proxy-hybrid": 1500, "spsa": 1500}
+LONG_STEPS = 4000  # of the network that is shipped
+
+# Seed 004: MAE and MR-STFT of these windows; hops of half a window, transforms as long as the window.
+RESOLUTIONS = tuple(losses.Resolution(n, n // 2, n) for n in (32, 128, 512, 2048))
+LEVEL_CHANGE_DB = 6.0  # the effects change the level by at most so much, by their make-up gain
+
+TEST_CLIPS = {0.53: 120, 5.0: 60}
+TEST_SEED = 99
