@@ -46,6 +46,7 @@ def test_the_response_is_the_equaliser_s(run):
     assert run.response_db(values)[nearest] == pytest.approx(6.0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_search_gets_nearer_and_the_files_are_written(run, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text(README, encoding="utf-8")
