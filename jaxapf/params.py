@@ -68,6 +68,33 @@ COMPRESSOR = (
     Control("makeup_db", "dB", -12.0, 24.0),
     Control("lookahead_ms", "ms", 0.0, 10.0),
 )
+OCTAVES_HZ = (63, 125, 250, 500, 1000, 2000, 4000, 8000)  # of the reverb's bands
+GAIN = (Control("gain_db", "dB", -24.0, 24.0),)
+DISTORTION = (
+    Control("drive_db", "dB", 0.0, 48.0),
+    Control("offset", "", -1.0, 1.0),
+    Control("mix", "", 0.0, 1.0),
+    Control("output_db", "dB", -24.0, 24.0),
+)
+REVERB = (
+    *(Control(f"decay_s_{octave}", "s", 0.1, 10.0, "log") for octave in OCTAVES_HZ),
+    *(Control(f"level_db_{octave}", "dB", -36.0, 12.0) for octave in OCTAVES_HZ),
+    Control("predelay_ms", "ms", 0.0, 100.0),
+    Control("wet_db", "dB", -48.0, 12.0),
+    Control("dry_db", "dB", -48.0, 12.0),
+)
+PANNER = (Control("pan", "", -1.0, 1.0),)
+WIDTH = (Control("width", "", 0.0, 2.0),)
+EXPANDER = (
+    Control("threshold_db", "dB", -80.0, 0.0),
+    Control("ratio", "", 1.0, 20.0, "log"),
+    Control("attack_ms", "ms", 0.1, 100.0, "log"),
+    Control("release_ms", "ms", 5.0, 1000.0, "log"),
+    Control("average_ms", "ms", 0.1, 50.0, "log"),
+    Control("knee_db", "dB", 0.0, 24.0),
+    Control("range_db", "dB", 3.0, 80.0),
+    Control("makeup_db", "dB", -24.0, 24.0),
+)
 
 
 def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:

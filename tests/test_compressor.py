@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxapf.effects import compressor as fx
+from jaxapf.effects import dynamics
 from jaxapf.effects.compressor import Controls
 
 FS = 8000.0
 CONTROLS = Controls(-24.0, 4.0, 2.0, 40.0, 1.5, 6.0, 3.0, 0.0)
-KINDS = list(itertools.product(fx.DETECTORS, fx.SMOOTHINGS))
+KINDS = list(itertools.product(dynamics.DETECTORS, dynamics.SMOOTHINGS))
 
 
 def bursts(n=3000, seed=0):
@@ -163,7 +164,7 @@ def test_kernel_and_scan_are_the_same(x64, monkeypatch):
     x = jnp.asarray(np.stack([bursts(500, seed) for seed in range(2)]))
     arguments = x, jnp.array([0.1, 0.2]), jnp.array([0.3]), jnp.array([[0.01], [0.02]])
     found = fx.ballistics(*arguments)
-    monkeypatch.setattr(fx.native, "usable", lambda *_: False)
+    monkeypatch.setattr(dynamics.native, "usable", lambda *_: False)
     plain = fx.ballistics(*arguments)
     assert found.shape == (2, 2, 500)
     np.testing.assert_allclose(found, plain, rtol=1e-13, atol=1e-15)
@@ -222,10 +223,10 @@ def test_hessian_is_symmetric_and_gradients_are_the_scan_s(x64, monkeypatch):
     coefficients = jnp.array([0.1, 0.05, 0.02])
 
     def smoothed(values):
-        return jnp.sum(fx._ballistics(jnp.abs(x), values[0], values[1], values[2]) ** 2)
+        return jnp.sum(dynamics._ballistics(jnp.abs(x), values[0], values[1], values[2]) ** 2)
 
     def scanned(values):
-        return jnp.sum(fx._ballistics_scan(jnp.abs(x), values[0], values[1], values[2]) ** 2)
+        return jnp.sum(dynamics._ballistics_scan(jnp.abs(x), values[0], values[1], values[2]) ** 2)
 
     np.testing.assert_allclose(jax.grad(smoothed)(coefficients), jax.grad(scanned)(coefficients), rtol=1e-10)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxapf import params
 from jaxapf._arrays import Values, as_signal
-from jaxapf.effects import compressor, equalizer
+from jaxapf.effects import compressor, distortion, equalizer, expander, gain, panner, reverb, width
 
 METHODS = ("exact", "fsm")
 Row = Sequence[Any]  # one number or (...) for each control
@@ -47,20 +47,26 @@ class _Kind(NamedTuple):
     """How an effect's module is used as `Effect`.
 
     ``pack`` makes its Controls of a row; ``rest`` takes the batch, the dtype and the latency, which
-    ``latency`` says from the sample rate and the fixed controls.
+    ``latency`` says from the sample rate, the fixed controls and the options, and those ``options`` that the
+    state is made with. Without ``sampled`` there is nothing to approximate: the exact form serves.
     """
 
     controls: tuple[params.Control, ...]
     pack: Callable[[Row], Any]
     rest: Callable[..., Any]
     process: Callable[..., Any]
-    sampled: Callable[..., Any]
-    latency: Callable[[float, Mapping[str, float]], int] = lambda fs, fixed: 0
+    sampled: Callable[..., Any] | None = None
+    latency: Callable[[float, Mapping[str, Any]], int] = lambda fs, fixed: 0
+    options: tuple[str, ...] = ()
 
 
 def _look_ahead(fs: float, fixed: Mapping[str, float]) -> int:
     longest_ms = fixed.get("lookahead_ms", params.COMPRESSOR[-1].high)
     return int(np.ceil(1e-3 * fs * longest_ms))
+
+
+def _at_rest(module: Any) -> Callable[..., Any]:
+    return lambda batch, dtype, latency, **options: module.rest(batch, dtype=dtype, **options)
 
 
 KINDS = {
@@ -79,6 +85,25 @@ KINDS = {
         compressor.compressor_sampled,
         _look_ahead,
     ),
+    "gain": _Kind(params.GAIN, lambda row: gain.Controls(*row), _at_rest(gain), gain.gain),
+    "distortion": _Kind(
+        params.DISTORTION,
+        lambda row: distortion.Controls(*row),
+        _at_rest(distortion),
+        distortion.distortion,
+        latency=lambda fs, given: distortion.latency(given.get("oversampling", 4)),
+        options=("oversampling",),
+    ),
+    "expander": _Kind(
+        params.EXPANDER,
+        lambda row: expander.Controls(*row),
+        _at_rest(expander),
+        expander.expander,
+        expander.expander_sampled,
+    ),
+    "reverb": _Kind(params.REVERB, reverb.packed, _at_rest(reverb), reverb.reverb, options=("length",)),
+    "panner": _Kind(params.PANNER, lambda row: panner.Controls(*row), _at_rest(panner), panner.panner),
+    "width": _Kind(params.WIDTH, lambda row: width.Controls(*row), _at_rest(width), width.width),
 }
 
 
@@ -88,7 +113,7 @@ def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: An
     Args:
         name: a key of `KINDS`.
         fixed: controls that are not asked for any more, and their values in their units.
-        options: static options of the effect's exact form; those that its sampled form shares go there too.
+        options: static options of its state, and of its exact form, which go to its sampled form too.
 
     Returns:
         `Effect`.
@@ -113,19 +138,25 @@ def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: An
         given = iter(values)
         return kind.pack([fixed[one] if one in fixed else next(given) for one in names])
 
+    of_state = {one: value for one, value in options.items() if one in kind.options}
+    of_process = {one: value for one, value in options.items() if one not in kind.options}
+
     def process(values: Row, state: Any, x: Values, fs: float) -> tuple[jax.Array, Any]:
-        return kind.process(whole(values), state, x, fs, **options)
+        return kind.process(whole(values), state, x, fs, **of_process)
 
     def sampled(values: Row, x: Values, fs: float) -> jax.Array:
-        return kind.sampled(whole(values), x, fs, **options)
+        if kind.sampled is None:
+            return _in_time(found, values, as_signal(x), fs)
+        return kind.sampled(whole(values), x, fs, **of_process)
 
     def latency(fs: float) -> int:
-        return kind.latency(fs, fixed)
+        return kind.latency(fs, {**options, **fixed})
 
     def rest(batch: tuple[int, ...], fs: float, dtype: Any) -> Any:
-        return kind.rest(batch, dtype, latency(fs))
+        return kind.rest(batch, dtype, latency(fs), **of_state)
 
-    return Effect(name, free, rest, process, sampled, latency)
+    found = Effect(name, free, rest, process, sampled, latency)
+    return found
 
 
 def chain(*effects: Effect) -> Effect:
@@ -203,6 +234,11 @@ def apply(one: Effect, values: Row, x: Values, fs: float, *, method: str = "exac
     signal = as_signal(x)
     if method == "fsm":
         return one.sampled(values, signal, fs)
+    return _in_time(one, values, signal, fs)
+
+
+def _in_time(one: Effect, values: Row, signal: jax.Array, fs: float) -> jax.Array:
+    """The exact form from rest, without its latency."""
     batch = np.broadcast_shapes(signal.shape[:-1], *(np.shape(value) for value in values))
     late = one.latency(fs)
     padded = jnp.pad(signal, (*((0, 0),) * (signal.ndim - 1), (0, late)))

@@ -11,9 +11,7 @@ What the ballistics smooth is one of
     "gain_db"   r = c, g = 10^(s / 20)               as Giannoulis et al. recommend
     "level"     r = the level; the curve follows     JUCE, pedalboard, SC4 and many plugins
 
-Which of its two coefficients a sample takes depends on the state, so the ballistics are a loop over samples
-(a kernel in C where there is one). Once taken, the recursion is linear: its derivative is an all-pole
-recursion with the same b, one more pass of `recursion.first_order`, exact in both modes.
+Detector and ballistics are those of `dynamics`, which the expander shares.
 
 Source: Yu et al. 2024, section 5; Giannoulis, Massberg and Reiss 2012, "Digital dynamic range compressor
 design" (knee, branching smoother).
@@ -29,17 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf import frequency, native, recursion
 from jaxapf._arrays import Values, as_signal, batch_shape, require, whole_number
+from jaxapf.effects import dynamics
+from jaxapf.effects._controls import arrays, lifted, linear
+from jaxapf.effects.dynamics import SHARPEST_KNEE_DB, ballistics, coefficient
 
-DETECTORS = ("rms", "peak")
-SMOOTHINGS = ("gain", "gain_db", "level")
-FLOOR_DB = -100.0  # levels below it count as it
-SHARPEST_KNEE_DB = 1e-4
-DB_PER_NEPER = 20 / float(np.log(10.0))
-LN_9 = float(np.log(9.0))
-_LEAST_SAMPLES = 0.02  # of a time constant: exp(-ln 9 / 0.02) is 0 in float32, and no division by 0
-_UNROLL = 4
+DETECTORS, SMOOTHINGS = dynamics.DETECTORS, dynamics.SMOOTHINGS
 
 
 class Controls(NamedTuple):
@@ -138,7 +131,7 @@ def compressor(
     """
     signal = as_signal(x)
     _check(controls, np.shape(state.signal)[-1], fs, detector, smoothing)
-    return _exact(_arrays(controls, signal), state, signal, fs, detector, smoothing)
+    return _exact(arrays(controls, signal), state, signal, fs, detector, smoothing)
 
 
 def compressor_sampled(
@@ -178,17 +171,7 @@ def compressor_sampled(
     """
     signal = as_signal(x)
     _check(controls, 0, fs, detector, smoothing)
-    return _by_sampling(_arrays(controls, signal), signal, fs, detector, smoothing, n_fft)
-
-
-def coefficient(time_ms: Any, fs: float) -> Any:
-    """Of y[t] = (1 - b) y[t - 1] + b x[t] that takes so long from 10 to 90 per cent: b = 1 - exp(-ln 9 / n).
-
-    Example:
-        >>> round(float(coefficient(10.0, 44100.0)), 6)
-        0.00497
-    """
-    return -jnp.expm1(-LN_9 / (1e-3 * fs * _time(time_ms, fs)))
+    return _by_sampling(arrays(controls, signal), signal, fs, detector, smoothing, n_fft)
 
 
 def curve_db(level_db: Any, controls: Controls) -> Any:
@@ -209,84 +192,7 @@ def curve_db(level_db: Any, controls: Controls) -> Any:
         [-0.0, -0.5625, -15.0]
     """
     knee = jnp.maximum(controls.knee_db, SHARPEST_KNEE_DB)
-    return (1 / controls.ratio - 1) * _bent(level_db - controls.threshold_db, knee)
-
-
-@jax.custom_jvp
-def _bent(over_db: Any, knee_db: Any) -> Any:
-    """What is above the threshold: 0 below the knee, a parabola in it, `over_db` above."""
-    into = jnp.clip(over_db / knee_db + 0.5, 0.0, 1.0)
-    return 0.5 * knee_db * into**2 + jnp.maximum(over_db - 0.5 * knee_db, 0.0)
-
-
-@_bent.defjvp
-def _bent_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    # Left to the chain rule this is a mask for every minimum and maximum, each of them an array in memory.
-    (over_db, knee_db), (d_over, d_knee) = primals, tangents
-    into = jnp.clip(over_db / knee_db + 0.5, 0.0, 1.0)
-    return _bent(over_db, knee_db), into * (d_over + (0.5 * d_knee - into * (0.5 * d_knee)))
-
-
-def ballistics(x: jax.Array, start: Any, rise: Any, fall: Any) -> jax.Array:
-    """Branching smoother: y[t] = y[t - 1] + b (x[t] - y[t - 1]), b = rise where x[t] > y[t - 1], else fall.
-
-    Args:
-        x: `(..., n_samples)`.
-        start: `(...)` y before the first sample.
-        rise: `(...)` in (0, 1], of `coefficient`.
-        fall: `(...)`.
-
-    Returns:
-        `(..., n_samples)`.
-
-    Source: Yu et al. 2024, section 5; Giannoulis et al. 2012, eq. 16 (branching smoother).
-
-    Example:
-        >>> ballistics(jnp.array([1.0, 0.0]), 0.0, 0.5, 0.25).tolist()
-        [0.5, 0.375]
-    """
-    others = [jnp.asarray(one, x.dtype) for one in (start, rise, fall)]
-    rank = max(x.ndim - 1, *(one.ndim for one in others))
-    x = x.reshape(*(1,) * (rank + 1 - x.ndim), *x.shape)
-    return _ballistics(x, *(one.reshape(*(1,) * (rank - one.ndim), *one.shape) for one in others))
-
-
-@jax.custom_jvp
-def _ballistics(x: jax.Array, start: jax.Array, rise: jax.Array, fall: jax.Array) -> jax.Array:
-    if native.usable(x):
-        return lax.platform_dependent(x, start, rise, fall, cpu=native.ballistics, default=_ballistics_scan)
-    return _ballistics_scan(x, start, rise, fall)
-
-
-def _ballistics_scan(x: jax.Array, start: jax.Array, rise: jax.Array, fall: jax.Array) -> jax.Array:
-    batch = np.broadcast_shapes(x.shape[:-1], start.shape, rise.shape, fall.shape)
-
-    def sample(y: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = y + jnp.where(value > y, rise, fall) * (value - y)
-        return y, y
-
-    values = jnp.moveaxis(jnp.broadcast_to(x, (*batch, x.shape[-1])), -1, 0)
-    y = lax.scan(sample, jnp.broadcast_to(start, batch), values, unroll=_UNROLL)[1]
-    return jnp.moveaxis(y, 0, -1)
-
-
-@_ballistics.defjvp
-def _ballistics_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    # With the branch that was taken, y[t] = (1 - b[t]) y[t - 1] + b[t] x[t] is linear, and
-    #     dy[t] = (1 - b[t]) dy[t - 1] + b[t] dx[t] + (x[t] - y[t - 1]) db[t]:
-    # the same recursion on another input. (Where x[t] = y[t - 1], both branches give the same.) It is an
-    # `allpole`, which has the transpose and the higher orders.
-    x, start, rise, fall = primals
-    d_x, d_start, d_rise, d_fall = tangents
-    y = _ballistics(x, start, rise, fall)
-    start, d_start = (jnp.broadcast_to(one, y.shape[:-1]) for one in (start, d_start))
-    before = jnp.concatenate([start[..., None], y[..., : max(0, y.shape[-1] - 1)]], axis=-1)
-    before = before[..., : y.shape[-1]]
-    step = x - before
-    rises = step > 0
-    b = jnp.where(rises, rise[..., None], fall[..., None])
-    driven = b * d_x + step * jnp.where(rises, d_rise[..., None], d_fall[..., None])
-    return y, recursion.first_order(1 - b, driven, d_start)[0]
+    return (1 / controls.ratio - 1) * dynamics.bent(level_db - controls.threshold_db, knee)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
@@ -296,44 +202,28 @@ def _exact(
     batch = batch_shape("controls", np.broadcast_shapes(*(leaf.shape for leaf in c)), signal)
     signal = jnp.broadcast_to(signal, (*batch, signal.shape[-1]))
     state = State(*(jnp.asarray(leaf).astype(signal.dtype) for leaf in state))
-    a = coefficient(c.average_ms, fs)
-    detected = a[..., None] * _detected(signal, detector)
-    average, level = recursion.first_order((1 - a)[..., None], detected, state.level)
+    average, level = dynamics.averaged(c.average_ms, signal, fs, detector, state.level)
     attack, release = coefficient(c.attack_ms, fs), coefficient(c.release_ms, fs)
-    lifted = _lifted(c)
-    wanted = _wanted(average, lifted, detector, smoothing)
+    curve = functools.partial(curve_db, controls=lifted(c))
+    wanted = dynamics.wanted(average, curve, detector, smoothing)
     rise, fall = (attack, release) if smoothing == "level" else (release, attack)
     smoothed = ballistics(wanted, state.smoothed, rise, fall)
     last = smoothed[..., -1] if smoothed.shape[-1] else jnp.broadcast_to(state.smoothed, batch)
-    gains = _gains(smoothed, lifted, smoothing)
+    gains = dynamics.gains(smoothed, curve, smoothing)
     late, gained, held = _look_ahead(c.lookahead_ms * (1e-3 * fs), state, signal, gains)
-    return _linear(c.makeup_db)[..., None] * gained * late, State(level, last, *held)
+    return linear(c.makeup_db)[..., None] * gained * late, State(level, last, *held)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _by_sampling(
     c: Controls, signal: jax.Array, fs: float, detector: str, smoothing: str, n_fft: int | None
 ) -> jax.Array:
-    average = _sampled(coefficient(c.average_ms, fs), _detected(signal, detector), n_fft)
-    wanted = _wanted(average, _lifted(c), detector, smoothing)
-    middle = jnp.sqrt(_time(c.attack_ms, fs) * _time(c.release_ms, fs))
-    gains = _gains(_sampled(coefficient(middle, fs), wanted, n_fft), _lifted(c), smoothing)
-    return _linear(c.makeup_db)[..., None] * gains * signal
-
-
-def _wanted(average: jax.Array, c: Controls, detector: str, smoothing: str) -> jax.Array:
-    """What the ballistics smooth: the gain that the detector's level asks for, 0 for none, or the level."""
-    if smoothing == "level":
-        floor = 10 ** (FLOOR_DB / 10)
-        return jnp.sqrt(jnp.maximum(average, floor)) if detector == "rms" else average
-    down = curve_db(_in_db(average, 10.0 if detector == "rms" else 20.0), c)
-    return down if smoothing == "gain_db" else jnp.expm1(down / DB_PER_NEPER)
-
-
-def _gains(smoothed: jax.Array, c: Controls, smoothing: str) -> jax.Array:
-    if smoothing == "gain":
-        return 1 + smoothed
-    return _linear(smoothed if smoothing == "gain_db" else curve_db(_in_db(smoothed, 20.0), c))
+    average = dynamics.averaged_sampled(c.average_ms, signal, fs, detector, n_fft)
+    curve = functools.partial(curve_db, controls=lifted(c))
+    wanted = dynamics.wanted(average, curve, detector, smoothing)
+    middle = dynamics.middle_time(c.attack_ms, c.release_ms, fs)
+    smoothed = dynamics.sampled(coefficient(middle, fs), wanted, n_fft)
+    return linear(c.makeup_db)[..., None] * dynamics.gains(smoothed, curve, smoothing) * signal
 
 
 def _look_ahead(
@@ -365,49 +255,10 @@ def _look_ahead(
     return signals[..., :n_samples], newer + part * (older - newer), held
 
 
-def _detected(signal: jax.Array, detector: str) -> jax.Array:
-    return signal * signal if detector == "rms" else jnp.abs(signal)
-
-
-def _in_db(values: jax.Array, decade: float) -> jax.Array:
-    """10 of them a decade for power, 20 for magnitude."""
-    return (decade / float(np.log(10.0))) * jnp.log(jnp.maximum(values, 10 ** (FLOOR_DB / decade)))
-
-
-def _linear(db: Any) -> Any:
-    return jnp.exp(db / DB_PER_NEPER)
-
-
-def _time(time_ms: Any, fs: float) -> Any:
-    return jnp.maximum(time_ms, 1e3 * _LEAST_SAMPLES / fs)
-
-
-def _arrays(controls: Controls, signal: jax.Array) -> Controls:
-    """Controls as arrays of the signal's dtype, all of the rank of its batch axes."""
-    leaves = [jnp.asarray(value).astype(signal.dtype) for value in controls]
-    rank = max([signal.ndim - 1, *(leaf.ndim for leaf in leaves)])
-    return Controls(*(leaf.reshape(*(1,) * (rank - leaf.ndim), *leaf.shape) for leaf in leaves))
-
-
-def _lifted(controls: Controls) -> Controls:
-    return Controls(*(value[..., None] for value in controls))
-
-
-def _sampled(b: jax.Array, x: jax.Array, n_fft: int | None) -> jax.Array:
-    """y[t] = (1 - b) y[t - 1] + b x[t] by frequency sampling."""
-    zero = 0 * b
-    rows = jnp.stack([b, zero, zero, zero + 1, b - 1, zero], axis=-1)[..., None, :]
-    return frequency.sosfilt_fsm(rows, x, n_fft=n_fft)
-
-
 def _check(controls: Controls, latency: int, fs: float, detector: str, smoothing: str) -> None:
-    for name, value, known in (("detector", detector, DETECTORS), ("smoothing", smoothing, SMOOTHINGS)):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
-    require("fs", fs, "a sample rate above 0 Hz", lambda v: v > 0)
-    require("ratio", controls.ratio, "1 or more", lambda v: v >= 1)
-    for name in ("attack_ms", "release_ms", "average_ms", "knee_db", "lookahead_ms"):
-        require(name, getattr(controls, name), "0 or more", lambda v: v >= 0)
+    dynamics.check(fs, detector, smoothing)
+    times = ("attack_ms", "release_ms", "average_ms", "knee_db", "lookahead_ms")
+    dynamics.check_times(controls, times)
     most_ms = 1e3 * latency / fs
     require(
         "lookahead_ms",

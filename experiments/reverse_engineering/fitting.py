@@ -1,0 +1,122 @@
+"""The search: settings of a chain from the dry and the processed clip, by gradient."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import config
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxapf import losses, params
+from jaxapf.effects import chain
+
+RESOLUTIONS = tuple(
+    one._replace(window=size, hop=size // 4, n_fft=size)
+    for one, size in zip(losses.RESOLUTIONS, (256, 1024, 2048), strict=True)
+)
+
+
+class Found(NamedTuple):
+    """Settings in their units, and their error-to-signal ratio over the clip."""
+
+    values: list[float]
+    esr: float
+
+
+def strip() -> tuple[chain.Effect, ...]:
+    """Drive, equaliser and compressor, less what is known of them; the drive over its narrower range."""
+    found = (chain.effect(name, fixed=fixed) for name, fixed in config.KNOWN.items())
+    return tuple(
+        one._replace(controls=tuple(config.NARROWER.get(control.name, control) for control in one.controls))
+        for one in found
+    )
+
+
+def controls() -> tuple[params.Control, ...]:
+    """All that is looked for."""
+    return chain.chain(*strip()).controls
+
+
+def settings(theta: Any) -> tuple[Any, ...]:
+    """`(..., n_controls)`, any numbers -> controls within their ranges."""
+    return params.denormalise(jnp.tanh(theta / config.BENT), controls())
+
+
+def processed(theta: Any, dry: Any, fs: float) -> jax.Array:
+    """The clip through the chain; the equaliser, which is linear, by FFT: as exact, and soon compiled."""
+    values, y = list(settings(theta)), dry
+    for one in strip():
+        own, values = values[: len(one.controls)], values[len(one.controls) :]
+        y = chain.apply(one, own, y, fs, method="fsm" if one.name == "equalizer" else "exact")
+    return y
+
+
+def recover(
+    dry: np.ndarray, wet: np.ndarray, fs: float, *, on_progress: Callable[[str], None] = lambda text: None
+) -> Found:
+    """Find the settings: from several starts on the beginning of the clip, from the best of them on all.
+
+    Args:
+        dry: (n_samples,).
+        wet: (n_samples,), processed from rest.
+        fs: sample rate in Hz.
+        on_progress: told what is going on.
+
+    Returns:
+        `Found`.
+    """
+    scale = 1 / np.sqrt(np.mean(wet**2))
+    whole, chunk = (_pair(dry[:n], wet[:n], scale) for n in (len(dry), round(config.CHUNK_S * fs)))
+    starts = np.stack([_start(number) for number in range(config.STARTS)])
+    on_progress(f"{config.STARTS} starts")
+    many, seen = _descend(fs, config.FIRST_STEPS, config.RATE, starts.shape[0])(starts, chunk)
+    best = many[int(jnp.argmin(seen))]
+    on_progress("the best of them")
+    best, _ = _descend(fs, config.THEN_STEPS, config.RATE / 2, 0)(best, chunk)
+    on_progress("the whole clip")
+    best, _ = _descend(fs, config.LAST_STEPS, config.LAST_RATE, 0)(best, whole)
+    y = np.asarray(processed(best, whole["dry"], fs), np.float64)
+    values = [float(value) for value in settings(best)]
+    return Found(values, float(np.sum((y - wet) ** 2) / np.sum(wet**2)))
+
+
+@functools.cache
+def _descend(fs: float, steps: int, rate: float, starts: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Adam on spectra and samples from a start, or from several, one after the other; the last loss too."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps, 0.02))
+
+    def loss(theta: jax.Array, data: Any) -> jax.Array:
+        y = processed(theta, data["dry"], fs)
+        spectra = losses.mrstft(data["scale"] * y, data["scale"] * data["wet"], resolutions=RESOLUTIONS)
+        return spectra + jnp.sqrt(losses.esr(y, data["wet"]) + 1e-8)
+
+    def descend(theta: jax.Array, data: Any) -> tuple[jax.Array, jax.Array]:
+        def step(carry: Any, _: Any) -> tuple[Any, jax.Array]:
+            theta, state = carry
+            value, slope = jax.value_and_grad(loss)(theta, data)
+            updates, state = optimizer.update(slope, state)
+            return (optax.apply_updates(theta, updates), state), value
+
+        (theta, _), seen = jax.lax.scan(step, (theta, optimizer.init(theta)), length=steps)
+        return theta, seen[-1]
+
+    if not starts:
+        return jax.jit(descend)
+    return jax.jit(lambda thetas, data: jax.lax.map(lambda theta: descend(theta, data), thetas))
+
+
+def _start(number: int) -> np.ndarray:
+    """The middle of all ranges, then anywhere."""
+    size = len(controls())
+    if number == 0:
+        return np.zeros(size, np.float32)
+    return 0.7 * np.random.default_rng(number).standard_normal(size).astype(np.float32)
+
+
+def _pair(dry: np.ndarray, wet: np.ndarray, scale: float) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(x, jnp.float32) for name, x in (("dry", dry), ("wet", wet), ("scale", scale))}

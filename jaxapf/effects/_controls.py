@@ -1,0 +1,30 @@
+"""What all effects do with their controls: bring them to the signal's dtype and rank, dB to a factor."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+DB_PER_NEPER = 20 / float(np.log(10.0))
+
+Named = TypeVar("Named", bound=tuple)
+
+
+def arrays(controls: Named, signal: jax.Array) -> Named:
+    """Controls as arrays of the signal's dtype, all of the rank of its batch axes."""
+    leaves = [jnp.asarray(value).astype(signal.dtype) for value in controls]
+    rank = max([signal.ndim - 1, *(leaf.ndim for leaf in leaves)])
+    return type(controls)(*(leaf.reshape(*(1,) * (rank - leaf.ndim), *leaf.shape) for leaf in leaves))
+
+
+def lifted(controls: Named) -> Named:
+    """Controls with an axis for time."""
+    return type(controls)(*(value[..., None] for value in controls))
+
+
+def linear(db: Any) -> Any:
+    """The factor that so many dB stand for."""
+    return jnp.exp(db / DB_PER_NEPER)

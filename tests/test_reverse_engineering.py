@@ -1,0 +1,76 @@
+"""The reverse-engineering experiment: a short search that gets nearer, and what the command leaves behind."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "experiments" / "reverse_engineering"
+MODULES = ("config", "fitting", "picture", "run")
+README = "# Title\n\n<!-- recovered:begin -->\nold\n<!-- recovered:end -->\n"
+
+
+@pytest.fixture
+def run(monkeypatch, loose_jax):
+    """The script as a module, with a search of a few steps."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in MODULES:  # another experiment's modules may have the same names
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module = importlib.import_module("run")
+    short = {"CLIP_S": 0.2, "CHUNK_S": 0.1, "STARTS": 2, "FIRST_STEPS": 20, "THEN_STEPS": 60, "LAST_STEPS": 4}
+    for name, value in short.items():
+        monkeypatch.setattr(module.config, name, value)
+    yield module
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_hidden_settings_are_inside_their_ranges_and_reproducible(run):
+    for seed in range(4):
+        values = run.hidden(seed)
+        assert values == run.hidden(seed) != run.hidden(seed + 1)
+        for value, control in zip(values, run.fitting.controls(), strict=True):
+            assert control.low < value < control.high
+
+
+def test_the_response_is_the_equaliser_s(run):
+    values = run.hidden(0)
+    for at in range(1, 19, 3):
+        values[at] = 0.0
+    np.testing.assert_allclose(run.response_db(values), 0.0, atol=1e-4)
+    values[4], values[5] = 6.0, 500.0
+    nearest = int(np.argmin(np.abs(run.FREQS_HZ - 500.0)))
+    assert run.response_db(values)[nearest] == pytest.approx(6.0, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_search_gets_nearer_and_the_files_are_written(run, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(README, encoding="utf-8")
+    assert run.main(["--seed", "1", "--folder", str(tmp_path), "--update", str(readme)]) == 0
+    (row,) = json.loads((tmp_path / "recovered.json").read_text(encoding="utf-8"))
+    dry = run.read_clip(Path(run.audio.example_pair()[0]))
+    wet = run.make_wet(row["true"], dry)
+    begin = np.asarray(run.fitting.processed(np.zeros(25, np.float32), dry, 24e3))
+    assert row["esr"] < 0.3 * np.sum((begin - wet) ** 2) / np.sum(wet**2)
+    assert "Recovered: " in readme.read_text(encoding="utf-8")
+    assert "Recovered: " in capsys.readouterr().out
+    picture = (tmp_path / "picture.svg").read_text(encoding="utf-8")
+    assert picture.count('class="curve true"') >= 3
+    assert picture.count('class="curve found"') >= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "missing.wav"], "missing.wav"),
+        (["--update", "missing.md"], "cannot be updated"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(run, tmp_path, capsys, arguments, message):
+    assert run.main([*arguments, "--folder", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
