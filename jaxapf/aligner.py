@@ -17,21 +17,16 @@ The other kind of network is the original's: it hears the raw signals and gives 
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import allpass, params, placing, playing, refining, search, spectrum
-from jaxapf.files import PathLike, atomic_path, reason
+from jaxapf import _weights, allpass, params, placing, playing, refining, search, spectrum
+from jaxapf.files import PathLike
 from jaxapf.fitting import SECOND, Cascade
 from jaxapf.hearing import HIGHEST, Controls, Heard, candidates, hear, score, waves
 from jaxapf.nets.tcn import TCN
@@ -483,14 +478,7 @@ def save(network: Network, path: PathLike) -> None:
         ...     load(f"{folder}/net.npz").weights["a"].tolist()
         [1.0, 1.0]
     """
-    flat = flax.traverse_util.flatten_dict(network.weights, sep="/")
-    with np.errstate(over="ignore"):
-        arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
-    if beyond := [name for name, leaf in arrays.items() if not np.all(np.isfinite(leaf))]:
-        raise ValueError(f"weights {beyond[0]!r} exceed half precision or are not finite; train again.")
-    arrays["design"] = np.frombuffer(json.dumps(network.design._asdict()).encode(), np.uint8)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    _weights.save(network.design._asdict(), network.weights, path)
 
 
 def load(path: PathLike) -> Network:
@@ -499,26 +487,8 @@ def load(path: PathLike) -> Network:
     Raises:
         ValueError: the file cannot be read or is none of `save`.
     """
-    place = Path(path)
-    return _load(str(place), place.stat().st_mtime_ns if place.exists() else 0)
+    return _weights.load(path, "network of jaxapf's aligner", _network)
 
 
-@lru_cache(maxsize=4)
-def _load(path: str, _changed: int) -> Network:
-    try:
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        said: dict[str, Any] = json.loads(arrays.pop("design").tobytes().decode())
-        # JSON has lists; a design is a static argument.
-        said |= {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
-        design = Design(**said)
-    except OSError as error:
-        raise ValueError(
-            f"'{path}' cannot be opened: {reason(error)}; name a file of aligner.save"
-        ) from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"'{path}' is no network of jaxapf's aligner, or damaged; name a file of aligner.save"
-        ) from error
-    flat = {name: leaf.astype(np.float32) for name, leaf in arrays.items()}
-    return Network(design, flax.traverse_util.unflatten_dict(flat, sep="/"))
+def _network(said: dict[str, Any], weights: Tree) -> Network:
+    return Network(Design(**said), weights)

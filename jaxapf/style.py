@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxapf import params
+from jaxapf import _weights, params, proxies
 from jaxapf._arrays import Values
 from jaxapf.effects import chain
+from jaxapf.files import PathLike
 from jaxapf.nets.encoder import StyleController, log_mel
 
 FS = 24_000  # that the network hears
@@ -123,3 +124,64 @@ def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
         (100,)
     """
     return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)
+
+
+def proxied(equalizer: str, compressor: str) -> Any:
+    """Two stored proxies in place of the effects, `(raw, x) -> y` at `FS`.
+
+    Args:
+        equalizer: name of a stored checkpoint, as `jaxapf.proxies.load` takes it.
+        compressor: likewise.
+
+    Returns:
+        A function like `play`.
+
+    Raises:
+        ValueError: no such checkpoints.
+
+    Example:
+        >>> proxied("proxy-equalizer-cnn", "proxy-compressor-cnn")(jnp.zeros(24), jnp.zeros(100)).shape
+        (100,)
+    """
+    first, second = proxies.load(equalizer), proxies.load(compressor)
+    split = len(first.controls)
+
+    def played(raw: Any, x: Values) -> jax.Array:
+        return proxies.apply(second, proxies.apply(first, x, raw[..., :split]), raw[..., split:])
+
+    return played
+
+
+# Keeping
+
+
+def save(network: Network, path: PathLike) -> None:
+    """Keep a network in one file, its weights in half precision.
+
+    Raises:
+        ValueError: weights that half precision cannot hold.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Network(Design(), {"a": jnp.ones(2)}), f"{folder}/net.npz")
+        ...     load(f"{folder}/net.npz").weights["a"].tolist()
+        [1.0, 1.0]
+    """
+    names = [one.name for one in CONTROLS]
+    _weights.save({"design": network.design._asdict(), "controls": names}, network.weights, path)
+
+
+def load(path: PathLike) -> Network:
+    """Read a network of `save`; float32 again.
+
+    Raises:
+        ValueError: the file cannot be read, is none of `save`, or has other controls.
+    """
+    return _weights.load(path, "network of jaxapf's style transfer", _network)
+
+
+def _network(said: dict[str, Any], weights: Any) -> Network:
+    if said["controls"] != tuple(one.name for one in CONTROLS):
+        raise ValueError("other controls")
+    return Network(Design(**said["design"]), weights)

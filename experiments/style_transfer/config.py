@@ -23,6 +23,8 @@ BATCH = {0.53: 32, 5.0: 8}  # examples, by seconds of a clip
 STEPS = {"autodiff": 1500, "fsm": 1500, "proxy": 1500, "proxy-hybrid": 1500, "spsa": 1500}
 LONG_STEPS = 4000  # of the network that is shipped
 
+PROXIES = ("proxy-equalizer-cnn", "proxy-compressor-cnn")  # of jaxapf.stored
+
 # Seed 004: MAE and MR-STFT of these windows; hops of half a window, transforms as long as the window.
 RESOLUTIONS = tuple(losses.Resolution(n, n // 2, n) for n in (32, 128, 512, 2048))
 HEARD = 24_000  # samples of each example that the loss is taken of

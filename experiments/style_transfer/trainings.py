@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import config
 import data
@@ -14,7 +15,7 @@ import numpy as np
 import protocol
 import scores
 
-from jaxapf import gradients, proxies, style
+from jaxapf import gradients, style
 from jaxapf._experiments import Row, made_with
 from jaxapf.checkpoint import Checkpoints
 from jaxapf.files import write_text
@@ -34,9 +35,11 @@ class Setting(NamedTuple):
         return f"{self.strategy}-{self.seconds:g}s-{self.seed}"
 
 
-def settings(strategies: Sequence[str], seconds: float, seeds: int, steps: int | None) -> Iterator[Setting]:
+def settings(
+    strategies: Sequence[str], seconds: float, seeds: Sequence[int], steps: int | None
+) -> Iterator[Setting]:
     """What is to be trained, the first seed of all before the second of any."""
-    for seed in range(seeds):
+    for seed in seeds:
         for strategy in strategies:
             yield Setting(strategy, seconds, seed, steps or config.STEPS[strategy])
 
@@ -79,7 +82,7 @@ def train(setting: Setting, split: data.Split, folder: Path, progress: Callable[
 
 def route_of(strategy: str) -> gradients.Route:
     """The way to a gradient, its proxies those that are stored."""
-    proxy = proxies.chained(config.PROXIES) if strategy.startswith("proxy") else None
+    proxy = style.proxied(*config.PROXIES) if strategy.startswith("proxy") else None
     return gradients.route(strategy, style.STRIP, style.FS, proxy=proxy)
 
 
@@ -97,9 +100,7 @@ def _course(setting: Setting, records: Sequence[Row]) -> Row:
 def _step_s(records: Sequence[Row]) -> float:
     """Median of the time of a step between records; the first has the compilation in it."""
     ends = [(one["step"], one["seconds"]) for one in records]
-    each = [
-        (b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(ends[:-1], ends[1:], strict=True) if b[0] > a[0]
-    ]
+    each = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(ends) if b[0] > a[0]]
     return float(np.median(each)) if each else ends[-1][1] / max(1, ends[-1][0])
 
 
