@@ -450,7 +450,8 @@ def some_results(autodiff: float = 0.4, seeds: int = 3) -> dict:
 
 def test_goals_are_met_and_missed(style):
     def met(results):
-        return [goal["met"] for goal in style.tables.goals(results["lengths"]["5"], "5 s")]
+        goals = style.tables.goals(results["lengths"]["5"], "5 s")
+        return [goal["met"] for goal in [*goals, style.tables.seeded(results)]]
 
     assert met(some_results(0.4)) == [True, True, True]  # 0.41: 59 % and 49 % below
     assert met(some_results(0.45)) == [False, True, True]  # 0.46
