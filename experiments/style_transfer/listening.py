@@ -65,7 +65,7 @@ def write(test: list[data.Source], found: Sequence[Setting], folder: Path) -> No
     seconds = max(config.TEST_CLIPS)
     examples, names = protocol.test_task(test, seconds)
     chosen = _spread(names)
-    few = protocol.Task(*(np.asarray(one)[chosen] for one in examples))
+    few = protocol.Task(*(one[np.asarray(chosen)] for one in examples))
     networks: dict[str, Setting] = {}
     for setting in sorted(found, key=lambda one: (one.seconds != seconds, one.seed)):
         networks.setdefault(setting.strategy, setting)
