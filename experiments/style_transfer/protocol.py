@@ -8,6 +8,7 @@ becomes what it became: nobody has to say what the settings were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import config
@@ -20,7 +21,6 @@ import optax
 from jaxapf import gradients, loop, losses, parallel, params, style, train
 from jaxapf.checkpoint import Checkpoints
 
-MAKEUP = next(i for i, one in enumerate(style.CONTROLS) if one.name == "compressor.makeup_db")
 Tree = Any
 
 
@@ -42,19 +42,15 @@ def task(key: jax.Array, halves: jax.Array) -> Task:
     of_settings, of_level = jax.random.split(key)
     n, _, half = halves.shape
     raw = jax.random.uniform(of_settings, (n, len(style.CONTROLS)), minval=-1, maxval=1)
-    control = style.CONTROLS[MAKEUP]
-    unmade = raw.at[:, MAKEUP].set(params.normalise(jnp.zeros((1,)), [control])[0])
+    control = style.CONTROLS[style.MAKEUP]
+    unmade = raw.at[:, style.MAKEUP].set(params.normalise(jnp.zeros((1,)), [control])[0])
     dry = halves.reshape(n, 2 * half)
     wet = style.play(unmade, dry, style.FS)
     change_db = config.LEVEL_CHANGE_DB * jax.random.uniform(of_level, (n,), minval=-1, maxval=1)
-    makeup_db = jnp.clip(_level_db(dry) - _level_db(wet) + change_db, control.low, control.high)
-    raw = raw.at[:, MAKEUP].set(params.normalise(makeup_db[:, None], [control])[:, 0])
+    makeup_db = jnp.clip(style.level_db(dry) - style.level_db(wet) + change_db, control.low, control.high)
+    raw = raw.at[:, style.MAKEUP].set(params.normalise(makeup_db[:, None], [control])[:, 0])
     wet = wet * 10 ** (makeup_db[:, None] / 20)
     return Task(dry[:, :half], wet[:, half:], wet[:, :half], raw)
-
-
-def _level_db(x: jax.Array) -> jax.Array:
-    return 10 * jnp.log10(jnp.maximum(jnp.mean(x**2, axis=-1), 1e-10))
 
 
 def distance(pred: jax.Array, target: jax.Array) -> jax.Array:
@@ -69,7 +65,7 @@ def loss_of(route: gradients.Route) -> train.LossFn:
         settings, of_route, of_part = jax.random.split(key, 3)
         one = task(settings, halves)
         raw = _choices(weights, one, route.play)
-        y = route.render(raw, one.given, of_route)
+        y, _ = style.levelled(raw, one.given, one.reference, partial(route.render, key=of_route))
         return distance(*_part(of_part, y, one.target))
 
     return loss_fn
@@ -103,9 +99,9 @@ def optimizer(steps: int) -> optax.GradientTransformation:
 def first_state(steps: int, seed: int) -> train.TrainState:
     """The state before the first step."""
     of_weights, of_steps = jax.random.split(jax.random.key(seed))
-    silence = jnp.zeros((1, style.MELS, 4))
-    chosen = jnp.zeros((1, len(style.CONTROLS)))
-    weights = style.make_net(config.DESIGN).init(of_weights, silence, silence, silence, chosen)
+    weights = jax.jit(style.first_weights, static_argnums=(0, 2))(
+        config.DESIGN, of_weights, config.READER_STEPS
+    )
     return train.init_state(weights, optimizer(steps), key=of_steps)
 
 
@@ -154,7 +150,7 @@ def answers(weights: Tree, play: gradients.Play, examples: Task, passes: int = c
     @jax.jit
     def some(given: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
         raw = style.choose(config.DESIGN, weights, given, reference, play, passes)
-        return play(raw, given), raw
+        return style.levelled(raw, given, reference, play)
 
     parts = [
         some(examples.given[at : at + 12], examples.reference[at : at + 12])

@@ -121,7 +121,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--strategies", nargs="+", choices=gradients.STRATEGIES, default=list(gradients.STRATEGIES))
     add("--seconds", type=float, choices=sorted(config.BATCH), default=min(config.BATCH), help="of a clip")
     add("--seeds", type=seeds, default=(0, config.SEEDS), metavar="N or A:B", help="how many, or which")
-    add("--steps", type=count, help=f"of each training; default: {config.STEPS['autodiff']}")
+    add("--steps", type=count, help=f"of each training; by seconds: {config.STEPS}")
     add = commands.add_parser("report", parents=[common], help="scores, tables, page").add_argument
     add("--update", type=Path, metavar="README.md", help="file to put the tables into")
     add = commands.add_parser("store", parents=[common], help="keep a network in checkpoints/").add_argument

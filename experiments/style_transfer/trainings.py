@@ -41,7 +41,7 @@ def settings(
     """What is to be trained, the first seed of all before the second of any."""
     for seed in seeds:
         for strategy in strategies:
-            yield Setting(strategy, seconds, seed, steps or config.STEPS[strategy])
+            yield Setting(strategy, seconds, seed, steps or config.STEPS[seconds])
 
 
 def run(wanted: Sequence[Setting], split: data.Split, folder: Path, say: Callable[[str], None]) -> None:

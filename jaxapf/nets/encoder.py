@@ -14,7 +14,7 @@ from jaxapf.losses import Resolution, stft_of
 
 # Of power, below which a band is taken to be silent: -70 dB.
 FLOOR = 1e-7
-_NEARLY_ALL = 0.98  # of a control's range: from there a choice can still come back
+_SMALL = nn.initializers.normal(0.01)  # what is decided first lies in the middle of the ranges
 
 
 class Encoder(nn.Module):
@@ -129,29 +129,58 @@ class StyleEncoder(nn.Module):
         return jnp.concatenate([power, _statistics(bands), _statistics(nn.gelu(nn.LayerNorm()(x)))], axis=-1)
 
 
-class StyleController(nn.Module):
-    """Controls that make one sound like another: one encoder hears all, a multi-layer perceptron decides.
-
-    It can be asked again: told what it chose and given what came out, it chooses better.
+class CurveReader(nn.Module):
+    """Raw controls of an equaliser, from the curve that it should have.
 
     Attributes:
         controls: how many.
+        hidden: widths of the perceptron.
+
+    Example:
+        >>> net = CurveReader(controls=18, hidden=(8,))
+        >>> net.apply(net.init(jax.random.key(0), jnp.zeros((2, 80))), jnp.zeros((2, 80))).shape
+        (2, 18)
+    """
+
+    controls: int
+    hidden: Sequence[int] = (512, 512, 256)
+
+    @nn.compact
+    def __call__(self, curve_db: jax.Array) -> jax.Array:
+        """Raw controls (..., controls) in (-1, 1), of a curve (..., n_mels) whose level says nothing."""
+        x = (curve_db - jnp.mean(curve_db, axis=-1, keepdims=True)) / 10
+        for width in self.hidden:
+            x = nn.gelu(nn.Dense(width)(x))
+        return 2 * nn.sigmoid(nn.Dense(self.controls, kernel_init=_SMALL)(x)) - 1
+
+
+class StyleController(nn.Module):
+    """Controls that make one sound like another: one encoder hears all, perceptrons decide.
+
+    The equaliser is read off a curve: the difference of the mean log spectra, what the equaliser does
+    already, and a correction that is learnt. The dynamics are a perceptron's own. It can be asked again: told
+    what it chose and given what came out, it chooses better.
+
+    Attributes:
+        equalizer: how many controls the equaliser has.
+        dynamics: how many the rest has.
         channels, dilations, kernel: of the `StyleEncoder`.
         hidden: widths of the perceptron.
 
     Source:
-        Steinmetz et al. 2022, sections 4.1 and 4.2 (shared encoder, controller with a sigmoid); that it hears
-        its own result is ours.
+        Steinmetz et al. 2022, sections 4.1 and 4.2 (shared encoder, controller with a sigmoid); the curve,
+        and that it hears its own result, are ours.
 
     Example:
-        >>> net = StyleController(controls=24, channels=8)
-        >>> spectrogram, none = jnp.zeros((2, 80, 9)), jnp.zeros((2, 24))
-        >>> weights = net.init(jax.random.key(0), spectrogram, spectrogram, spectrogram, none)
-        >>> net.apply(weights, spectrogram, spectrogram, spectrogram, none).shape
+        >>> net = StyleController(equalizer=18, dynamics=6, channels=8)
+        >>> heard, curve, none = jnp.zeros((2, 80, 9)), jnp.zeros((2, 80)), jnp.zeros((2, 24))
+        >>> weights = net.init(jax.random.key(0), heard, heard, heard, curve, none)
+        >>> net.apply(weights, heard, heard, heard, curve, none).shape
         (2, 24)
     """
 
-    controls: int
+    equalizer: int
+    dynamics: int
     channels: int = 64
     dilations: Sequence[int] = (1, 2, 4)
     kernel: int = 3
@@ -159,22 +188,29 @@ class StyleController(nn.Module):
 
     @nn.compact
     def __call__(
-        self, given: jax.Array, reference: jax.Array, result: jax.Array, chosen: jax.Array
+        self,
+        given: jax.Array,
+        reference: jax.Array,
+        result: jax.Array,
+        curve_db: jax.Array,
+        chosen: jax.Array,
     ) -> jax.Array:
-        """Raw controls (..., controls) in (-1, 1).
+        """Raw controls (..., equalizer + dynamics) in (-1, 1), those of the equaliser first.
 
-        Spectrograms (..., n_mels, n_frames) of the input, the reference, and the input with the controls
-        that were ``chosen`` (..., controls) before; at first the input again, and zeros.
+        Spectrograms (..., n_mels, n_frames) of the input, the reference, and the input with the controls that
+        were ``chosen`` (..., controls) before, whose equaliser has the curve ``curve_db`` (..., n_mels); at
+        first the input again, and zeros.
         """
         encoder = StyleEncoder(self.channels, self.dilations, self.kernel)
         here, there, now = encoder(given), encoder(reference), encoder(result)
-        x = jnp.concatenate([here, there, there - now, now - here, chosen], axis=-1)
+        wanted_db = curve_db + 10 * (jnp.mean(reference, axis=-1) - jnp.mean(result, axis=-1))
+        x = jnp.concatenate([here, there, there - now, now - here, chosen, wanted_db / 10], axis=-1)
         for width in self.hidden:
             x = nn.gelu(nn.Dense(width)(x))
-        # Begins with no change: in the middle of all ranges, or at what was chosen.
-        change = nn.Dense(self.controls, kernel_init=nn.initializers.normal(0.01))(x)
-        before = 2 * jnp.arctanh(jnp.clip(chosen, -_NEARLY_ALL, _NEARLY_ALL))
-        return 2 * nn.sigmoid(before + change) - 1
+        wanted_db = wanted_db + 10 * nn.Dense(wanted_db.shape[-1], kernel_init=_SMALL)(x)
+        equalizer = CurveReader(self.equalizer, name="reader")(wanted_db)
+        dynamics = 2 * nn.sigmoid(nn.Dense(self.dynamics, kernel_init=_SMALL)(x)) - 1
+        return jnp.concatenate([equalizer, dynamics], axis=-1)
 
 
 def _statistics(x: jax.Array) -> jax.Array:
