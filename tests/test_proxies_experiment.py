@@ -96,8 +96,8 @@ def test_batches_depend_on_their_words_alone(run):
 
 def test_errors_are_those_of_every_clip_at_one_loudness(run):
     rng = np.random.default_rng(0)
-    wet = rng.standard_normal((2, 4096)).astype(np.float32) * np.float32([[0.01], [0.5]])
-    y = wet * np.float32([[1.1], [0.5]])
+    wet = rng.standard_normal((2, 4096)).astype(np.float32) * np.array([[0.01], [0.5]], np.float32)
+    y = wet * np.array([[1.1], [0.5]], np.float32)
     found = run.measures.errors(y, wet)
     np.testing.assert_allclose(found["esr"], [0.01, 0.25], rtol=1e-4)
     one = wet[0] * (run.config.RMS / np.sqrt(np.mean(wet[0].astype(np.float64) ** 2)))
