@@ -132,7 +132,7 @@ def load(name: str) -> Proxy:
     """A proxy that is stored with jaxapf.
 
     Args:
-        name: `"proxy-equalizer"`, `"proxy-compressor"`, or with "-cnn" after it the small ones.
+        name: `"proxy-equalizer-cnn"` or `"proxy-compressor-cnn"`; without "-cnn" the large ones, once stored.
 
     Returns:
         Proxy: net, weights, controls.
