@@ -98,10 +98,11 @@ def save(proxy: Proxy, path: PathLike) -> None:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     proxy = Proxy(nets.ProxyCNN(), {"a": np.ones(2)}, EFFECTS["compressor"].controls)
-        ...     save(proxy, f"{folder}/net.npz")
-        ...     read(f"{folder}/net.npz").weights["a"].tolist()
-        [1.0, 1.0]
+        ...     net, controls = nets.ProxyCNN(channels=2), EFFECTS["compressor"].controls
+        ...     weights = net.init(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
+        ...     save(Proxy(net, weights, controls), f"{folder}/net.npz")
+        ...     read(f"{folder}/net.npz").net.channels
+        2
     """
     flat = flax.traverse_util.flatten_dict(proxy.weights, sep="/")
     with np.errstate(over="ignore"):
@@ -131,7 +132,7 @@ def load(name: str) -> Proxy:
     """A proxy that is stored with jaxapf.
 
     Args:
-        name: `"proxy-equalizer"`, `"proxy-compressor"`, or with "-cnn" after it the small ones.
+        name: `"proxy-equalizer-cnn"` or `"proxy-compressor-cnn"`; without "-cnn" the large ones, once stored.
 
     Returns:
         Proxy: net, weights, controls.

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,7 +30,15 @@ def run(monkeypatch, loose_jax):
         "equalizer-cnn": config.Setting("cnn", 2, 2048, 2, 1e-3, SMALL | {"taps": 8}),
         "compressor-cnn": config.Setting("cnn", 2, 2048, 2, 1e-3, SMALL),
     }
-    smaller = {"SETTINGS": settings, "TEST_SAMPLES": 2048, "AT_ONCE": 2, "SHAPES": ((1, 256),), "REPEATS": 1}
+    windows = tuple(losses.Resolution(window, window // 4, window) for window in (32, 64))
+    smaller = {
+        "SETTINGS": settings,
+        "RESOLUTIONS": windows,
+        "TEST_SAMPLES": 2048,
+        "AT_ONCE": 2,
+        "SHAPES": ((1, 256),),
+        "REPEATS": 1,
+    }
     for name, value in smaller.items():
         monkeypatch.setattr(config, name, value)
     yield module
@@ -87,8 +96,8 @@ def test_batches_depend_on_their_words_alone(run):
 
 def test_errors_are_those_of_every_clip_at_one_loudness(run):
     rng = np.random.default_rng(0)
-    wet = rng.standard_normal((2, 4096)).astype(np.float32) * np.float32([[0.01], [0.5]])
-    y = wet * np.float32([[1.1], [0.5]])
+    wet = rng.standard_normal((2, 4096)).astype(np.float32) * np.array([[0.01], [0.5]], np.float32)
+    y = wet * np.array([[1.1], [0.5]], np.float32)
     found = run.measures.errors(y, wet)
     np.testing.assert_allclose(found["esr"], [0.01, 0.25], rtol=1e-4)
     one = wet[0] * (run.config.RMS / np.sqrt(np.mean(wet[0].astype(np.float64) ** 2)))
@@ -112,14 +121,34 @@ def test_fifths_of_a_range(run):
     assert list(found.values()) == [2.0, 5.0, None, None, 8.0]
 
 
+# Training
+
+
+def test_a_step_learns_and_what_is_kept_is_what_was_trained(run, tmp_path):
+    source = [np.random.default_rng(0).standard_normal(5000).astype(np.float32)]
+    setting = run.config.SETTINGS["compressor-cnn"]._replace(steps=1)
+    proxy = run.training.trained("compressor-cnn", setting, tmp_path / "a", source)
+    assert proxy.net == ProxyCNN(**SMALL)
+    assert proxy.controls == proxies.EFFECTS["compressor"].controls
+    again = run.training.trained("compressor-cnn", setting, tmp_path / "a", source)  # nothing is left to do
+    for one, other in zip(jax.tree.leaves(proxy.weights), jax.tree.leaves(again.weights), strict=True):
+        np.testing.assert_array_equal(one, other)
+    batch = run.training.batches(setting, proxies.EFFECTS["compressor"], source, 0)(0)
+    first = jax.jit(proxy.net.init)(jax.random.key(0), batch["dry"][:1], batch["raw"][:1])
+    changed = [
+        np.any(a != b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(proxy.weights), strict=True)
+    ]
+    assert np.mean(changed) > 0.5
+
+
 # Commands
 
 
+@pytest.mark.slow
 def test_from_training_to_tables(run, data, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     folder, readme = tmp_path / "results", tmp_path / "README.md"
     readme.write_text(README)
-    monkeypatch.setattr(run.measures.config, "FS", 24_000)
     where = ["--folder", str(folder)]
     assert run.main(["train", "--data", str(data), *where]) == 0
     proxy = proxies.read(folder / "compressor-cnn" / "proxy.npz")

@@ -63,9 +63,9 @@ SETTINGS = {
     "equalizer-cnn": Setting(
         "cnn", 16, 4096, 7000, 3e-3, {"channels": 16, "hidden": (192, 192), "taps": 1536}
     ),
-    "compressor-cnn": Setting("cnn", 6, 12_288, 5000, 3e-3, {}),
-    "equalizer-tcn": Setting("tcn", 8, 4096, 1000, 2e-3, {}),
-    "compressor-tcn": Setting("tcn", 3, 12_288, 1000, 2e-3, {}),
+    "compressor-cnn": Setting("cnn", 5, 12_288, 6000, 3e-3, {}),
+    "equalizer-tcn": Setting("tcn", 8, 4096, 5000, 2e-3, {}),
+    "compressor-tcn": Setting("tcn", 4, 8192, 3000, 2e-3, {}),
 }
 
 # Measuring

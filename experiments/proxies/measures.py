@@ -58,7 +58,9 @@ def accuracy(
         `rows`: means of each, and the median ESR; `by_control`: for each proxy and control, the mean MR-STFT
         in fifths of the control's range.
     """
-    asked = {name: [] for name in ("no effect", "gain-matched dry", *found)}
+    asked: dict[str, list[dict[str, np.ndarray]]] = {
+        name: [] for name in ("no effect", "gain-matched dry", *found)
+    }
     raws = []
     for part in range(-(-count // config.AT_ONCE)):
         show_progress(f"{effect.name}: clips {part * config.AT_ONCE} of {count}")

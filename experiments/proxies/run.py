@@ -65,8 +65,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--folder", type=Path, default=RESULTS, help="where results go; default: results/ beside this script"
     )
     parents.add_argument(
-        "--only", nargs="+", choices=sorted(config.SETTINGS), default=list(config.SETTINGS), metavar="NAME",
-        help=f"some of {', '.join(config.SETTINGS)}; default: all",
+        "--only", nargs="+", choices=sorted(config.SETTINGS), metavar="NAME",
+        help=f"some of {', '.join(config.SETTINGS)}; default: all that there are",
     )  # fmt: skip
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument(
@@ -95,7 +95,7 @@ def count(text: str) -> int:
 def train(args: argparse.Namespace) -> None:
     """Train those that are asked for, one after the other, and keep each beside its checkpoints."""
     sources = clips.recordings(args.data, config.TRAINED)
-    for name in args.only:
+    for name in args.only or config.SETTINGS:
         setting = config.SETTINGS[name]
         setting = setting._replace(steps=args.steps or setting.steps)
         folder = args.folder / name
@@ -106,7 +106,8 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Measure, and write `measures.json`."""
     sources = clips.recordings(args.data, config.TEST)
-    found = {name: proxy_of(name, args.folder) for name in args.only}
+    names = args.only or [name for name in config.SETTINGS if exists(name, args.folder)]
+    found = {name: proxy_of(name, args.folder) for name in names}
     results: Row = {"made_with": made_with(), "clips": args.clips, "rows": [], "by_control": [], "speed": []}
     results["sizes"] = [measures.sizes(name, proxy) for name, proxy in found.items()]
     for effect in dict.fromkeys(measures.of_effect(name) for name in found):
@@ -125,6 +126,12 @@ def evaluate(args: argparse.Namespace) -> None:
     show_progress("")
     write_text(args.folder / "measures.json", json.dumps(results, indent=1) + "\n")
     print(f"{args.folder / 'measures.json'}")
+
+
+def exists(name: str, folder: Path) -> bool:
+    """Whether it was trained in the folder, or is stored."""
+    names = [entry["name"] for entry in stored.manifest()]
+    return (folder / name / "proxy.npz").exists() or stored_name(name) in names
 
 
 def proxy_of(name: str, folder: Path) -> proxies.Proxy:
@@ -182,7 +189,7 @@ def cell(column: str, value: Any) -> str:
 def store(args: argparse.Namespace) -> None:
     """Put what was trained in the folder among the stored checkpoints, each with its MR-STFT."""
     rows = {row["in its place"]: row["MR-STFT"] for row in measured(args.folder)["rows"]}
-    for name in args.only:
+    for name in args.only or [name for name in rows if name in config.SETTINGS]:
         path = args.folder / name / "proxy.npz"
         if name not in rows or not path.exists():
             raise ValueError(
