@@ -98,11 +98,16 @@ def optimizer(steps: int) -> optax.GradientTransformation:
 
 def first_state(steps: int, seed: int) -> train.TrainState:
     """The state before the first step."""
-    of_weights, of_steps = jax.random.split(jax.random.key(seed))
-    weights = jax.jit(style.first_weights, static_argnums=(0, 2))(
-        config.DESIGN, of_weights, config.READER_STEPS
-    )
-    return train.init_state(weights, optimizer(steps), key=of_steps)
+    _, of_steps = jax.random.split(jax.random.key(seed))
+    return train.init_state(_first_weights(seed), optimizer(steps), key=of_steps)
+
+
+@lru_cache(maxsize=1)
+def _first_weights(seed: int) -> Tree:
+    """The same for all strategies, and made once."""
+    of_weights, _ = jax.random.split(jax.random.key(seed))
+    make = jax.jit(style.first_weights, static_argnums=(0, 2))
+    return make(config.DESIGN, of_weights, config.READER_STEPS)
 
 
 def trained(
