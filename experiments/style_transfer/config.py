@@ -20,8 +20,8 @@ RATE = 1e-3  # of AdamW, after a warm-up, falling along a cosine
 WARM_UP = 50  # steps
 WEIGHT_DECAY = 1e-4
 CLIP = 1.0  # of the gradient's norm
-BATCH = {0.53: 32, 5.0: 8}  # examples, by seconds of a clip
-STEPS = {0.53: 600, 5.0: 9000}  # likewise; the second is the network that is shipped
+BATCH = {0.53: 16, 5.0: 8}  # examples, by seconds of a clip
+STEPS = {0.53: 700, 5.0: 9000}  # likewise; the second is the network that is shipped
 
 PROXIES = ("proxy-equalizer-cnn", "proxy-compressor-cnn")  # of jaxapf.stored
 
