@@ -9,22 +9,17 @@ A proxy knows one sample rate, that of its training (`FS`), and begins from rest
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-import zipfile
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import stored
+from jaxapf import _weights, stored
 from jaxapf._arrays import Values, as_signal
 from jaxapf.effects import chain
-from jaxapf.files import PathLike, atomic_path, reason
+from jaxapf.files import PathLike
 from jaxapf.nets import proxy as nets
 from jaxapf.params import Control
 
@@ -104,18 +99,11 @@ def save(proxy: Proxy, path: PathLike) -> None:
         ...     read(f"{folder}/net.npz").net.channels
         2
     """
-    flat = flax.traverse_util.flatten_dict(proxy.weights, sep="/")
-    with np.errstate(over="ignore"):
-        arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
-    if beyond := [name for name, leaf in arrays.items() if not np.all(np.isfinite(leaf))]:
-        raise ValueError(f"weights {beyond[0]!r} exceed half precision or are not finite; train again.")
     kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
     sizes = {one.name: getattr(proxy.net, one.name) for one in dataclasses.fields(proxy.net)}
     sizes = {name: value for name, value in sizes.items() if name not in ("parent", "name")}
     said = {"kind": kind, "sizes": sizes, "fs": FS, "controls": proxy.controls}
-    arrays["design"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    _weights.save(said, proxy.weights, path)
 
 
 def read(path: PathLike) -> Proxy:
@@ -124,8 +112,7 @@ def read(path: PathLike) -> Proxy:
     Raises:
         ValueError: the file cannot be read or is none of `save`.
     """
-    place = Path(path)
-    return _read(str(place), place.stat().st_mtime_ns if place.exists() else 0)
+    return _weights.load(path, "proxy of jaxapf", _proxy)
 
 
 def load(name: str) -> Proxy:
@@ -154,26 +141,10 @@ def load(name: str) -> Proxy:
     return proxy
 
 
-@lru_cache(maxsize=8)
-def _read(path: str, _changed: int) -> Proxy:
-    try:
-        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        said: dict[str, Any] = json.loads(arrays.pop("design").tobytes().decode())
-        net = KINDS[said["kind"]](**{name: _unlisted(value) for name, value in said["sizes"].items()})
-        controls = tuple(Control(*one) for one in said["controls"])
-        weights = flax.traverse_util.unflatten_dict(
-            {name: leaf.astype(np.float32) for name, leaf in arrays.items()}, sep="/"
-        )
-        _check(net, weights, len(controls))
-    except OSError as error:
-        raise ValueError(
-            f"'{path}' cannot be opened: {reason(error)}; name a file of proxies.save"
-        ) from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"'{path}' is no proxy of jaxapf, or damaged; name a file of proxies.save"
-        ) from error
+def _proxy(said: dict[str, Any], weights: Tree) -> Proxy:
+    net = KINDS[said["kind"]](**said["sizes"])
+    controls = tuple(Control(*one) for one in said["controls"])
+    _check(net, weights, len(controls))
     return Proxy(net, weights, controls)
 
 
@@ -184,8 +155,3 @@ def _check(net: Net, weights: Tree, n_controls: int) -> None:
     shapes = [jax.tree.map(np.shape, tree) for tree in (expected, weights)]
     if shapes[0] != shapes[1]:
         raise ValueError("weights of another network")
-
-
-def _unlisted(value: Any) -> Any:
-    """JSON has lists; attributes of a network are hashed."""
-    return tuple(value) if isinstance(value, list) else value
