@@ -1,8 +1,8 @@
 """Style transfer: the controls of an equaliser and a compressor that make one recording sound like another.
 
     network = load("style.npz")                     # of experiments/style_transfer
-    raw = choose(*network, x, reference, partial(play, fs=FS), passes=2)       # at FS
-    y, raw = levelled(raw, x, reference, partial(play, fs=FS))
+    raw = choose(*network, x, reference, play_at_fs, passes=2)  # at FS
+    y, raw = levelled(raw, x, reference, play_at_fs)
 
 The network hears log-mel spectrograms of both, sets the controls of real effects, hears what comes out, and
 sets them again. What it chose can be read, changed, and used at any sample rate.
@@ -235,6 +235,16 @@ def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
         (100,)
     """
     return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)
+
+
+def play_at_fs(raw: Any, x: Values) -> jax.Array:
+    """`play` at `FS`.
+
+    Example:
+        >>> play_at_fs(jnp.zeros(24), jnp.zeros(100)).shape
+        (100,)
+    """
+    return play(raw, x, FS)
 
 
 def proxied(equalizer: str, compressor: str) -> Any:

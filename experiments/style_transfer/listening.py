@@ -36,9 +36,11 @@ def scored(test: list[data.Source], seconds: float, found: Sequence[Setting], fo
     for setting in found:
         row, _ = trainings.scored(setting, folder, examples)
         strategies.setdefault(label(setting, seconds), []).append(row)
+    start = protocol.first_state(1, 0).params
     known = {
         tables.UNPROCESSED: np.asarray(examples.given),
         tables.RULES: baseline.rule_based(examples.given, examples.reference, style.FS),
+        "before training": protocol.answers(start, style.play_at_fs, examples).sound,
         "true settings": np.asarray(style.play(examples.raw, examples.given, style.FS)),
     }
     return {
