@@ -30,6 +30,7 @@ from jaxapf.nets.encoder import CurveReader, StyleController, log_mel
 FS = 24_000  # that the network hears
 LEVEL_DB = -23.0  # RMS that a recording is brought to before it is processed
 HOP, N_FFT, MELS = 256, 1024, 80
+FLOOR = 1e-11  # of power: an equaliser is heard in soft bands too
 FIXED = {"average_ms": 1.0, "lookahead_ms": 0.0}
 STRIP = chain.chain(
     chain.effect("equalizer"), chain.effect("compressor", fixed=FIXED, detector="rms", smoothing="gain_db")
@@ -84,7 +85,7 @@ def hear(x: Values) -> jax.Array:
         >>> hear(jnp.zeros(4096)).shape
         (80, 17)
     """
-    return log_mel(x, FS, hop=HOP, n_fft=N_FFT, n_mels=MELS)
+    return log_mel(x, FS, hop=HOP, n_fft=N_FFT, n_mels=MELS, floor=FLOOR)
 
 
 def choose(
@@ -215,7 +216,7 @@ def _curves(key: jax.Array, n: int = 128) -> tuple[jax.Array, jax.Array]:
     white = jax.random.normal(of_noise, (n, MELS))
     kernel = jnp.asarray(np.hanning(9) / np.linalg.norm(np.hanning(9)), white.dtype)
     smooth = jax.vmap(lambda one: jnp.convolve(one, kernel, mode="same"))(white)
-    return true, true + smooth * jax.random.uniform(of_size, (n, 1), maxval=4.0)
+    return true, true + smooth * jax.random.uniform(of_size, (n, 1), maxval=6.0)
 
 
 def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:

@@ -120,7 +120,7 @@ class StyleEncoder(nn.Module):
             raise ValueError(
                 f"spectrogram has shape {jnp.shape(spectrogram)}; expected (..., n_mels, n_frames)."
             )
-        bands = jnp.swapaxes(spectrogram, -1, -2) / 2 + 1.5  # of order one
+        bands = jnp.swapaxes(spectrogram + 5, -1, -2) / 2  # of order one
         x = nn.Dense(self.channels)(bands)
         for dilation in self.dilations:
             change = nn.gelu(nn.LayerNorm()(x))
@@ -157,8 +157,8 @@ class CurveReader(nn.Module):
 class StyleController(nn.Module):
     """Controls that make one sound like another: one encoder hears all, perceptrons decide.
 
-    The equaliser is read off a curve: the difference of the mean log spectra, what the equaliser does
-    already, and a correction that is learnt. The dynamics are a perceptron's own. It can be asked again: told
+    The equaliser is read off a curve: the difference of the average spectra, what the equaliser does already,
+    and a correction that is learnt. The dynamics are a perceptron's own. It can be asked again: told
     what it chose and given what came out, it chooses better.
 
     Attributes:
@@ -203,7 +203,7 @@ class StyleController(nn.Module):
         """
         encoder = StyleEncoder(self.channels, self.dilations, self.kernel)
         here, there, now = encoder(given), encoder(reference), encoder(result)
-        wanted_db = curve_db + 10 * (jnp.mean(reference, axis=-1) - jnp.mean(result, axis=-1))
+        wanted_db = curve_db + _level_db(reference) - _level_db(result)
         x = jnp.concatenate([here, there, there - now, now - here, chosen, wanted_db / 10], axis=-1)
         for width in self.hidden:
             x = nn.gelu(nn.Dense(width)(x))
@@ -211,6 +211,11 @@ class StyleController(nn.Module):
         equalizer = CurveReader(self.equalizer, name="reader")(wanted_db)
         dynamics = 2 * nn.sigmoid(nn.Dense(self.dynamics, kernel_init=_SMALL)(x)) - 1
         return jnp.concatenate([equalizer, dynamics], axis=-1)
+
+
+def _level_db(spectrogram: jax.Array) -> jax.Array:
+    """Level of each band in dB by the mean of its power's sixth root: neither pauses nor hits count most."""
+    return 60 * jnp.log10(jnp.mean(10 ** (spectrogram / 6), axis=-1))
 
 
 def _statistics(x: jax.Array) -> jax.Array:
@@ -268,7 +273,9 @@ def mel_filterbank(n_mels: int, n_fft: int, fs: float) -> np.ndarray:
     return np.maximum(0, np.minimum((freqs - low) / (centre - low), (high - freqs) / (high - centre)))
 
 
-def log_mel(x: Values, fs: float, *, hop: int, n_fft: int = 1024, n_mels: int = 128) -> jax.Array:
+def log_mel(
+    x: Values, fs: float, *, hop: int, n_fft: int = 1024, n_mels: int = 128, floor: float = FLOOR
+) -> jax.Array:
     """Log-mel spectrogram, what `Encoder` takes: decimal logarithm of the power in each band.
 
     Relative to a sine of amplitude one, whose power the Hann window's neighbouring bins share.
@@ -279,6 +286,7 @@ def log_mel(x: Values, fs: float, *, hop: int, n_fft: int = 1024, n_mels: int = 
         hop: samples from one frame to the next; frame k is centred on sample `k * hop`.
         n_fft: length of transform and window in samples.
         n_mels: number of bands.
+        floor: of power, below which a band is taken to be silent.
 
     Returns:
         (..., n_mels, 1 + n_samples // hop): 0 for a sine of amplitude one on the band's peak, -7 for silence.
@@ -293,4 +301,4 @@ def log_mel(x: Values, fs: float, *, hop: int, n_fft: int = 1024, n_mels: int = 
     spectrum = stft_of(x, Resolution(n_fft, hop, n_fft)) * (4 / n_fft)
     power = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
     bands = jnp.asarray(mel_filterbank(n_mels, n_fft, fs), power.dtype)
-    return jnp.log10(jnp.maximum(jnp.einsum("mk,...tk->...mt", bands, power), FLOOR))
+    return jnp.log10(jnp.maximum(jnp.einsum("mk,...tk->...mt", bands, power), floor))
