@@ -29,9 +29,8 @@ FS = 24_000  # that the network hears
 LEVEL_DB = -23.0  # RMS that a recording is brought to before it is processed
 HOP, N_FFT, MELS = 256, 1024, 80
 FIXED = {"average_ms": 1.0, "lookahead_ms": 0.0}
-STRIP = chain.chain(
-    chain.effect("equalizer"), chain.effect("compressor", fixed=FIXED, detector="rms", smoothing="gain_db")
-)
+OPTIONS = {"detector": "rms", "smoothing": "gain_db"}  # of the compressor
+STRIP = chain.chain(chain.effect("equalizer"), chain.effect("compressor", fixed=FIXED, **OPTIONS))
 CONTROLS = STRIP.controls
 
 
