@@ -121,7 +121,9 @@ def transfer(
     here_powers, there_powers = (level.powers(*one) for one in (here, there))
     for name, found in (("input", here_powers), ("reference", there_powers)):
         if not level.sounding(found.mono).any():
-            raise ValueError(f"{name} is silent when its channels are mixed; give a recording with sound in it.")
+            raise ValueError(
+                f"{name} is silent when its channels are mixed; give a recording with sound in it."
+            )
     raw = chosen(network, heard(here, here_powers), heard(there, there_powers), passes)
     settings = Settings(named(raw), input_gain_db(here_powers))
     settings, lowered_db = levelled(settings, here, level.level_db(there_powers.channels))

@@ -38,7 +38,9 @@ def style(arguments: argparse.Namespace) -> None:
         transfer = start_jax("jaxapf.transfer")
         settings, lowered_db = _chosen(arguments, transfer, sources, powers, show)
         if lowered_db > WORTH_SAYING_DB:
-            notes.append(f"the result is {lowered_db:.1f} dB softer than the reference, so that it does not clip")
+            notes.append(
+                f"the result is {lowered_db:.1f} dB softer than the reference, so that it does not clip"
+            )
         write_filtered(arguments, settings, sources[0], given.subtype, notes, show)
         if arguments.controls is not None:
             transfer.save(settings, arguments.controls)
@@ -96,10 +98,14 @@ def _network_path(arguments: argparse.Namespace) -> str:
         try:
             return str(stored.path(STORED))
         except ValueError as error:
-            raise UsageError("this copy of jaxapf has no network for styles; name one with --network") from error
+            raise UsageError(
+                "this copy of jaxapf has no network for styles; name one with --network"
+            ) from error
     if not os.path.isfile(arguments.network):
         wrong = "is not a regular file" if os.path.exists(arguments.network) else "does not exist"
-        raise UsageError(f"argument --network: '{arguments.network}' {wrong}; give a file of a trained network")
+        raise UsageError(
+            f"argument --network: '{arguments.network}' {wrong}; give a file of a trained network"
+        )
     return arguments.network
 
 
