@@ -1,11 +1,11 @@
 """Style transfer of whole recordings, of any length and sample rate, mono or not.
 
     made = transfer(input, reference, fs, reference_fs)
-    made.audio, made.controls                # (channels, n_samples), {"equalizer.low_shelf_gain_db": ..., ...}
+    made.audio, made.controls               # (channels, n_samples), {"equalizer.low_shelf_gain_db": ..., ...}
 
-The network hears at most a minute of both, mixed to one channel, at `style.FS` and at the level it was trained
-at. The effects run at the recording's own rate, with one gain of the compressor for all channels, so that
-nothing moves between left and right. What comes out is made as loud as the reference: RMS of what is not
+The network hears at most a minute of both, mixed to one channel, at `style.FS` and at the level it was
+trained at. The effects run at the recording's own rate, with one gain of the compressor for all channels, so
+that nothing moves between left and right. What comes out is made as loud as the reference: RMS of what is not
 silence (`audio.level`); where it would clip, less.
 """
 
@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import audio, params, stored, style
+from jaxapf import audio, matched, params, stored, style
 from jaxapf.alignment import ModelError, padded
 from jaxapf.audio import level
 from jaxapf.effects import compressor, equalizer
@@ -140,7 +140,7 @@ def _recording(name: str, x: Any, rate: str, fs: int) -> Recording:
         raise ValueError(f"{rate} is {fs}; expected {LOWEST_HZ} to {HIGHEST_HZ} Hz.")
     if signal.shape[-1] < SHORTEST_S * fs:
         raise ValueError(
-            f"{name} lasts {signal.shape[-1] / fs:.3f} s; expected {SHORTEST_S} s or more, to hear anything in it."
+            f"{name} lasts {signal.shape[-1] / fs:.3f} s; expected {SHORTEST_S} s or more, to hear anything."
         )
     if not np.isfinite(signal).all():
         raise ValueError(f"{name} holds NaN or infinite samples; repair it first.")
@@ -279,31 +279,36 @@ def _played(
     settings: Settings, read: Reader, n_samples: int, fs: int, block: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Start of each block, what comes out of the effects, and the compressor's gain (block,)."""
-    run = _compiled(tuple(settings.controls.items()), settings.input_db, fs)
+    equaliser, dynamics = parts(settings.controls)
+    # Designed in float64, then given to one program that serves all settings.
+    sections, dynamics, gain = jax.tree.map(
+        np.float32, (equalizer.sections(equaliser, fs), dynamics, 10 ** (settings.input_db / 20))
+    )
     state: Any = None
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         for start in range(0, n_samples, block):
             x = padded(read, start, start + block, n_samples).astype(np.float32)
             if state is None:
                 state = equalizer.rest((len(x),)), compressor.rest()
-            y, gains, state = run(x, state)
+            y, gains, state = _run(sections, dynamics, gain, x, state, fs)
             yield start, np.asarray(y), np.asarray(gains)
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(controls: tuple[tuple[str, float], ...], input_db: float, fs: int) -> Any:
-    equaliser, dynamics = parts(dict(controls))
-    gain = np.float32(10 ** (input_db / 20))
-
-    def run(x: jax.Array, state: Any) -> tuple[jax.Array, jax.Array, Any]:
-        x, of_equaliser = equalizer.equalizer(equaliser, state[0], gain * x, fs)
-        mono = jnp.mean(x, axis=0)
-        gains, of_dynamics = compressor.compressor(
-            dynamics, state[1], jnp.ones_like(mono), fs, **style.OPTIONS, sidechain=mono
-        )
-        return gains[None] * x, gains, (of_equaliser, of_dynamics)
-
-    return jax.jit(run)
+@functools.partial(jax.jit, static_argnums=5)
+def _run(
+    sections: matched.Sections,
+    dynamics: compressor.Controls,
+    gain: jax.Array,
+    x: jax.Array,
+    state: Any,
+    fs: int,
+) -> tuple[jax.Array, jax.Array, Any]:
+    x, of_equaliser = matched.cascade(sections, gain * x, zi=state[0])
+    mono = jnp.mean(x, axis=0)
+    gains, of_dynamics = compressor.compressor(
+        dynamics, state[1], jnp.ones_like(mono), fs, **style.OPTIONS, sidechain=mono
+    )
+    return gains[None] * x, gains, (of_equaliser, of_dynamics)
 
 
 def parts(controls: dict[str, float]) -> tuple[equalizer.Controls, compressor.Controls]:

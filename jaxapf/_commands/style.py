@@ -77,7 +77,8 @@ def _check(arguments: argparse.Namespace) -> audio.AudioInfo:
         seconds = one.n_samples / one.fs
         if seconds < SHORTEST_S:
             raise UsageError(
-                f"'{one.path}' lasts {seconds:.3f} s, too short to hear anything in it; give {SHORTEST_S} s or more"
+                f"'{one.path}' lasts {seconds:.3f} s, too short to hear anything in it; give {SHORTEST_S} s "
+                "or more"
             )
         if not LOWEST_HZ <= one.fs <= HIGHEST_HZ:
             raise UsageError(f"'{one.path}' is at {one.fs} Hz; give a file at {LOWEST_HZ} to {HIGHEST_HZ} Hz")

@@ -15,7 +15,7 @@ _BLOCK = 2**18
 
 
 class Powers(NamedTuple):
-    """Mean squares in frames of 50 ms: ``mono`` (n_frames,) of the mean of the channels, ``channels`` of all."""
+    """Mean squares in frames of 50 ms: ``mono`` (n_frames,) of the channels' mean, ``channels`` of all."""
 
     mono: np.ndarray
     channels: np.ndarray

@@ -163,9 +163,9 @@ def _key_figures(settings: transfer.Settings, reduction: np.ndarray) -> str:
 
 def _excerpt(start_s: float, stop_s: float, there_s: float) -> str:
     return (
-        f"{stop_s - start_s:.1f} s of the input from {start_s:.1f} s and of the result, and the reference from "
-        f"{there_s:.1f} s. All are played equally loud (same RMS) and peak at −1 dBFS or below; the gain this "
-        "took is beside each name."
+        f"{stop_s - start_s:.1f} s of the input from {start_s:.1f} s and of the result, and the reference "
+        f"from {there_s:.1f} s. All are played equally loud (same RMS) and peak at −1 dBFS or below; the "
+        "gain this took is beside each name."
     )
 
 
