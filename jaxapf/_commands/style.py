@@ -17,6 +17,7 @@ from jaxapf.audio import level
 
 SHORTEST_S = 0.25
 LOWEST_HZ, HIGHEST_HZ = 8000, 192_000
+HEARD_HZ = 24_000  # style.FS, of a module that needs JAX
 STORED = "style-transfer"
 WORTH_SAYING_DB = 0.1
 
@@ -34,6 +35,12 @@ def style(arguments: argparse.Namespace) -> None:
             show(f"Listening to {os.path.basename(path)}")
             sources.append(source)
             powers.append(_heard(source))
+        dull = min(sources[1].fs, HEARD_HZ)
+        if dull < min(sources[0].fs, HEARD_HZ):
+            notes.append(
+                f"the reference, at {dull} Hz, has nothing above {dull // 2} Hz, which the network takes for "
+                "its sound"
+            )
         show("Starting JAX")
         transfer = start_jax("jaxapf.transfer")
         settings, lowered_db = _chosen(arguments, transfer, sources, powers, show)
@@ -116,7 +123,7 @@ def _heard(source: Source) -> level.Powers:
         return found
     if level.sounding(found.channels).any():
         raise UsageError(
-            f"'{source.path}' is silent when its channels are mixed; make a file of one of them and give that"
+            f"'{source.path}' is silent when its channels are mixed; give one of them (INPUT: --channels 1)"
         )
     raise UsageError(f"'{source.path}' is silent, so there is nothing to hear; check the file or --channels")
 
