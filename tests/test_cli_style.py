@@ -36,7 +36,7 @@ def small_network():
 def bursts(n, seed=0):
     """Noise, low and high, soft and loud in turns."""
     rng = np.random.default_rng(seed)
-    x = scipy.signal.lfilter([1.0], [1.0, -0.7], rng.standard_normal(n))
+    x = np.asarray(scipy.signal.lfilter([1.0], [1.0, -0.7], rng.standard_normal(n)))
     return 0.05 * x * np.repeat(10.0 ** rng.uniform(-0.5, 0.3, n // 400 + 1), 400)[:n]
 
 
@@ -166,7 +166,7 @@ def test_without_a_network_it_says_so(takes, capsys, monkeypatch):
 def loop(controls, x, fs):
     """Equaliser by SciPy, compressor sample by sample, in float64; one gain, of the mean of the channels."""
     equaliser, c = transfer.parts(controls)
-    x = scipy.signal.sosfilt(equalizer.sections(equaliser, fs).sos, x)
+    x = np.asarray(scipy.signal.sosfilt(equalizer.sections(equaliser, fs).sos, x))
     average, attack, release = (
         1 - np.exp(-np.log(9) / (1e-3 * fs * ms)) for ms in (1.0, c.attack_ms, c.release_ms)
     )
