@@ -25,14 +25,13 @@ import numpy as np
 from jaxapf import audio, matched, params, stored, style
 from jaxapf.alignment import ModelError, padded
 from jaxapf.audio import level
+from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 from jaxapf.effects import compressor, equalizer
 from jaxapf.files import PathLike, reason, write_text
 from jaxapf.version import __version__
 
 FORMAT, VERSION = "jaxapf-style", 1
 STORED = "style-transfer"  # the network, among the stored checkpoints
-SHORTEST_S = 0.25  # training heard halves of 0.27 s and longer
-LOWEST_HZ, HIGHEST_HZ = 8000, 192_000
 CEILING = 10 ** (-0.1 / 20)  # peak of a result
 MOST_DB = 120.0  # of a gain before or after the effects
 BLOCK_SAMPLES = 2**17

@@ -1,5 +1,6 @@
 """`jaxapf style`, what `apply`, `info` and `export` make of its controls, and `jaxapf.transfer` beneath."""
 
+import importlib
 import itertools
 import json
 from pathlib import Path
@@ -204,6 +205,12 @@ def test_blocks_are_the_loop(played, block):
 def test_the_gain_over_time_is_that_of_the_loop(played):
     settings, x, _, gains_db = played
     np.testing.assert_allclose(transfer.reduction_db(settings, x, FS), gains_db, atol=1e-3)
+
+
+def test_the_command_knows_what_it_cannot_import():
+    # Not "from": the package has a function of the module's name.
+    command = importlib.import_module("jaxapf._commands.style")
+    assert (command.HEARD_HZ, command.STORED) == (style.FS, transfer.STORED)
 
 
 # From Python

@@ -14,11 +14,9 @@ from jaxapf._commands.sources import Source, UsageError, check_outputs, open_sou
 from jaxapf._commands.starting import start_jax
 from jaxapf._console import Progress, count, described_audio, panel, print_result, printable
 from jaxapf.audio import level
+from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 
-SHORTEST_S = 0.25
-LOWEST_HZ, HIGHEST_HZ = 8000, 192_000
-HEARD_HZ = 24_000  # style.FS, of a module that needs JAX
-STORED = "style-transfer"
+HEARD_HZ, STORED = 24_000, "style-transfer"  # those of modules that need JAX: style.FS, transfer.STORED
 WORTH_SAYING_DB = 0.1
 
 

@@ -11,6 +11,8 @@ GATE_DB = 20.0  # below the mean: frames so much softer count as silence
 SILENCE = 1e-7  # RMS; below -140 dBFS there is nothing but the dither of a 24-bit file
 STRETCH_S = 5.0
 MOST_S = 60.0  # of a recording, in stretches
+SHORTEST_S = 0.25  # of a recording that tells anything; style transfer was trained on 0.27 s and longer
+LOWEST_HZ, HIGHEST_HZ = 8000, 192_000  # sample rates
 _BLOCK = 2**18
 
 

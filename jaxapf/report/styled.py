@@ -151,7 +151,7 @@ def _key_figures(settings: transfer.Settings, reduction: np.ndarray) -> str:
         (
             "Level before, after",
             f"{settings.input_db:+.1f}, {settings.output_db:+.1f} dB",
-            "as loud as the reference",
+            "around the effects",
         ),
     )
     cells = "".join(
