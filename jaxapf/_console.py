@@ -65,6 +65,10 @@ def described(row: dict[str, Any]) -> Iterator[str]:
     if row["kind"] == "checkpoints":
         yield from described_checkpoints(row)
         return
+    if row["kind"] == "style":
+        yield f"{row['path']}: controls of a style, for every sample rate"
+        yield from (f"  {line}".rstrip() for line in panel(row))
+        return
     if row["kind"] == "effect":
         esr = row["metrics"].get("esr")
         fitted = "" if esr is None else f", error-to-signal ratio {esr:.6f}"
@@ -83,6 +87,38 @@ def described(row: dict[str, Any]) -> Iterator[str]:
     for number, control in enumerate(row["controls"], 1):
         values = (f"{name} {value:.6g}" for name, value in control.items() if isinstance(value, (int, float)))
         yield f"  {number:2}  {control.get('type', '')}  {'  '.join(values)}"
+
+
+def panel(settings: dict[str, Any]) -> Iterator[str]:
+    """The controls of an equaliser and a compressor as a front panel, and the gains around them."""
+    values = settings["controls"]
+    yield f"{'equaliser':18}{'gain':>10}{'frequency':>14}{'Q':>8}"
+    bands = [name.removesuffix("_gain_db") for name in values if name.startswith("equalizer.")]
+    for band in (name for name in bands if f"{name}_gain_db" in values):
+        gain, hz, q = (values[f"{band}_{name}"] for name in ("gain_db", "cutoff_hz", "q"))
+        label = band.removeprefix("equalizer.").replace("_", " ")
+        yield f"{label:18}{gain:+7.1f} dB{hz:11.0f} Hz{q:8.2f}"
+    yield ""
+    yield "compressor"
+    for name, value in values.items():
+        if name.startswith("compressor."):
+            yield front(name.removeprefix("compressor."), value)
+    yield ""
+    yield f"{'level before':18}{settings['input_db']:+7.1f} dB"
+    yield f"{'level after':18}{settings['output_db']:+7.1f} dB"
+
+
+def front(name: str, value: float) -> str:
+    """A control's name and value as on a front panel: its unit after the number, not in the name."""
+    word, _, unit = name.rpartition("_")
+    if name == "ratio":
+        return f"{name:18}{value:7.2f} : 1"
+    if unit not in _UNITS:
+        return f"{name.replace('_', ' '):18}{value:7.2f}"
+    return f"{word.replace('_', ' '):18}{value:7.1f} {_UNITS[unit]}"
+
+
+_UNITS = {"db": "dB", "ms": "ms", "hz": "Hz", "s": "s"}
 
 
 def described_audio(row: dict[str, Any]) -> str:

@@ -145,21 +145,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = _command_parser(
         _Parser,
         prog="jaxapf",
-        description="""Bring two recordings of the same performance into phase with all-pass filters, or learn
-a phaser or a compressor from them.""",
+        description="""Bring two recordings of the same performance into phase with all-pass filters, learn
+a phaser or a compressor from them, or give one the sound of another.""",
         epilog="""examples:
   jaxapf demo
   jaxapf align dry.wav wet.wav -o aligned.wav --report report.html
   jaxapf align di.wav amp.wav -o di_aligned.wav --model amp.json
   jaxapf apply amp.json next_take.wav -o next_take_aligned.wav
   jaxapf phaser fit dry.wav wet.wav -o phaser.json
-  jaxapf compressor fit dry.wav wet.wav -o compressor.json""",
+  jaxapf compressor fit dry.wav wet.wav -o compressor.json
+  jaxapf style take.wav reference.wav -o styled.wav --report style.html""",
     )
     parser.add_argument("--version", action="version", version=f"jaxapf {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_align(commands)
     _add_effect(commands, "phaser", _commands.fit_phaser, _PHASER)
     _add_effect(commands, "compressor", _commands.fit_compressor, _COMPRESSOR)
+    _add_style(commands)
+    _add_processing(commands)
     _add_apply(commands)
     _add_export(commands)
     _add_demo(commands)
@@ -287,19 +290,114 @@ def _add_effect(commands: Any, name: str, run: Any, description: str) -> None:
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors and warnings")
 
 
+def _add_style(commands: Any) -> None:
+    parser = _command_parser(
+        commands.add_parser,
+        "style",
+        run=_commands.style,
+        help="make one recording sound as if it went through the effects of another",
+        description="""Set an equaliser and a compressor so that INPUT sounds as if it had gone through the
+effects of REFERENCE, another recording: a network hears at most a minute of both
+and chooses the controls, which are printed and can be saved, edited and used
+again. The result is made as loud as REFERENCE, or less where it would clip.""",
+        epilog="""examples:
+  jaxapf style take.wav reference.wav -o styled.wav
+  jaxapf style take.wav reference.wav -o styled.wav --report style.html --controls style.json
+  jaxapf apply style.json other_take.wav -o other_styled.wav
+
+Both files may have any length from 0.25 s, any rate from 8 to 192 kHz and any
+number of channels; the output has those of INPUT. All channels get the same gain.""",
+    )
+    parser.add_argument("input", metavar="INPUT", help="the recording to process")
+    parser.add_argument("reference", metavar="REFERENCE", help="a recording that sounds as INPUT should")
+    parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="where to write the result")
+    parser.add_argument("--report", metavar="REPORT.html", help="write a page that shows and plays it")
+    parser.add_argument(
+        "--controls", metavar="CONTROLS.json", help="write the controls, for 'apply' and 'info'"
+    )
+    parser.add_argument(
+        "--network", metavar="FILE.npz", help="a network that was trained for it (default: the stored one)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=_passes,
+        default=2,
+        metavar="N",
+        help="how often the network is asked, hearing what its last choice made: 1 to 10 (default 2)",
+    )
+    _add_common(parser)
+
+
+def _add_processing(commands: Any) -> None:
+    group = _command_parser(
+        commands.add_parser,
+        "effect",
+        run=_commands.effect,
+        help="send a file through one effect, or list all effects with their controls",
+        description="Send a file through one effect; 'jaxapf effect NAME --help' says which controls it has.",
+        epilog="""examples:
+  jaxapf effect --list
+  jaxapf effect compressor take.wav -o pressed.wav --threshold-db -30 --ratio 4
+  jaxapf effect equalizer take.wav -o bright.wav --high-shelf-gain-db 6""",
+    )
+    group.set_defaults(effect=None)
+    group.add_argument("--list", action="store_true", help="print all effects with their controls and ranges")
+    group.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    names = group.add_subparsers(title="effects", metavar="NAME", parser_class=_Parser)
+    for name in _commands.EFFECTS:
+        _add_one_effect(names, name)
+
+
+def _add_one_effect(names: Any, name: str) -> None:
+    controls = _commands.EFFECTS[name]
+    parser = _command_parser(
+        names.add_parser,
+        name,
+        run=_commands.process,
+        help=", ".join(list(_commands.shown_names(name))),
+        description=f"""Send IN through the {name}. {_commands.CHANNELS[name]}""",
+        epilog="Without an option, each control is at its default, in brackets.",
+    )
+    parser.set_defaults(effect=name)
+    parser.add_argument("input", metavar="IN", help="the file to process")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="where to write the result")
+    for one in controls:
+        unit = f" {one.unit}" if one.unit else ""
+        default = _commands.default(name, one)
+        parser.add_argument(
+            f"--{one.name.replace('_', '-')}",
+            type=_within(one.low, one.high, unit),
+            default=default,
+            metavar="X",
+            help=f"{one.low:g} to {one.high:g}{unit} (default {default:g})",
+        )
+    _add_common(parser)
+
+
+def _within(low: float, high: float, unit: str) -> Callable[[str], float]:
+    def value(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if low <= float(text) <= high:
+                return float(text)
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low:g} to {high:g}{unit}")
+
+    return value
+
+
 def _add_apply(commands: Any) -> None:
     parser = _command_parser(
         commands.add_parser,
         "apply",
         run=_commands.apply,
         help="send a file through a fitted model",
-        description="Send IN through a model: delay, polarity and filters that 'align' found, or an effect.",
+        description="""Send IN through a model: delay, polarity and filters that 'align' found, an effect, or
+the controls that 'style' chose.""",
         epilog="""examples:
   jaxapf apply tape.json take2.wav -o take2_aligned.wav
   jaxapf apply phaser.json guitar.wav -o guitar_phased.wav
   jaxapf apply tape.json take2_44k.flac -o take2_aligned.flac --resample""",
     )
-    parser.add_argument("model", metavar="MODEL.json", help="a model that 'align --model' or a 'fit' wrote")
+    parser.add_argument("model", metavar="MODEL.json", help="what 'align --model', a 'fit' or 'style' wrote")
     parser.add_argument("input", metavar="IN", help="the file to process")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="where to write the result")
     _add_common(parser)
@@ -383,6 +481,12 @@ def _order(text: str) -> int | str:
         return text
     if not text.lstrip("+-").isdecimal() or not 1 <= int(text) <= MAX_ORDER:
         raise argparse.ArgumentTypeError(f"'{text}' is not 'auto' or a whole number from 1 to {MAX_ORDER}")
+    return int(text)
+
+
+def _passes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to 10")
     return int(text)
 
 

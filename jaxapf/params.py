@@ -6,9 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
-from jaxapf._arrays import as_arrays
+import numpy as np
 
 NEAR_ONE = 0.99999  # radius, warp and first-order coefficients stay inside the unit circle
 
@@ -119,6 +117,9 @@ def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
         >>> float(radius), float(cutoff_hz), float(warp)
         (0.499995, 20.0, 0.0)
     """
+    # The command line reads ranges before JAX is there: it is imported here.
+    from jaxapf._arrays import as_arrays
+
     xp, (values,) = as_arrays(raw)
     _check(values, controls, "raw")
     return tuple(_denormalised(xp, values[..., i], one) for i, one in enumerate(controls))
@@ -142,6 +143,8 @@ def normalise(values: Any, controls: Sequence[Control]) -> Any:
         >>> normalise(np.array([20.0]), [CUTOFF_HZ]).tolist()
         [-1.0]
     """
+    from jaxapf._arrays import as_arrays
+
     xp, (given,) = as_arrays(values)
     _check(given, controls, "values")
     return xp.stack([_normalised(xp, given[..., i], one) for i, one in enumerate(controls)], axis=-1)
@@ -164,8 +167,8 @@ def _normalised(xp: Any, value: Any, one: Control) -> Any:
 
 
 def _check(values: Any, controls: Sequence[Control], name: str) -> None:
-    if jnp.ndim(values) == 0 or values.shape[-1] != len(controls):
+    if np.ndim(values) == 0 or values.shape[-1] != len(controls):
         raise ValueError(
-            f"{name} has shape {jnp.shape(values)}; expected {len(controls)} on the last axis, one for each "
+            f"{name} has shape {np.shape(values)}; expected {len(controls)} on the last axis, one for each "
             f"of {', '.join(one.name for one in controls)}"
         )

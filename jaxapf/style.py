@@ -32,9 +32,8 @@ LEVEL_DB = -23.0  # RMS that a recording is brought to before it is processed
 HOP, N_FFT, MELS = 256, 1024, 80
 FLOOR = 1e-11  # of power: an equaliser is heard in soft bands too
 FIXED = {"average_ms": 1.0, "lookahead_ms": 0.0}
-STRIP = chain.chain(
-    chain.effect("equalizer"), chain.effect("compressor", fixed=FIXED, detector="rms", smoothing="gain_db")
-)
+OPTIONS = {"detector": "rms", "smoothing": "gain_db"}  # of the compressor
+STRIP = chain.chain(chain.effect("equalizer"), chain.effect("compressor", fixed=FIXED, **OPTIONS))
 CONTROLS = STRIP.controls
 N_EQUALIZER = len(params.EQUALIZER)
 MAKEUP = next(i for i, one in enumerate(CONTROLS) if one.name == "compressor.makeup_db")

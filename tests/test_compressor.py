@@ -312,3 +312,12 @@ def test_unknown_words_are_named():
         fx.compressor(CONTROLS, fx.rest(), np.zeros(4), 0.0)
     with pytest.raises(ValueError, match="latency is -1; expected 0 or more"):
         fx.rest(latency=-1)
+
+
+def test_a_sidechain_is_what_the_detector_hears(x64):
+    x, key = bursts(), bursts(seed=4)
+    gains = loop(CONTROLS, key) / key
+    y, _ = fx.compressor(CONTROLS, fx.rest(), x, FS, sidechain=key)
+    assert relative_rms(np.asarray(y), gains * x) < 1e-10
+    with pytest.raises(ValueError, match="sidechain has shape"):
+        fx.compressor(CONTROLS, fx.rest(), x, FS, sidechain=key[:10])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxapf import audio, cli
+from jaxapf import audio, cli, stored, transfer
 from jaxapf.__main__ import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -30,6 +30,10 @@ def is_about_an_effect(line: str) -> bool:
     return "phaser" in line or "compress" in line
 
 
+def needs_the_style_network(line: str) -> bool:
+    return "style" in line
+
+
 @pytest.fixture
 def takes(tmp_path, monkeypatch, loose_jax):
     """The files that the examples name, in the current folder."""
@@ -48,9 +52,21 @@ def check(lines: list[str], made: tuple[str, ...], capsys) -> None:
 
 
 def test_shell_examples_run(takes, capsys):
-    lines = [line for line in commands() if not is_about_an_effect(line)]
+    lines = [
+        line for line in commands() if not is_about_an_effect(line) and not needs_the_style_network(line)
+    ]
     assert len(lines) >= 4
     check(lines, ("aligned.wav", "model.json", "report.html", "other_aligned.wav", "cascade.txt"), capsys)
+
+
+@pytest.mark.skipif(
+    all(entry["name"] != transfer.STORED for entry in stored.manifest()),
+    reason="the network is not stored yet",
+)
+def test_shell_examples_of_styles_run(takes, capsys):
+    lines = [line for line in commands() if needs_the_style_network(line)]
+    assert len(lines) >= 2
+    check(lines, ("styled.wav", "style.html", "style.json", "other_styled.wav"), capsys)
 
 
 @pytest.mark.slow
@@ -60,8 +76,8 @@ def test_shell_examples_of_effects_run(takes, capsys):
     check(lines, ("phaser.json", "compressor.json", "other_compressed.wav"), capsys)
 
 
-def test_shell_examples_of_effects_are_commands():
-    for line in filter(is_about_an_effect, commands()):
+def test_shell_examples_are_commands():
+    for line in commands():
         assert callable(cli.parse(line.split()[1:]).run)
 
 

@@ -106,5 +106,12 @@ def _write_blocks(
 
 def stream(model: Any, source: Source) -> Iterator[Any]:
     """Blocks of a source through a model, of whichever kind."""
+    if hasattr(model, "output_db"):
+        transfer = importlib.import_module("jaxapf.transfer")
+        return transfer.stream(model, source.read, source.n_samples, source.fs)
+    if hasattr(model, "values"):
+        chain = importlib.import_module("jaxapf.effects.chain")
+        effect = chain.effect(model.name)
+        return chain.stream(effect, model.values, source.read, source.n_samples, source.fs)
     home = "jaxapf.modelling.model" if hasattr(model, "effect") else "jaxapf.estimate"
     return importlib.import_module(home).stream(model, source.read, source.n_samples)

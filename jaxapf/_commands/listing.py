@@ -110,6 +110,8 @@ def _is_model(path: str) -> bool:
 def _model_figures(path: str) -> dict[str, Any]:
     check_model(path)
     alignment = load_model(path)
+    if hasattr(alignment, "output_db"):
+        return {"kind": "style", "path": path, **alignment._asdict()}
     if hasattr(alignment, "effect"):
         return {"kind": "effect", "path": path, **effects.figures_of(alignment)}
     return {

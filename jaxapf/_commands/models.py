@@ -17,7 +17,7 @@ from jaxapf._commands.sources import UsageError, check_outputs, open_source
 from jaxapf._commands.starting import start_jax
 from jaxapf._console import Progress, described_audio, print_result
 
-EFFECT_FORMAT = "jaxapf-effect"
+EFFECT_FORMAT, STYLE_FORMAT = "jaxapf-effect", "jaxapf-style"
 
 
 def apply(arguments: argparse.Namespace) -> None:
@@ -29,7 +29,7 @@ def apply(arguments: argparse.Namespace) -> None:
     show = Progress(arguments)
     show("Starting JAX")
     model = load_model(arguments.model)
-    fs = round(model.fs)
+    fs = round(model.fs) if hasattr(model, "fs") else found.fs  # a style is for every rate
     if found.fs != fs and not arguments.resample:
         raise UsageError(
             f"'{arguments.model}' is for {fs} Hz and '{found.path}' is at {found.fs} Hz; "
@@ -64,9 +64,10 @@ def export(arguments: argparse.Namespace) -> None:
     check_model(arguments.model)
     check_outputs([arguments.model], [arguments.output])
     alignment = load_model(arguments.model)
-    if hasattr(alignment, "effect"):
+    if hasattr(alignment, "output_db") or hasattr(alignment, "effect"):
+        kind = getattr(alignment, "effect", "style")
         raise UsageError(
-            f"'{arguments.model}' is the model of a {alignment.effect}, which is no cascade of filters; "
+            f"'{arguments.model}' is the model of a {kind}, which is no cascade of filters; "
             "export takes what 'jaxapf align --model' wrote"
         )
     text = formats.to_json(alignment) if arguments.format == "json" else formats.to_sos(alignment)
@@ -92,13 +93,14 @@ def check_model(path: str) -> None:
 
 
 def load_model(path: str) -> Any:
-    """An Alignment or an EffectModel, as the file says."""
-    module = start_jax()
-    kind = module.Alignment
-    if _format(path) == EFFECT_FORMAT:
-        kind = importlib.import_module("jaxapf.modelling.model").EffectModel
+    """An Alignment, an EffectModel or the Settings of a style, as the file says."""
+    found = _format(path)
+    module = start_jax("jaxapf.transfer" if found == STYLE_FORMAT else "jaxapf.estimate")
+    load = module.load if found == STYLE_FORMAT else module.Alignment.load
+    if found == EFFECT_FORMAT:
+        load = importlib.import_module("jaxapf.modelling.model").EffectModel.load
     try:
-        return kind.load(path)
+        return load(path)
     except ValueError as error:  # a ModelError of either
         raise UsageError(str(error)) from error
 

@@ -9,12 +9,12 @@ import zlib
 from typing import Any
 
 
-def start_jax() -> Any:
-    """Import JAX and return the module `jaxapf.estimate`."""
+def start_jax(module: str = "jaxapf.estimate") -> Any:
+    """Import JAX, and return a module that needs it."""
     # XLA reports harmless details of the machine on stderr when it reads its cache.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     use_compilation_cache()
-    return importlib.import_module("jaxapf.estimate")
+    return importlib.import_module(module)
 
 
 def use_compilation_cache() -> str | None:

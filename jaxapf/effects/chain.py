@@ -12,7 +12,7 @@ from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxapf import params
 from jaxapf._arrays import Values, as_signal
+from jaxapf.alignment import padded
 from jaxapf.effects import compressor, distortion, equalizer, expander, gain, panner, reverb, width
 
 METHODS = ("exact", "fsm")
@@ -235,6 +236,51 @@ def apply(one: Effect, values: Row, x: Values, fs: float, *, method: str = "exac
     if method == "fsm":
         return one.sampled(values, signal, fs)
     return _in_time(one, values, signal, fs)
+
+
+def stream(
+    one: Effect,
+    values: Sequence[float],
+    read: Callable[[int, int], np.ndarray],
+    n_samples: int,
+    fs: float,
+    *,
+    block_samples: int = 2**17,
+) -> Iterator[np.ndarray]:
+    """Send a recording through an effect block by block, whatever its length.
+
+    Args:
+        one: of `effect` or `chain`.
+        values: a number for each control, in its unit.
+        read: `read(start, stop)` gives samples (channels, stop - start).
+        n_samples: its length.
+        fs: sample rate in Hz.
+        block_samples: length of a block; shorter recordings use shorter blocks.
+
+    Yields:
+        Blocks (channels, n), together as long as the recording and in time with it.
+
+    Raises:
+        ValueError: as the effect.
+
+    Example:
+        >>> x = np.ones((2, 1000), np.float32)
+        >>> louder = stream(effect("gain"), [6.0], lambda start, stop: x[:, start:stop], 1000, 8000.0)
+        >>> next(louder).shape
+        (2, 1000)
+    """
+    block = min(block_samples, max(256, 1 << max(0, n_samples - 1).bit_length()))
+    late = one.latency(fs)
+    # The values are numbers, not traced: they are checked, and filters designed of them in float64.
+    run = jax.jit(lambda x, state: one.process(values, state, x, fs))
+    state: Any = None
+    for start in range(0, n_samples + late, block):
+        x = padded(read, start, start + block, n_samples)
+        state = one.rest(x.shape[:-1], fs, x.dtype) if state is None else state
+        y, state = run(x, state)
+        y = np.asarray(y).reshape(-1, block)[:, max(late - start, 0) : max(n_samples + late - start, 0)]
+        if y.shape[-1]:
+            yield y
 
 
 def _in_time(one: Effect, values: Row, signal: jax.Array, fs: float) -> jax.Array:

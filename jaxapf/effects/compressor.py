@@ -101,6 +101,7 @@ def compressor(
     *,
     detector: str = "rms",
     smoothing: str = "gain",
+    sidechain: Values | None = None,
 ) -> tuple[jax.Array, State]:
     """Compress a signal: exact recursions, gradients by all controls, the state and the signal.
 
@@ -113,13 +114,15 @@ def compressor(
         fs: sample rate in Hz.
         detector: `"rms"` averages the power, `"peak"` the magnitude.
         smoothing: what attack and release smooth: the `"gain"`, `"gain_db"`, or the `"level"`.
+        sidechain: what the detector hears, in the shape of `x`; `x` itself without it.
 
     Returns:
         y: `(..., n_samples)` in the dtype of `x`.
         state: after the last sample; whole = chunks.
 
     Raises:
-        ValueError: a control out of its range, a look-ahead longer than the latency, an unknown option.
+        ValueError: a control out of its range, a look-ahead longer than the latency, an unknown option, a
+            side-chain of another shape.
 
     Source: Yu et al. 2024, section 5.
 
@@ -130,8 +133,11 @@ def compressor(
         -15.0
     """
     signal = as_signal(x)
+    key = signal if sidechain is None else as_signal(sidechain).astype(signal.dtype)
+    if key.shape != signal.shape:
+        raise ValueError(f"sidechain has shape {key.shape}; expected that of x, {signal.shape}.")
     _check(controls, np.shape(state.signal)[-1], fs, detector, smoothing)
-    return _exact(arrays(controls, signal), state, signal, fs, detector, smoothing)
+    return _exact(arrays(controls, signal), state, signal, key, fs, detector, smoothing)
 
 
 def compressor_sampled(
@@ -195,14 +201,14 @@ def curve_db(level_db: Any, controls: Controls) -> Any:
     return (1 / controls.ratio - 1) * dynamics.bent(level_db - controls.threshold_db, knee)
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
+@functools.partial(jax.jit, static_argnums=(5, 6))
 def _exact(
-    c: Controls, state: State, signal: jax.Array, fs: float, detector: str, smoothing: str
+    c: Controls, state: State, signal: jax.Array, key: jax.Array, fs: float, detector: str, smoothing: str
 ) -> tuple[jax.Array, State]:
     batch = batch_shape("controls", np.broadcast_shapes(*(leaf.shape for leaf in c)), signal)
-    signal = jnp.broadcast_to(signal, (*batch, signal.shape[-1]))
+    signal, key = (jnp.broadcast_to(one, (*batch, one.shape[-1])) for one in (signal, key))
     state = State(*(jnp.asarray(leaf).astype(signal.dtype) for leaf in state))
-    average, level = dynamics.averaged(c.average_ms, signal, fs, detector, state.level)
+    average, level = dynamics.averaged(c.average_ms, key, fs, detector, state.level)
     attack, release = coefficient(c.attack_ms, fs), coefficient(c.release_ms, fs)
     curve = functools.partial(curve_db, controls=lifted(c))
     wanted = dynamics.wanted(average, curve, detector, smoothing)

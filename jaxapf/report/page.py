@@ -83,7 +83,7 @@ def write(
     parts = {
         "summary": escape(_summary(metrics, alignment, len(sos), silent)),
         "key_figures": _key_figures(metrics, alignment, len(sos), fs),
-        "notes": _notes([*notes, *_remarks(alignment, len(sos), fs, len(wet))]),
+        "notes": notes_list([*notes, *_remarks(alignment, len(sos), fs, len(wet))]),
         "excerpt": escape(_excerpt_text(excerpt, wet.shape[-1] / fs)),
         "players": _players(excerpt),
         "mix": plots.mix_figure(compared),
@@ -203,7 +203,8 @@ def _remarks(alignment, n_sections: int, fs: int, n_channels: int) -> list[str]:
     return remarks
 
 
-def _notes(notes: list[str]) -> str:
+def notes_list(notes: list[str]) -> str:
+    """Sentences as a list of the page; nothing without them."""
     items = "".join(f"<li>{escape(str(note))}</li>" for note in notes)
     return f'<ul class="notes" aria-label="Notes">{items}</ul>' if items else ""
 
@@ -233,19 +234,20 @@ def _players(excerpt: players.Excerpt) -> str:
 
 
 def _choices(excerpt: players.Excerpt, names: tuple[tuple[str, str], ...], prefix: str) -> str:
-    return f'<div class="choices">{"".join(_player(excerpt.players[k], n, prefix) for k, n in names)}</div>'
+    return f'<div class="choices">{"".join(player(excerpt.players[k], n, prefix) for k, n in names)}</div>'
 
 
-def _player(player: players.Player, name: str, prefix: str) -> str:
-    gain = f"{player.gain_db:+.1f} dB".replace("-", "−") if math.isfinite(player.gain_db) else "silent"
-    gain += " (limit)" if player.limited else ""
+def player(one: players.Player, name: str, prefix: str = "") -> str:
+    """A button that plays a signal; `prefix` goes before its name where it is read out."""
+    gain = f"{one.gain_db:+.1f} dB".replace("-", "−") if math.isfinite(one.gain_db) else "silent"
+    gain += " (limit)" if one.limited else ""
     spoken = f"{prefix}{name.lower()}" if prefix else name
     return (
-        f'<div class="player {player.key.split("-")[-1]}" data-key="{player.key}">'
+        f'<div class="player {one.key.split("-")[-1]}" data-key="{one.key}">'
         f'<button type="button" aria-pressed="false" aria-label="Play {spoken}, gain {gain}">'
         f'<span class="icon"></span><span class="name">{name}</span><span class="gain">{gain}</span></button>'
         f'<audio controls preload="metadata" aria-label="{spoken}"'
-        f' src="data:audio/flac;base64,{player.data}"></audio></div>'
+        f' src="data:audio/flac;base64,{one.data}"></audio></div>'
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,30 @@ def excerpt(dry, wet, aligned, fs: int, *, seconds: float = 10.0, page_bytes: in
     return Excerpt(start / fs, (stop - start) / fs, players)
 
 
+def separate(signals: Mapping[str, tuple[np.ndarray, int]]) -> dict[str, Player]:
+    """Players for signals that need not have one length or rate, all equally loud.
+
+    Args:
+        signals: `(channels, T)` and the sample rate in Hz, by key.
+
+    Returns:
+        Players by key.
+
+    >>> tone = 0.1 * np.sin(np.arange(9600) / 20.0)[None]
+    >>> found = separate({"dry": (tone, 48000), "wet": (0.5 * tone, 24000)})
+    >>> round(found["wet"].gain_db - found["dry"].gain_db)
+    6
+    """
+    pieces = {key: _for_player(x[:2], fs) for key, (x, fs) in signals.items()}
+    gains = _equal_loudness(pieces)
+    return {key: _player(key, x, gains[key], min(signals[key][1], _PLAYER_FS)) for key, x in pieces.items()}
+
+
+def _player(key: str, x: np.ndarray, gained: tuple[float, bool], fs: int) -> Player:
+    gain, limited = gained
+    return Player(key, float(20.0 * np.log10(gain)) if gain else np.nan, limited, _flac(gain * x, fs))
+
+
 def _loudest_difference(dry: np.ndarray, wet: np.ndarray, length: int) -> tuple[int, int]:
     total = dry.shape[-1]
     if total <= length:
@@ -88,12 +113,7 @@ def _encode(pieces: list[np.ndarray], fs: int) -> dict[str, Player]:
         signals[f"{share}-before"] = part * dry + (1.0 - part) * wet
         signals[f"{share}-after"] = part * aligned + (1.0 - part) * wet
     gains = _equal_loudness(signals)
-    players = {}
-    for key, x in signals.items():
-        gain, limited = gains[key]
-        gain_db = 20.0 * np.log10(gain) if gain else np.nan
-        players[key] = Player(key, float(gain_db), limited, _flac(gain * x, fs))
-    return players
+    return {key: _player(key, x, gains[key], fs) for key, x in signals.items()}
 
 
 def _equal_loudness(signals: dict[str, np.ndarray]) -> dict[str, tuple[float, bool]]:

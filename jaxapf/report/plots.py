@@ -108,8 +108,8 @@ def phase_figures(compared: Comparison, sos: np.ndarray, fs: float) -> dict[str,
     phase_text = f"Phase without the constant delay. Median error of the learned phase: {typical}."
     delay_text = "Group delay of the all-pass sections; the constant delay is not part of it."
     return {
-        "phase": _responsive("phase", "Target and learned phase", phase_text, (phase, error), x, (480, 430)),
-        "delay": _responsive("delay", "Target and learned group delay", delay_text, (delay,), x, (320, 270)),
+        "phase": responsive("phase", "Target and learned phase", phase_text, (phase, error), x, (480, 430)),
+        "delay": responsive("delay", "Target and learned group delay", delay_text, (delay,), x, (320, 270)),
     }
 
 
@@ -131,7 +131,7 @@ def mix_figure(compared: Comparison) -> str:
     text = f"Deepest cancellation before: {dips[0]}; after: {dips[1]}."
     title = "Level of the 50/50 mix relative to the wet signal, 1/6 octave"
     x = frequency_axis(compared.freqs_hz[0], compared.freqs_hz[-1])
-    return _responsive("mix", title, text, (panel,), x, (320, 270))
+    return responsive("mix", title, text, (panel,), x, (320, 270))
 
 
 def closeup_figures(dry: np.ndarray, wet: np.ndarray, aligned: np.ndarray, fs: float) -> str:
@@ -301,7 +301,8 @@ def _dip(freqs_hz: np.ndarray, level_db: np.ndarray) -> str:
     return f"{level_db[at]:.1f} dB at {hz}".replace("-", "−")
 
 
-def _responsive(name, title, text, panels, x, heights: tuple[float, float]) -> str:
+def responsive(name, title, text, panels, x, heights: tuple[float, float]) -> str:
+    """A figure with its text below, for wide and for narrow screens."""
     # One drawing scaled to both a desk and a phone has letters too small on the phone: draw two.
     wide = figure(f"{name}-wide", title, text, panels, x, Size(920, heights[0], 14))
     narrow = figure(f"{name}-narrow", title, text, panels, x, Size(360, heights[1], 12))
