@@ -104,10 +104,8 @@ def transfer(
     Source: Steinmetz et al. 2022, arXiv 2207.08759.
 
     Example:
-        >>> net = style.make_net(style.Design(channels=8))
-        >>> heard = style.hear(jnp.zeros(4096))
-        >>> network = style.Network(style.Design(channels=8), net.init(
-        ...     jax.random.key(0), heard, heard, heard, jnp.zeros(24)))
+        >>> design = style.Design(channels=8)
+        >>> network = style.Network(design, style.first_weights(design, jax.random.key(0), 0))
         >>> x = np.random.default_rng(0).normal(scale=0.1, size=(2, 24000)).astype(np.float32)
         >>> made = transfer(x, 0.5 * x[0], 24000, 24000, network=network, passes=1)
         >>> made.audio.shape, round(made.level_db), len(made.controls)
@@ -184,9 +182,8 @@ def chosen(network: style.Network, given: np.ndarray, reference: np.ndarray, pas
 @functools.lru_cache(maxsize=8)
 def _choose(design: style.Design, passes: int) -> Any:
     def choose(weights: Any, given: jax.Array, reference: jax.Array) -> Any:
-        return style.choose(
-            design, weights, given, reference, lambda raw, x: style.play(raw, x, style.FS), passes
-        )
+        raw = style.choose(design, weights, given, reference, style.play_at_fs, passes)
+        return style.levelled(raw, given, reference, style.play_at_fs)[1]
 
     return jax.jit(choose)
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
@@ -25,10 +24,7 @@ DESIGN = style.Design(channels=4, dilations=(1,), hidden=(8,))
 
 def small_network():
     """Random weights, so that the choice depends on what is heard."""
-    net = style.make_net(DESIGN)
-    heard = jnp.zeros((style.MELS, 4))
-    chosen = jnp.zeros(len(style.CONTROLS))
-    shapes = jax.eval_shape(net.init, jax.random.key(0), heard, heard, heard, chosen)
+    shapes = jax.eval_shape(lambda key: style.first_weights(DESIGN, key, 0), jax.random.key(0))
     rng = np.random.default_rng(0)
     draw = lambda one: rng.normal(scale=0.3, size=one.shape).astype(np.float32)  # noqa: E731
     return style.Network(DESIGN, jax.tree.map(draw, shapes))
