@@ -157,7 +157,7 @@ def outside():
 
 def test_an_effect_outside_jax_is_called_under_jit_and_vmap():
     one, x = outside(), signal(3).astype(np.float32)
-    gains, cutoffs = np.float32([-6.0, 0.0, 6.0]), np.float32([200.0, 500.0, 900.0])
+    gains, cutoffs = np.array([[-6.0, 0.0, 6.0], [200.0, 500.0, 900.0]], np.float32)
     expected = np.stack(
         [
             gain_in_numpy({"gain_db": float(g), "cutoff_hz": float(c)}, np.asarray(row, np.float64), FS)
@@ -199,7 +199,7 @@ def trained(one, truth, x, steps, *, rate=0.05):
 
 
 def test_spsa_trains_the_controls_of_an_effect_outside_jax():
-    truth = jnp.float32([0.4, -0.5])
+    truth = jnp.array([0.4, -0.5], jnp.float32)
     found = trained(outside(), truth, signal(n=400).astype(np.float32), 200)
     np.testing.assert_allclose(found, truth, atol=0.02)
 
@@ -210,7 +210,7 @@ def test_spsa_trains_a_plug_in():
     def process(values, x, fs):
         return pedalboard.Pedalboard([pedalboard.Gain(values["gain_db"])])(np.asarray(x, np.float32), fs)
 
-    truth = jnp.float32([-0.35])
+    truth = jnp.array([-0.35], jnp.float32)
     one = gradients.outside("pedalboard's gain", (GAIN,), process)
     found = trained(one, truth, signal(n=400).astype(np.float32), 150)
     np.testing.assert_allclose(found, truth, atol=0.02)
