@@ -5,8 +5,8 @@
     y, state = strip.process(values, strip.rest((), fs, x.dtype), x, fs)
     y = apply(strip, values, x, fs, method="fsm")           # the same by frequency sampling, from rest
 
-A chain is an effect again. Controls are numbers or arrays whose axes are those of the batch. Where a chain has
-stereo effects, the axis of the two channels is not among these: `panner` makes it, `width` takes it, and all
+A chain is an effect again. Controls are numbers or arrays whose axes are those of the batch. Where a chain
+has stereo effects, the axis of the two channels is not among these: `panner` makes it, `width` takes it, and all
 effects after the one, or around the other, use their controls for both channels alike. Without stereo effects
 every axis before the samples is one of the batch, and may have controls of its own.
 
