@@ -6,9 +6,9 @@
     y = apply(strip, values, x, fs, method="fsm")           # the same by frequency sampling, from rest
 
 A chain is an effect again. Controls are numbers or arrays whose axes are those of the batch. Where a chain
-has stereo effects, the axis of the two channels is not among these: `panner` makes it, `width` takes it, and all
-effects after the one, or around the other, use their controls for both channels alike. Without stereo effects
-every axis before the samples is one of the batch, and may have controls of its own.
+has stereo effects, the axis of the two channels is not among these: `panner` makes it, `width` takes it, and
+all effects after the one, or around the other, use their controls for both channels alike. Without stereo
+effects every axis before the samples is one of the batch, and may have controls of its own.
 
 What an effect can be asked is in its specification (`jaxapf.params`), and nothing else says so: ranges of
 networks, options of the command line, tables of the documentation and tests all come from there.
