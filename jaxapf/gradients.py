@@ -194,11 +194,12 @@ def outside(
     controls = tuple(controls)
     names = [control.name for control in controls]
 
-    def on_host(values: np.ndarray, x: np.ndarray, fs: np.ndarray) -> np.ndarray:
+    def on_host(*arrays: Any) -> np.ndarray:
+        values, x, rates = (np.asarray(one) for one in arrays)
         y = np.empty_like(x)
         for at in np.ndindex(x.shape[:-1]):
             settings = {one: float(value) for one, value in zip(names, values[at], strict=True)}
-            y[at] = process(settings, np.asarray(x[at]), float(fs))
+            y[at] = process(settings, x[at], float(rates[at]))
         return y
 
     def called(values: Sequence[Any], state: tuple, x: Any, fs: float) -> tuple[jax.Array, tuple]:
@@ -208,7 +209,8 @@ def outside(
         row = jnp.broadcast_to(row, (*batch, len(names)))
         signal = jnp.broadcast_to(signal, (*batch, signal.shape[-1]))
         shape = jax.ShapeDtypeStruct(signal.shape, signal.dtype)
-        return jax.pure_callback(on_host, shape, row, signal, fs, vmap_method="broadcast_all"), state
+        rates = jnp.full(batch, fs, jnp.float32)  # for each example, as `vmap` adds an axis to all
+        return jax.pure_callback(on_host, shape, row, signal, rates, vmap_method="broadcast_all"), state
 
     def sampled(values: Sequence[Any], x: Any, fs: float) -> jax.Array:
         raise ValueError(f"{name} is outside JAX and has no sampled form; choose the route 'spsa'.")

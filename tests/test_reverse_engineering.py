@@ -46,6 +46,27 @@ def test_the_response_is_the_equaliser_s(run):
     assert run.response_db(values)[nearest] == pytest.approx(6.0, abs=0.1)
 
 
+def test_what_the_equaliser_s_level_hides_is_taken_out(run):
+    """Louder by 3 dB, threshold up by 3, make-up down by 3: the same sound, and no error is left."""
+    names = [control.name for control in run.fitting.controls()]
+    true = run.hidden(2)
+    found = list(true)
+    found[names.index("compressor.threshold_db")] += 3.0
+    found[names.index("compressor.makeup_db")] -= 3.0
+    errors = run.moved(true, found, 3.0)
+    assert errors == {"threshold": pytest.approx(0.0), "makeup": pytest.approx(0.0)}
+    assert run.moved(true, true, 3.0)["threshold"] == pytest.approx(-3.0)
+    dry = 0.1 * np.random.default_rng(0).standard_normal(400).astype(np.float32)
+    strip = run.fitting.strip()
+    before = run.chain.chain(strip[0], strip[1])
+    louder = [run.chain.apply(before, true[:19], dry, 24e3) * gain for gain in (1.0, 10 ** (3 / 20))]
+    both = [
+        run.chain.apply(strip[2], values[19:], x, 24e3)
+        for values, x in zip((true, found), louder, strict=True)
+    ]
+    np.testing.assert_allclose(*both, atol=1e-5 * float(np.max(np.abs(both[0]))))
+
+
 @pytest.mark.slow
 def test_the_search_gets_nearer_and_the_files_are_written(run, tmp_path, capsys):
     readme = tmp_path / "README.md"

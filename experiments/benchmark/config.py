@@ -102,6 +102,11 @@ GRADIENT_COST = 3.0  # cascade, auto: value and gradient, in forward passes
 LPC_SPEED, LPC_GRADIENT_SPEED = 1.0, 1.5  # allpole, auto: times torchlpc's
 MEMORY = 6.0  # gradient, blocked: peak in multiples of the input
 
+# effects.py: (batch, n_samples), and how many times as fast as dasp-pytorch, forward and gradient
+EFFECTS = ((16, 65_536), (4, 131_072))
+QUICK_EFFECTS = ((2, 2048),)
+EFFECT_SPEED = {"equalizer": 5.0, "compressor": 2.0}
+
 CAPTIONS = {
     "cascade": f"Cascade of {SECTIONS} second-order all-passes, float32, batch x samples. *Gradient*: value "
     "and gradient of the sum of squares, by signal and coefficients. *Error*: relative RMS against SciPy in "
@@ -111,6 +116,8 @@ CAPTIONS = {
     "float64.",
     "memory": "Memory of value and gradient, float32, in multiples of the input. *Planned*: temporary and "
     "output memory as XLA's compiler counts it. *Measured*: what a fresh process grew by as it ran.",
+    "effects": "Effects, float32, batch x samples, one channel, controls of their own for every signal. "
+    "*Gradient*: value and gradient of the sum of squares, by signal and all controls.",
     "growth": "Growth of `jaxapf.allpass.cascade` by every method, float32: milliseconds of the fastest "
     "call. Sizes: picture and config.py.",
 }

@@ -73,18 +73,32 @@ def measure(seed: int, dry: np.ndarray) -> Row:
     )
     seconds, used = time.perf_counter() - began, time.process_time() - used
     difference = response_db(found.values) - response_db(truth)
-    eq_db = float(np.sqrt(np.mean((difference - np.mean(difference)) ** 2)))
+    level_db = float(np.mean(difference))
+    eq_db = float(np.sqrt(np.mean((difference - level_db) ** 2)))
     return {
         "seed": seed,
         "esr": found.esr,
         "eq_db": eq_db,
-        "eq_level_db": float(np.mean(difference)),
+        "eq_level_db": level_db,
+        "moved_db": moved(truth, found.values, level_db),
         "seconds": seconds,
         "processor_s": used,
         "recovered": found.esr <= config.RECOVERED_ESR and eq_db <= config.RECOVERED_EQ_DB,
         "true": truth,
         "found": found.values,
     }
+
+
+def moved(truth: Sequence[float], found: Sequence[float], level_db: float) -> dict[str, float]:
+    """Errors of threshold and make-up gain once the equaliser has the true level.
+
+    A louder equaliser with a threshold as much higher and make-up gain as much lower sounds the same.
+    """
+    errors = {
+        control.name.rpartition(".")[2]: mine - true
+        for control, true, mine in zip(fitting.controls(), truth, found, strict=True)
+    }
+    return {"threshold": errors["threshold_db"] - level_db, "makeup": errors["makeup_db"] + level_db}
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -94,6 +108,9 @@ def summary(rows: Sequence[Row]) -> str:
             "seed": row["seed"],
             "ESR": f"{row['esr']:.1e}",
             "equaliser, dB": f"{row['eq_db']:.2f}",
+            "its level, dB": f"{row['eq_level_db']:+.1f}",
+            "threshold, dB": f"{row['moved_db']['threshold']:+.1f}",
+            "make-up, dB": f"{row['moved_db']['makeup']:+.1f}",
             "seconds": f"{row['seconds']:.0f}",
             "processor, s": f"{row['processor_s']:.0f}",
             "recovered": "yes" if row["recovered"] else "no",

@@ -5,9 +5,13 @@
     y, state = strip.process(values, strip.rest((), fs, x.dtype), x, fs)
     y = apply(strip, values, x, fs, method="fsm")           # the same by frequency sampling, from rest
 
-A chain is an effect again. What an effect can be asked is in its specification (`jaxapf.params`), and nothing
-else says so: ranges of networks, options of the command line, tables of the documentation and tests all come
-from there.
+A chain is an effect again. Controls are numbers or arrays whose axes are those of the batch. Where a chain
+has stereo effects, the axis of the two channels is not among these: `panner` makes it, `width` takes it, and
+all effects after the one, or around the other, use their controls for both channels alike. Without stereo
+effects every axis before the samples is one of the batch, and may have controls of its own.
+
+What an effect can be asked is in its specification (`jaxapf.params`), and nothing else says so: ranges of
+networks, options of the command line, tables of the documentation and tests all come from there.
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ class Effect(NamedTuple):
 
     ``controls`` their specification, in order; ``rest(batch, fs, dtype)`` the state before any sound;
     ``process(values, state, x, fs) -> (y, state)`` exact, streams, ``latency(fs)`` samples late;
-    ``sampled(values, x, fs) -> y`` by frequency sampling, from rest, not late.
+    ``sampled(values, x, fs) -> y`` by frequency sampling, from rest, not late. ``stereo``: whether what goes
+    in and what comes out has an axis of two channels before the samples, which the controls do not have; the
+    batch of ``rest`` is that of what goes in, channels included.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Effect(NamedTuple):
     process: Callable[..., tuple[jax.Array, Any]]
     sampled: Callable[..., jax.Array]
     latency: Callable[[float], int]
+    stereo: tuple[bool, bool] = (False, False)
 
 
 class _Kind(NamedTuple):
@@ -59,6 +66,7 @@ class _Kind(NamedTuple):
     sampled: Callable[..., Any] | None = None
     latency: Callable[[float, Mapping[str, Any]], int] = lambda fs, fixed: 0
     options: tuple[str, ...] = ()
+    stereo: tuple[bool, bool] = (False, False)
 
 
 def _look_ahead(fs: float, fixed: Mapping[str, float]) -> int:
@@ -103,8 +111,20 @@ KINDS = {
         expander.expander_sampled,
     ),
     "reverb": _Kind(params.REVERB, reverb.packed, _at_rest(reverb), reverb.reverb, options=("length",)),
-    "panner": _Kind(params.PANNER, lambda row: panner.Controls(*row), _at_rest(panner), panner.panner),
-    "width": _Kind(params.WIDTH, lambda row: width.Controls(*row), _at_rest(width), width.width),
+    "panner": _Kind(
+        params.PANNER,
+        lambda row: panner.Controls(*row),
+        _at_rest(panner),
+        panner.panner,
+        stereo=(False, True),
+    ),
+    "width": _Kind(
+        params.WIDTH,
+        lambda row: width.Controls(*row),
+        _at_rest(width),
+        width.width,
+        stereo=(True, True),
+    ),
 }
 
 
@@ -156,7 +176,7 @@ def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: An
     def rest(batch: tuple[int, ...], fs: float, dtype: Any) -> Any:
         return kind.rest(batch, dtype, latency(fs), **of_state)
 
-    found = Effect(name, free, rest, process, sampled, latency)
+    found = Effect(name, free, rest, process, sampled, latency, kind.stereo)
     return found
 
 
@@ -170,7 +190,7 @@ def chain(*effects: Effect) -> Effect:
         `Effect` whose controls are those of all, named `EFFECT.CONTROL`.
 
     Raises:
-        ValueError: nothing to chain.
+        ValueError: nothing to chain; an effect that makes two channels of one where there are two already.
 
     Example:
         >>> strip = chain(effect("equalizer"), effect("compressor"))
@@ -179,31 +199,59 @@ def chain(*effects: Effect) -> Effect:
     """
     if not effects:
         raise ValueError("effects is empty; give one at least.")
+    stereo, is_two = _channels(effects)
     controls = tuple(
         control._replace(name=f"{one.name}.{control.name}") for one in effects for control in one.controls
     )
     ends = np.cumsum([len(one.controls) for one in effects])
     parts = [slice(int(end) - len(one.controls), int(end)) for end, one in zip(ends, effects, strict=True)]
 
+    def of_each(values: Row) -> list[Row]:
+        rows = (values[part] for part in parts)
+        return [
+            [_for_both(value) for value in row] if two and not any(one.stereo) else row
+            for one, row, two in zip(effects, rows, is_two, strict=True)
+        ]
+
     def rest(batch: tuple[int, ...], fs: float, dtype: Any) -> tuple:
-        return tuple(one.rest(batch, fs, dtype) for one in effects)
+        made = is_two if not stereo[0] else [False] * len(effects)  # or the batch has the channels already
+        return tuple(
+            one.rest((*batch, 2) if two else batch, fs, dtype) for one, two in zip(effects, made, strict=True)
+        )
 
     def process(values: Row, state: Any, x: Values, fs: float) -> tuple[jax.Array, tuple]:
         states = []
-        for one, part, before in zip(effects, parts, state, strict=True):
-            x, after = one.process(values[part], before, x, fs)
+        for one, own, before in zip(effects, of_each(values), state, strict=True):
+            x, after = one.process(own, before, x, fs)
             states.append(after)
         return as_signal(x), tuple(states)
 
     def sampled(values: Row, x: Values, fs: float) -> jax.Array:
-        for one, part in zip(effects, parts, strict=True):
-            x = one.sampled(values[part], x, fs)
+        for one, own in zip(effects, of_each(values), strict=True):
+            x = one.sampled(own, x, fs)
         return as_signal(x)
 
     def latency(fs: float) -> int:
         return sum(one.latency(fs) for one in effects)
 
-    return Effect("+".join(one.name for one in effects), controls, rest, process, sampled, latency)
+    return Effect("+".join(one.name for one in effects), controls, rest, process, sampled, latency, stereo)
+
+
+def _channels(effects: Sequence[Effect]) -> tuple[tuple[bool, bool], list[bool]]:
+    """Whether a chain takes and gives two channels; of each effect, whether two come to it."""
+    two = next((one.stereo[0] for one in effects if any(one.stereo)), False)
+    first, seen = two, []
+    for one in effects:
+        if two and one.stereo == (False, True):
+            raise ValueError(f"{one.name} makes two channels of one, but two come to it; put it earlier.")
+        seen.append(two)
+        two = two or one.stereo[1]
+    return (first, two), seen
+
+
+def _for_both(value: Any) -> Any:
+    """A control with an axis for the channels, which share it."""
+    return value[..., None] if np.ndim(value) else value
 
 
 def apply(one: Effect, values: Row, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
@@ -211,13 +259,14 @@ def apply(one: Effect, values: Row, x: Values, fs: float, *, method: str = "exac
 
     Args:
         one: of `effect` or `chain`.
-        values: one number or (...) for each control, in its unit; broadcast against the batch axes of `x`.
-        x: (..., n_samples).
+        values: one number or (...) for each control, in its unit; broadcast against the batch axes of `x`,
+            which do not include the two channels where the effect has any (`Effect.stereo`).
+        x: (..., n_samples), or (..., 2, n_samples) where it takes stereo.
         fs: sample rate in Hz.
         method: `"exact"`, or `"fsm"` by frequency sampling.
 
     Returns:
-        (..., n_samples), in time with `x`.
+        (..., n_samples), or (..., 2, n_samples) where it gives stereo, in time with `x`.
 
     Raises:
         ValueError: another number of values; unknown `method`; as the effect.
@@ -285,7 +334,10 @@ def stream(
 
 def _in_time(one: Effect, values: Row, signal: jax.Array, fs: float) -> jax.Array:
     """The exact form from rest, without its latency."""
-    batch = np.broadcast_shapes(signal.shape[:-1], *(np.shape(value) for value in values))
+    outer, channels = signal.shape[:-1], ()
+    if one.stereo[0]:
+        outer, channels = outer[:-1], outer[-1:]
+    batch = (*np.broadcast_shapes(outer, *(np.shape(value) for value in values)), *channels)
     late = one.latency(fs)
     padded = jnp.pad(signal, (*((0, 0),) * (signal.ndim - 1), (0, late)))
     return one.process(values, one.rest(batch, fs, signal.dtype), padded, fs)[0][..., late:]
