@@ -17,11 +17,13 @@ DESIGN = Design()
 READER_STEPS = 3000  # from random settings alone, before the training
 PASSES = 2  # how often the network is asked
 RATE = 1e-3  # of AdamW, after a warm-up, falling along a cosine
+RATE_AGAIN = 6e-4  # from CYCLE on
+CYCLE = 6000  # steps
 WARM_UP = 50  # steps
 WEIGHT_DECAY = 1e-4
 CLIP = 1.0  # of the gradient's norm
 BATCH = {0.53: 16, 5.0: 8}  # examples, by seconds of a clip
-STEPS = {0.53: 350, 5.0: 6000}  # likewise; the second is the network that is shipped
+STEPS = {0.53: 350, 5.0: 14_000}  # likewise; the second is the network that is shipped
 
 PROXIES = ("proxy-equalizer-cnn", "proxy-compressor-cnn")  # of jaxapf.stored
 

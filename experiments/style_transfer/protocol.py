@@ -90,10 +90,18 @@ def _part(key: jax.Array, *signals: jax.Array) -> Iterator[jax.Array]:
 
 
 def optimizer(steps: int) -> optax.GradientTransformation:
-    """AdamW, warmed up, falling along a cosine to nothing."""
-    warm_up = min(config.WARM_UP, steps // 2)
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.RATE, warm_up, steps)
-    return optax.adamw(rate, weight_decay=config.WEIGHT_DECAY)
+    """AdamW, its rate warmed up and falling along a cosine to nothing, and once more from `CYCLE` on."""
+    first = min(steps, config.CYCLE)
+    rates = [_falling(config.RATE, first)]
+    if steps > first:
+        rates.append(_falling(config.RATE_AGAIN, steps - first))
+    return optax.adamw(
+        optax.join_schedules(rates, [first][: len(rates) - 1]), weight_decay=config.WEIGHT_DECAY
+    )
+
+
+def _falling(rate: float, steps: int) -> optax.Schedule:
+    return optax.warmup_cosine_decay_schedule(0.0, rate, min(config.WARM_UP, steps // 2), steps)
 
 
 def first_state(steps: int, seed: int) -> train.TrainState:
