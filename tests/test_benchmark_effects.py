@@ -59,7 +59,9 @@ def test_the_equaliser_measured_is_scipy_s(effects):
     made = effects.equalizer_cases(x, None, no_peers(effects))
     values = effects.controls(params.EQUALIZER, 2)
     sos = equalizer.sections(equalizer.packed(np.float64(values)), 48e3).sos
-    expected = np.stack([scipy.signal.sosfilt(*both) for both in zip(sos, np.float64(x), strict=True)])
+    expected = np.stack(
+        [scipy.signal.sosfilt(*both) for both in zip(sos, np.asarray(x, np.float64), strict=True)]
+    )
     assert relative_rms(np.asarray(made["equalizer"].forward()), expected) < 1e-4
 
 

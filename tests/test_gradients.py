@@ -1,6 +1,7 @@
 """Ways to a gradient: values, derivatives against differences, SPSA on average, effects outside JAX."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,8 @@ def raws(one, *batch):
 
 def gain_in_numpy(values, x, fs):
     """Gain and a low-pass by SciPy, of which JAX knows nothing."""
-    b, a = scipy.signal.butter(1, values["cutoff_hz"], fs=fs)
+    designed: Any = scipy.signal.butter(1, values["cutoff_hz"], fs=fs)
+    b, a = designed
     return 10 ** (values["gain_db"] / 20) * scipy.signal.lfilter(b, a, x)
 
 

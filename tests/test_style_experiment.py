@@ -22,6 +22,7 @@ from jaxapf import params
 pyloudnorm = pytest.importorskip("pyloudnorm")
 FOLDER = Path(__file__).parents[1] / "experiments" / "style_transfer"
 MODULES = ("config", "data", "scores", "baseline", "protocol", "tuning", "tables", "pictures", "pages")
+MODULES += ("trainings", "listening", "run")
 FS = 24_000
 
 
@@ -550,3 +551,42 @@ def test_page_refuses_what_cannot_be_heard(style, tmp_path):
         with pytest.raises(ValueError, match=said):
             style.pages.write(path, [broken], FS)
     assert not path.exists()
+
+
+@pytest.mark.slow
+def test_two_steps_and_a_report_by_the_embedded_example(style, tmp_path, monkeypatch, capsys):
+    """Train, find it there, refuse another length; score it, and make the page."""
+    config, run = style.config, style.run
+    monkeypatch.setattr(config, "READER_STEPS", 1)
+    monkeypatch.setattr(config, "DESIGN", config.Design(channels=4, hidden=(8,)))
+    monkeypatch.setattr(config, "BATCH", {0.53: 2, 5.0: 2})
+    monkeypatch.setattr(config, "TEST_CLIPS", {0.53: 4})
+    folder = tmp_path / "results"
+    command = ["train", "--strategies", "spsa", "--seeds", "1", "--folder", str(folder)]
+    assert run.main([*command, "--steps", "2"]) == 0
+    course = json.loads((folder / "spsa-0.53s-0.json").read_text(encoding="utf-8"))
+    assert (course["steps"], course["skipped"]) == (2, 0)
+    assert math.isfinite(course["losses"]["2"])
+    assert (folder / "spsa-0.53s-0.npz").is_file()
+    assert run.main([*command, "--steps", "2"]) == 0  # there already
+    assert run.main([*command, "--steps", "3"]) == 2
+    assert "has 2 steps, not 3" in capsys.readouterr().err
+    assert run.main(["report", "--folder", str(folder)]) == 0
+    assert "| spsa |" in capsys.readouterr().out
+    results = style.tables.read(folder / "results.json")
+    assert results["lengths"]["0.53"]["known"]["true settings"]["mrstft"] < 1e-3
+    assert (folder / "listening.html").read_text(encoding="utf-8").count("<audio") == 4 * 5
+
+
+def test_rate_falls_and_begins_again(style, monkeypatch):
+    monkeypatch.setattr(style.config, "CYCLE", 100)
+    monkeypatch.setattr(style.config, "WARM_UP", 10)
+    optimizer, weight = style.protocol.optimizer(180), np.ones(1, np.float32)
+    state, moved = optimizer.init(weight), []
+    for _ in range(180):
+        update, state = optimizer.update(np.ones(1, np.float32), state, weight)
+        moved.append(abs(float(update[0])))
+    assert np.argmax(moved[:100]) in range(8, 14)
+    assert moved[99] < 0.01 * max(moved)
+    assert 100 + np.argmax(moved[100:]) in range(108, 114)
+    assert max(moved[100:]) < max(moved[:100])

@@ -110,6 +110,7 @@ def _descend(fs: float) -> Callable[..., _Place]:
         def step(count: Any, carry: Any) -> Any:
             theta, state, _, _ = carry
             (value, y), slope = jax.value_and_grad(loss, has_aux=True)(theta, data)
+            updates: Any
             updates, state = adam.update(slope, state)
             # Falls by a cosine to a fiftieth; the last round looks and stays.
             falling = 0.02 + 0.49 * (1 + jnp.cos(np.pi * count / steps))

@@ -8,7 +8,7 @@ becomes what it became: nobody has to say what the settings were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import config
@@ -65,7 +65,9 @@ def loss_of(route: gradients.Route) -> train.LossFn:
         settings, of_route, of_part = jax.random.split(key, 3)
         one = task(settings, halves)
         raw = _choices(weights, one, route.play)
-        y, _ = style.levelled(raw, one.given, one.reference, partial(route.render, key=of_route))
+        y, _ = style.levelled(
+            raw, one.given, one.reference, lambda raw, given: route.render(raw, given, of_route)
+        )
         return distance(*_part(of_part, y, one.target))
 
     return loss_fn
