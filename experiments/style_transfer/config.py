@@ -27,6 +27,8 @@ STEPS = {0.53: 350, 5.0: 12_000}  # likewise; the second is the network that is 
 
 PROXIES = ("proxy-equalizer-cnn", "proxy-compressor-cnn")  # of jaxapf.stored
 
+COLOUR = {0.53: 0.0, 5.0: 0.6}  # share of the equaliser's gains that clips are coloured by before the task
+
 # Seed 004: MAE and MR-STFT of these windows; hops of half a window, transforms as long as the window.
 RESOLUTIONS = tuple(losses.Resolution(n, n // 2, n) for n in (32, 128, 512, 2048))
 HEARD = 12_000  # samples of each example that the loss is taken of

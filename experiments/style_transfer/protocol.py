@@ -20,6 +20,7 @@ import optax
 
 from jaxapf import gradients, loop, losses, parallel, params, style, train
 from jaxapf.checkpoint import Checkpoints
+from jaxapf.effects import equalizer
 
 Tree = Any
 
@@ -58,12 +59,12 @@ def distance(pred: jax.Array, target: jax.Array) -> jax.Array:
     return losses.mae(pred, target) + losses.mrstft(pred, target, resolutions=config.RESOLUTIONS)
 
 
-def loss_of(route: gradients.Route) -> train.LossFn:
+def loss_of(route: gradients.Route, colour: float = 0.0) -> train.LossFn:
     """The loss of a batch of clips (n, 2, half), with random settings by the step's key."""
 
     def loss_fn(weights: Tree, halves: jax.Array, key: jax.Array) -> jax.Array:
-        settings, of_route, of_part = jax.random.split(key, 3)
-        one = task(settings, halves)
+        settings, of_route, of_part, of_colour = jax.random.split(key, 4)
+        one = task(settings, coloured(of_colour, halves, colour) if colour else halves)
         raw = _choices(weights, one, route.play)
         y, _ = style.levelled(
             raw, one.given, one.reference, lambda raw, given: route.render(raw, given, of_route)
@@ -71,6 +72,21 @@ def loss_of(route: gradients.Route) -> train.LossFn:
         return distance(*_part(of_part, y, one.target))
 
     return loss_fn
+
+
+def coloured(key: jax.Array, halves: jax.Array, share: float) -> jax.Array:
+    """Clips through a random equaliser, its gains up to a share of their range, their levels kept.
+
+    Few recordings are soon known by their spectra, and what the effects did to them could be told without
+    listening to the input. Coloured anew each time they are not.
+    """
+    n, _, half = halves.shape
+    raw = jax.random.uniform(key, (n, style.N_EQUALIZER), minval=-1, maxval=1)
+    raw = raw.at[:, ::3].multiply(share)  # the gains
+    controls = equalizer.packed(params.denormalise(raw, params.EQUALIZER))
+    dry = halves.reshape(n, 2 * half)
+    y = equalizer.equalizer(controls, equalizer.rest((n,)), dry, style.FS)[0].reshape(halves.shape)
+    return y * 10 ** ((style.level_db(halves) - style.level_db(y))[..., None] / 20)
 
 
 def _choices(weights: Tree, one: Task, play: gradients.Play) -> jax.Array:
@@ -133,7 +149,8 @@ def trained(
     state = first_state(steps, seed)
     if checkpoints is not None:
         state = checkpoints.restore(state) or state
-    step = train.make_train_step(loss_of(route), optimizer(steps), clip_norm=config.CLIP)
+    loss_fn = loss_of(route, config.COLOUR[round(2 * pool.half / data.FS, 2)])
+    step = train.make_train_step(loss_fn, optimizer(steps), clip_norm=config.CLIP)
     return loop.fit(
         parallel.single(step),
         state,
