@@ -178,14 +178,21 @@ def test_task(sources: list[data.Source], seconds: float) -> tuple[Task, list[st
 
 def answers(weights: Tree, play: gradients.Play, examples: Task, passes: int = config.PASSES) -> Answers:
     """Apply a network to test examples, 12 at a time."""
-
-    @jax.jit
-    def some(given: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
-        raw = style.choose(config.DESIGN, weights, given, reference, play, passes)
-        return style.levelled(raw, given, reference, play)
-
+    some = _answering(play, passes)
     parts = [
-        some(examples.given[at : at + 12], examples.reference[at : at + 12])
+        some(weights, examples.given[at : at + 12], examples.reference[at : at + 12])
         for at in range(0, len(examples.given), 12)
     ]
     return Answers(*(np.concatenate([np.asarray(part[i]) for part in parts]) for i in range(2)))
+
+
+@lru_cache(maxsize=8)
+def _answering(play: gradients.Play, passes: int) -> Any:
+    """One program for all networks that play through the same effects."""
+
+    @jax.jit
+    def some(weights: Tree, given: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
+        raw = style.choose(config.DESIGN, weights, given, reference, play, passes)
+        return style.levelled(raw, given, reference, play)
+
+    return some

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +87,12 @@ def route_of(strategy: str) -> gradients.Route:
     return gradients.route(strategy, style.STRIP, style.FS, proxy=proxy)
 
 
+@lru_cache(maxsize=len(gradients.STRATEGIES))
+def player_of(strategy: str) -> gradients.Play:
+    """What plays: the effects, or for a proxy alone the networks."""
+    return route_of(strategy).play if strategy == "proxy" else style.play_at_fs
+
+
 def _course(setting: Setting, records: Sequence[Row]) -> Row:
     return {
         "made_with": made_with(),
@@ -138,7 +145,7 @@ def there(folder: Path) -> list[Setting]:
 def scored(setting: Setting, folder: Path, examples: protocol.Task) -> tuple[Row, protocol.Answers]:
     """A run, as `tables` has it, and what the network made of the test examples."""
     network = style.load(folder / f"{setting.name}.npz")
-    made = protocol.answers(network.weights, route_of(setting.strategy).play, examples)
+    made = protocol.answers(network.weights, player_of(setting.strategy), examples)
     found = scores.means(scores.scores(made.sound, examples.target, style.FS))
     names = [one.name for one in style.CONTROLS]
     errors = np.mean(np.abs(made.raw - np.asarray(examples.raw)), axis=0) / 2
