@@ -153,21 +153,25 @@ def spsa(
     """
     require("epsilon", epsilon, "in (0, 1)", lambda e: (e > 0) & (e < 1))
     signs = jax.random.rademacher(key, jnp.shape(raw), dtype=jnp.asarray(raw).dtype)
+    # What the function closes over may be differentiated by someone else: here it is a constant.
+    closed, others = jax.closure_convert(function, raw)
 
     @jax.custom_jvp
-    def value(raw: jax.Array) -> jax.Array:
-        return function(raw)
+    def value(raw: jax.Array, *others: jax.Array) -> jax.Array:
+        return closed(raw, *others)
 
     @value.defjvp
     def _tangent(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        (at,), (d_raw,) = primals, tangents
+        at, *others = primals
         # Linear in the tangent: dy = D (s . d_raw), of which the transpose is s (D . g).
         centre = jnp.clip(at, -1 + epsilon, 1 - epsilon)
-        slope = (function(centre + epsilon * signs) - function(centre - epsilon * signs)) / (2 * epsilon)
-        along = jnp.sum(signs * d_raw, axis=-1)
-        return function(at), jax.lax.stop_gradient(slope) * along[..., None]
+        up, down = (closed(centre + step * signs, *others) for step in (epsilon, -epsilon))
+        slope = jax.lax.stop_gradient(up - down) / (2 * epsilon)
+        along = jnp.sum(signs * tangents[0], axis=-1)
+        # The batch axes of y are the first, also where an effect has made channels of one.
+        return closed(at, *others), slope * along.reshape(*along.shape, *(1,) * (slope.ndim - along.ndim))
 
-    return value(raw)
+    return value(raw, *others)
 
 
 def outside(
@@ -199,7 +203,10 @@ def outside(
         y = np.empty_like(x)
         for at in np.ndindex(x.shape[:-1]):
             settings = {one: float(value) for one, value in zip(names, values[at], strict=True)}
-            y[at] = process(settings, x[at], float(rates[at]))
+            made = np.asarray(process(settings, x[at], float(rates[at])))
+            if made.shape != x[at].shape:
+                raise ValueError(f"{name} returned shape {made.shape}; expected {x[at].shape}, as it was given.")
+            y[at] = made
         return y
 
     def called(values: Sequence[Any], state: tuple, x: Any, fs: float) -> tuple[jax.Array, tuple]:

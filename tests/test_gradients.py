@@ -140,12 +140,13 @@ def test_spsa_stays_within_the_ranges(x64):
     seen = []
 
     def watched(moved):
-        seen.append(moved)
+        jax.debug.callback(lambda one: seen.append(np.asarray(one)), moved)
         return quadratic(moved, signal(2))
 
     raw = jnp.asarray([[1.0, -1.0], [0.0, 0.999]])
     found = jax.grad(lambda raw: jnp.sum(gradients.spsa(watched, raw, KEY, epsilon=0.05)))(raw)
     assert np.all(np.isfinite(found))
+    jax.effects_barrier()
     assert len(seen) == 3  # the value and two more runs
     for moved in seen:
         assert np.max(np.abs(moved)) <= 1 + 1e-12
@@ -225,3 +226,27 @@ def test_unknown_names_and_what_is_missing():
     for strategy in ("proxy", "proxy-hybrid"):
         with pytest.raises(ValueError, match=f"proxy is None; '{strategy}' needs a network"):
             gradients.route(strategy, one, FS)
+
+
+def test_spsa_of_an_effect_that_makes_two_channels_of_one():
+    """The batch axes of what comes out are the first: every example has its own derivative."""
+    place = chain.effect("panner")
+    x = jax.random.normal(jax.random.key(0), (3, 50))
+    raw = jnp.array([[-0.4], [0.1], [0.6]])
+    weights = jax.random.normal(jax.random.key(1), (3, 2, 50))
+
+    def slope(strategy):
+        way = gradients.route(strategy, place, FS)
+        return jax.grad(lambda raw: jnp.sum(weights * way.render(raw, x, jax.random.key(2))))(raw)
+
+    # One control: the difference quotient is the derivative, but for its curvature.
+    np.testing.assert_allclose(slope("spsa"), slope("autodiff"), rtol=2e-2)
+
+
+def test_spsa_takes_the_signal_for_a_constant():
+    way = gradients.route("spsa", chain.effect("gain"), FS)
+    raw, x = jnp.zeros(1), jnp.ones(8)
+    loss = lambda raw, x: jnp.sum(way.render(raw, x, jax.random.key(0)))  # noqa: E731
+    by_raw, by_x = jax.jit(jax.grad(loss, (0, 1)))(raw, x)
+    assert float(by_raw[0]) != 0
+    np.testing.assert_array_equal(by_x, 0)

@@ -103,3 +103,10 @@ def test_larger_rooms_last_longer_and_values_out_of_range_are_refused():
 def test_another_number_of_bands_is_refused():
     with pytest.raises(ValueError, match=r"decays_s has shape \(3,\); expected \(\.\.\., 8\)"):
         fx.reverb(Controls(np.ones(3), np.zeros(8)), fx.rest(length=10), jnp.ones(4), 8e3)
+
+
+@pytest.mark.parametrize("fs", [44100, 192000])
+def test_whole_length_holds_the_response(fs):
+    """What is cut off at that length is 60 dB down: the longest decay and the silence before it fit."""
+    controls = Controls(decays_s=[0.5] * 7 + [0.2], levels_db=[0.0] * 8, predelay_ms=30.0)
+    assert 0.53 * fs <= fx.whole_length(controls, fs) < 2 * 0.53 * fs + 1

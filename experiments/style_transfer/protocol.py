@@ -100,7 +100,7 @@ def _choices(weights: Tree, one: Task, play: gradients.Play) -> jax.Array:
 
 
 def _part(key: jax.Array, *signals: jax.Array) -> Iterator[jax.Array]:
-    """The same random second of signals (n, half): the loss is a good part of a step's time."""
+    """The same random half second of signals (n, half): the loss is a good part of a step's time."""
     half = signals[0].shape[-1]
     length = min(half, config.HEARD)
     start = jax.random.randint(key, (), 0, half - length + 1)

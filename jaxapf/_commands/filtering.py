@@ -111,7 +111,14 @@ def stream(model: Any, source: Source) -> Iterator[Any]:
         return transfer.stream(model, source.read, source.n_samples, source.fs)
     if hasattr(model, "values"):
         chain = importlib.import_module("jaxapf.effects.chain")
-        effect = chain.effect(model.name)
+        effect = chain.effect(model.name, **_options(model, source.fs))
         return chain.stream(effect, model.values, source.read, source.n_samples, source.fs)
     home = "jaxapf.modelling.model" if hasattr(model, "effect") else "jaxapf.estimate"
     return importlib.import_module(home).stream(model, source.read, source.n_samples)
+
+
+def _options(model: Any, fs: int) -> dict[str, Any]:
+    if model.name != "reverb":
+        return {}
+    reverb = importlib.import_module("jaxapf.effects.reverb")
+    return {"length": reverb.whole_length(reverb.packed(model.values), fs)}

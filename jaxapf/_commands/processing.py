@@ -108,6 +108,8 @@ def process(arguments: argparse.Namespace) -> None:
     notes: list[str] = []
     if arguments.effect == "panner" and n_channels > 1:
         notes.append(f"the {n_channels} channels were mixed to one, which was placed")
+    if arguments.effect == "reverb":
+        notes.append("what rings on after the end of the file is cut; for all of it append silence first")
     with open_source(arguments.input, found.fs, arguments.channels, notes, show) as source:
         show("Starting JAX")
         start_jax("jaxapf.effects.chain")

@@ -39,6 +39,11 @@ def style(arguments: argparse.Namespace) -> None:
                 f"the reference, at {dull} Hz, has nothing above {dull // 2} Hz, which the network takes for "
                 "its sound"
             )
+        if sources[0].fs < HEARD_HZ:
+            notes.append(
+                f"at {sources[0].fs} Hz bands of the equaliser that lie above {0.49 * sources[0].fs:.0f} Hz "
+                "are played there, which colours the top; resample the input to 24 kHz for the curve chosen"
+            )
         show("Starting JAX")
         transfer = start_jax("jaxapf.transfer")
         settings, lowered_db = _chosen(arguments, transfer, sources, powers, show)

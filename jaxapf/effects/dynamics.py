@@ -129,8 +129,8 @@ def _ballistics_scan(x: jax.Array, start: jax.Array, rise: jax.Array, fall: jax.
 def _ballistics_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     # With the branch that was taken, y[t] = (1 - b[t]) y[t - 1] + b[t] x[t] is linear, and
     #     dy[t] = (1 - b[t]) dy[t - 1] + b[t] dx[t] + (x[t] - y[t - 1]) db[t]:
-    # the same recursion on another input. (Where x[t] = y[t - 1], both branches give the same.) It is an
-    # `allpole`, which has the transpose and the higher orders.
+    # the same recursion on another input. (Where x[t] = y[t - 1] there are two slopes; that of a fall is
+    # taken.) It is an `allpole`, which has the transpose and the higher orders.
     x, start, rise, fall = primals
     d_x, d_start, d_rise, d_fall = tangents
     y = _ballistics(x, start, rise, fall)

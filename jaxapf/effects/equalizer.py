@@ -1,7 +1,9 @@
-"""Parametric equaliser: low shelf, four peaks, high shelf, exact and alike at every sample rate.
+"""Parametric equaliser: low shelf, four peaks, high shelf, exact and alike at sample rates from 24 kHz on.
 
 The sections are analog curves, matched (`jaxapf.matched`): the same controls give the same response at 44.1
-and 48 kHz, within 0.1 dB up to 10 kHz, where the usual bilinear designs differ by several.
+and 48 kHz, within 0.1 dB up to 10 kHz, where the usual bilinear designs differ by several. A band above 0.49
+fs is played there, and its frequency has no gradient: at 8 kHz those are the upper two, and a curve is off by
+3 dB in the median.
 
 Source: Steinmetz et al. 2022, arXiv 2207.08759, section 3 (the order of the bands).
 """

@@ -114,6 +114,24 @@ def room(room: Any, wet: Any, dry: Any) -> Controls:
     return Controls(decays_s, levels_db, 30.0 * room, 20 * xp.log10(wet), 20 * xp.log10(dry))
 
 
+def whole_length(controls: Controls, fs: float) -> int:
+    """Samples that hold the response to its end, 60 dB down in every band: a power of two.
+
+    Args:
+        controls: known numbers.
+        fs: sample rate in Hz.
+
+    Returns:
+        For `rest(length=...)`.
+
+    Example:
+        >>> whole_length(Controls(decays_s=[3.0] * 8, levels_db=[0.0] * 8), 44100.0)
+        262144
+    """
+    seconds = float(np.max(controls.decays_s)) + 1e-3 * float(np.max(controls.predelay_ms))
+    return 1 << max(8, int(np.ceil(seconds * fs)) - 1).bit_length()
+
+
 def rest(batch: tuple[int, ...] = (), *, length: int = LENGTH, dtype: Any = jnp.float32) -> State:
     """The state before any sound, which also says how long the response is.
 

@@ -126,11 +126,11 @@ def _loudest(one: Sound, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _summary(settings: transfer.Settings, reduction: np.ndarray) -> str:
-    values = settings.controls
-    gains = {name: value for name, value in values.items() if name.endswith("_gain_db")}
-    strongest = max(gains, key=lambda name: abs(gains[name]))
-    hz = values[strongest.replace("gain_db", "cutoff_hz")]
-    db = f"{gains[strongest]:+.1f} dB".replace("-", "−")
+    freqs_hz = np.geomspace(40.0, 10e3, 200)
+    curve_db = np.asarray(equalizer.response_db(transfer.parts(settings.controls)[0], freqs_hz, style.FS))
+    most = int(np.argmax(np.abs(curve_db)))
+    hz = freqs_hz[most]
+    db = f"{curve_db[most]:+.1f} dB".replace("-", "−")
     at = f"{hz / 1000:.2g} kHz" if hz >= 1000 else f"{hz:.0f} Hz"
     return (
         f"The equaliser does most at {at} ({db}); the compressor takes up to {-reduction.min():.1f} dB away, "
