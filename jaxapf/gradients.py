@@ -205,7 +205,7 @@ def outside(
             settings = {one: float(value) for one, value in zip(names, values[at], strict=True)}
             made = np.asarray(process(settings, x[at], float(rates[at])))
             if made.shape != x[at].shape:
-                raise ValueError(f"{name} returned shape {made.shape}; expected {x[at].shape}, as it was given.")
+                raise ValueError(f"{name} returned shape {made.shape}; expected that of x, {x[at].shape}.")
             y[at] = made
         return y
 
