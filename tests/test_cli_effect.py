@@ -1,6 +1,7 @@
 """`jaxapf effect`: its options are the specifications, and what comes out is what the effects make."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_file_goes_through(take, capsys, name):
     values = [changes.get(one.name, _commands.default(name, one)) for one in _commands.EFFECTS[name]]
     x = take.mean(axis=0) if name == "panner" else take
     # The command takes the whole response, to the end of its longest decay.
-    length = {"length": reverb.whole_length(reverb.packed(values), FS)} if name == "reverb" else {}
+    length: Any = {"length": reverb.whole_length(reverb.packed(values), FS)} if name == "reverb" else {}
     expected = np.asarray(chain.apply(chain.effect(name, **length), values, x, FS))
     assert relative_rms(y.astype(np.float64), expected.astype(np.float64)) < 1e-5
     assert relative_rms(y.astype(np.float64), take.astype(np.float64)) > 0.05

@@ -110,7 +110,11 @@ def _clip(
     )
     controls = {"true": _named(few.raw[row]), **{title: _named(one.raw[row]) for title, one in made.items()}}
     return pages.Clip(
-        name, f"Clip {row + 1}: unknown settings, heard in the reference.", versions, curves, controls
+        f"{row + 1}. {name}",
+        "One clip, one setting of the effects, drawn at random.",
+        versions,
+        curves,
+        controls,
     )
 
 

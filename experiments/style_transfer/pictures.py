@@ -68,13 +68,27 @@ def save_distances(results: tables.Results, path: PathLike) -> None:
 
 def distances(results: tables.Results) -> tuple[str, Size]:
     """MR-STFT of each strategy, a dot for each seed, a panel for each length of clips; and its size."""
-    lengths = sorted(results["lengths"].items(), key=lambda item: float(item[0]))
+    lengths = sorted(_in_columns(results).items(), key=lambda item: float(item[0]))
     names = list(dict.fromkeys(name for _, length in lengths for name in tables.names_of(length)))
     panels = tuple(_distances(seconds, length, names) for seconds, length in lengths)
     size = Size(WIDE.width, 80 + 210 * len(panels), WIDE.font)
     x = Axis("Way to the gradient", -0.6, max(len(names), 1) - 0.4, tuple(enumerate(names)))
     said = "; ".join(f"clips of {seconds} s: {_said(length)}" for seconds, length in lengths)
     return figure("distances", "MR-STFT distance of each strategy", said, panels, x, size), size
+
+
+def _in_columns(results: tables.Results) -> dict[str, tables.Results]:
+    """The lengths, a training under one name in all: "spsa" of the shortest clips, else "spsa, 5 s"."""
+    shortest = min(results["lengths"], key=float)
+    columns = {}
+    for seconds, length in results["lengths"].items():
+        found = {}
+        for name, runs in length["strategies"].items():
+            strategy, _, trained = name.partition(", of ")
+            trained = trained or f"{seconds} s"
+            found[strategy if trained == f"{shortest} s" else f"{strategy}, {trained}"] = runs
+        columns[seconds] = {**length, "strategies": found}
+    return columns
 
 
 def _distances(seconds: str, length: tables.Results, names: Sequence[str]) -> Panel:

@@ -17,6 +17,7 @@ from jaxapf.audio import level
 from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 
 HEARD_HZ, STORED = 24_000, "style-transfer"  # those of modules that need JAX: style.FS, transfer.STORED
+HIGHEST = 0.49  # of the sample rate, matched.HIGHEST: bands above are played there
 WORTH_SAYING_DB = 0.1
 
 
@@ -39,14 +40,15 @@ def style(arguments: argparse.Namespace) -> None:
                 f"the reference, at {dull} Hz, has nothing above {dull // 2} Hz, which the network takes for "
                 "its sound"
             )
-        if sources[0].fs < HEARD_HZ:
-            notes.append(
-                f"at {sources[0].fs} Hz bands of the equaliser that lie above {0.49 * sources[0].fs:.0f} Hz "
-                "are played there, which colours the top; resample the input to 24 kHz for the curve chosen"
-            )
         show("Starting JAX")
         transfer = start_jax("jaxapf.transfer")
         settings, lowered_db = _chosen(arguments, transfer, sources, powers, show)
+        highest_hz = HIGHEST * sources[0].fs
+        if any(value > highest_hz for name, value in settings.controls.items() if name.endswith("_hz")):
+            notes.append(
+                f"at {sources[0].fs} Hz bands of the equaliser that lie above {highest_hz:.0f} Hz "
+                "are played there, which colours the top; resample the input to 24 kHz for the curve chosen"
+            )
         if lowered_db > WORTH_SAYING_DB:
             notes.append(
                 f"the result is {lowered_db:.1f} dB softer than the reference, so that it does not clip"
