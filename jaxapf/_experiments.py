@@ -1,5 +1,6 @@
 """What the experiments share: Markdown tables, goals met or missed, versions, progress on a terminal."""
 
+import json
 import os
 import platform
 import sys
@@ -88,6 +89,29 @@ def check_folder(folder: Path) -> None:
         raise ValueError(
             f"--folder '{folder}' cannot be written: {reason(error)}; choose another folder"
         ) from error
+
+
+def read_figures(path: Path) -> Row:
+    """Figures that a training has left.
+
+    Raises:
+        ValueError: the file is none of ours.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is no file of figures: remove it, to train again") from error
+
+
+def check_steps(path: Path, steps: int) -> None:
+    """Refuse to go on among trainings of another length.
+
+    Raises:
+        ValueError: the training that left this file had another number of steps.
+    """
+    there = read_figures(path)["steps"]
+    if there != steps:
+        raise ValueError(f"'{path}' has {there} steps, not {steps}; choose another --folder")
 
 
 def made_with() -> str:

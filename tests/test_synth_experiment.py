@@ -14,6 +14,7 @@ import pytest
 import scipy.signal
 
 from jaxapf import audio
+from jaxapf._experiments import read_figures
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "synth"
 MODULES = ("config", "listening", "notes", "pictures", "protocol", "tables", "timing", "trainings")
@@ -136,7 +137,7 @@ def trained_one_step(run, folder: Path, *forms: str) -> list[dict]:
     """Train, check that it goes on without training again, and that other steps are refused."""
     arguments = ["train", "--steps", "1", "--folder", str(folder)]
     assert run.main(arguments) == 0
-    results = [run.trainings.read(folder / f"known-lp-{form}-0.json") for form in forms]
+    results = [read_figures(folder / f"known-lp-{form}-0.json") for form in forms]
     assert len(list(folder.iterdir())) == 2 * len(forms)
     n_test = len(run.notes.split(12)["test"])
     for one in results:

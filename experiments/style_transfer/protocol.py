@@ -110,12 +110,10 @@ def _part(key: jax.Array, *signals: jax.Array) -> Iterator[jax.Array]:
 def optimizer(steps: int) -> optax.GradientTransformation:
     """AdamW, its rate warmed up and falling along a cosine to nothing, and once more from `CYCLE` on."""
     first = min(steps, config.CYCLE)
-    rates = [_falling(config.RATE, first)]
+    rate = _falling(config.RATE, first)
     if steps > first:
-        rates.append(_falling(config.RATE_AGAIN, steps - first))
-    return optax.adamw(
-        optax.join_schedules(rates, [first][: len(rates) - 1]), weight_decay=config.WEIGHT_DECAY
-    )
+        rate = optax.join_schedules([rate, _falling(config.RATE_AGAIN, steps - first)], [first])
+    return optax.adamw(rate, weight_decay=config.WEIGHT_DECAY)
 
 
 def _falling(rate: float, steps: int) -> optax.Schedule:

@@ -19,7 +19,7 @@ import data
 import trainings
 
 from jaxapf import audio, gradients, loop, stored
-from jaxapf._experiments import check_folder, made_with, put_tables, show_progress
+from jaxapf._experiments import check_folder, made_with, put_tables, read_figures, show_progress
 from jaxapf.checkpoint import CheckpointError
 from jaxapf.files import reason, write_text
 
@@ -87,7 +87,7 @@ def store(args: argparse.Namespace) -> None:
     results = json.loads((args.folder / "results.json").read_text(encoding="utf-8"))
     strategy, seconds, seed = args.name.rsplit("-", 2)
     runs = results["lengths"][seconds.removesuffix("s")]["strategies"][strategy]
-    steps = trainings.read(args.folder / f"{args.name}.json")["steps"]
+    steps = read_figures(args.folder / f"{args.name}.json")["steps"]
     reached = next(run for run in runs if run["seed"] == int(seed))["scores"]["mrstft"]
     stored.add(
         "style-transfer",

@@ -17,7 +17,7 @@ import protocol
 import scores
 
 from jaxapf import gradients, style
-from jaxapf._experiments import Row, made_with
+from jaxapf._experiments import Row, check_steps, made_with, read_figures
 from jaxapf.checkpoint import Checkpoints
 from jaxapf.files import write_text
 
@@ -54,7 +54,7 @@ def run(wanted: Sequence[Setting], split: data.Split, folder: Path, say: Callabl
     for number, setting in enumerate(wanted, 1):
         path = folder / f"{setting.name}.json"
         if path.is_file():
-            check(path, setting.steps)
+            check_steps(path, setting.steps)
             continue
         records: list[Row] = []
 
@@ -111,25 +111,6 @@ def _step_s(records: Sequence[Row]) -> float:
     return float(np.median(each)) if each else ends[-1][1] / max(1, ends[-1][0])
 
 
-def check(path: Path, steps: int) -> None:
-    """Refuse to go on among trainings of another length."""
-    there = read(path)["steps"]
-    if there != steps:
-        raise ValueError(f"'{path}' has {there} steps, not {steps}; choose another --folder or --steps")
-
-
-def read(path: Path) -> Row:
-    """The course of a training.
-
-    Raises:
-        ValueError: the file is none of ours.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"'{path}' is no file of a training: remove it, to train again") from error
-
-
 # Scores
 
 
@@ -137,7 +118,7 @@ def there(folder: Path) -> list[Setting]:
     """Trainings that have ended, whatever their length and number."""
     found = []
     for path in sorted(folder.glob("*-*s-*.json")):
-        course = read(path)
+        course = read_figures(path)
         found.append(Setting(*(course[name] for name in Setting._fields)))
     return found
 
@@ -149,7 +130,7 @@ def scored(setting: Setting, folder: Path, examples: protocol.Task) -> tuple[Row
     found = scores.means(scores.scores(made.sound, examples.target, style.FS))
     names = [one.name for one in style.CONTROLS]
     errors = np.mean(np.abs(made.raw - np.asarray(examples.raw)), axis=0) / 2
-    course = read(folder / f"{setting.name}.json")
+    course = read_figures(folder / f"{setting.name}.json")
     row: Row = {
         "seed": setting.seed,
         "trained_on_s": setting.seconds,

@@ -11,7 +11,7 @@ import numpy as np
 import trainings
 from protocol import RECURSION
 
-from jaxapf._experiments import Row, table, verdict
+from jaxapf._experiments import Row, read_figures, table, verdict
 
 FORMS = tuple(str(form) for form in trainings.FORMS)
 TITLES = {"acid": "acid bass line", "known": "known parameters"}
@@ -32,7 +32,7 @@ def collected(folder: Path) -> list[Group]:
     Raises:
         ValueError: there is no group with all forms.
     """
-    found = [trainings.read(path) for path in sorted(folder.glob("*-*-*-*.json"))]
+    found = [read_figures(path) for path in sorted(folder.glob("*-*-*-*.json"))]
     groups = []
     for notes in TITLES:
         for filter_name in config.FILTERS:

@@ -13,7 +13,7 @@ import numpy as np
 import protocol
 from protocol import RECURSION, Setting
 
-from jaxapf._experiments import Row, made_with
+from jaxapf._experiments import Row, check_steps, made_with
 from jaxapf.files import atomic_path, write_text
 
 FORMS = (RECURSION, *config.WINDOWS)
@@ -45,7 +45,7 @@ def run(
     for number, setting in enumerate(wanted, 1):
         path = folder / f"{setting.name}.json"
         if path.is_file():
-            check(path, steps)
+            check_steps(path, steps)
             continue
 
         def progress(record: Row, label: str = f"{number} of {len(wanted)}, {setting.name}") -> None:
@@ -63,25 +63,6 @@ def sets_of(found: notes.Notes) -> Sets:
     """Training, validation and test notes, with their spectrograms."""
     rows = notes.split(len(found.f0_hz))
     return {name: protocol.examples(notes.chosen(found, which)) for name, which in rows.items()}
-
-
-def check(path: Path, steps: int) -> None:
-    """Refuse to go on among trainings of another length."""
-    there = read(path)["steps"]
-    if there != steps:
-        raise ValueError(f"'{path}' has {there} steps, not {steps}; choose another --folder")
-
-
-def read(path: Path) -> Row:
-    """Figures of a training.
-
-    Raises:
-        ValueError: the file is none of ours.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"'{path}' is no file of figures: remove it, to train again") from error
 
 
 def measured(

@@ -28,3 +28,20 @@ def lifted(controls: Named) -> Named:
 def linear(db: Any) -> Any:
     """The factor that so many dB stand for."""
     return jnp.exp(db / DB_PER_NEPER)
+
+
+def no_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> tuple[()]:
+    """The state: there is none.
+
+    Args:
+        batch: as in other effects.
+        dtype: as in other effects.
+
+    Returns:
+        An empty tuple.
+
+    Example:
+        >>> no_state()
+        ()
+    """
+    return ()

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxapf._arrays import Values, as_signal, batch_shape, require
-from jaxapf.effects._controls import arrays
+from jaxapf.effects._controls import arrays, no_state
+
+rest = no_state
 
 
 class Controls(NamedTuple):
@@ -19,23 +21,6 @@ class Controls(NamedTuple):
     """
 
     width: Any
-
-
-def rest(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> tuple[()]:
-    """The state: there is none.
-
-    Args:
-        batch: as in other effects.
-        dtype: as in other effects.
-
-    Returns:
-        An empty tuple.
-
-    Example:
-        >>> rest()
-        ()
-    """
-    return ()
 
 
 def width(controls: Controls, state: tuple[()], x: Values, fs: float) -> tuple[jax.Array, tuple[()]]:
