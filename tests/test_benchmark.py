@@ -1,20 +1,18 @@
 """The benchmark on tiny sizes: its inputs, its clock, its tables and its picture."""
 
 import importlib.util
-import itertools
 import json
 import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
 import scipy.signal
 from helpers import relative_rms
 
-from jaxapf import _experiments, allpass
+from jaxapf import _experiments, _measuring, allpass
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "benchmark"
 MODULES = ("cases", "config", "memory", "picture")
@@ -124,26 +122,6 @@ def test_memory_of_gradients_is_measured_in_processes_of_their_own(run, monkeypa
         assert row["measured"] is None or 1 < row["measured"] < row["planned"] + 30
 
 
-def test_measured_memory_is_what_a_call_takes(run):
-    memory = importlib.import_module("memory")
-
-    def call():
-        return np.ones(2**23).sum()  # 64 MiB
-
-    grown = memory.growth_on_host(call)
-    if grown is None:
-        pytest.skip("this system has no /proc")
-    assert 60 < grown / 2**20 < 70
-    assert memory.growth_on_host(lambda: None) < 2**20
-
-
-def test_planned_memory_holds_the_output(run):
-    memory = importlib.import_module("memory")
-    compiled = jax.jit(lambda x: jnp.outer(x, x)).lower(jnp.ones(256)).compile()
-    found = memory.planned(compiled)
-    assert found is None or 4 * 256**2 <= found < 3 * 4 * 256**2
-
-
 def test_a_failing_memory_process_says_why(run):
     with pytest.raises(RuntimeError, match=r"exited with 1: (.|\n)*method is 'nonsense'"):
         run.memory_of("cascade", "nonsense", 1, 8)
@@ -224,48 +202,6 @@ def test_a_peer_that_is_not_there_is_named(run, monkeypatch):
 # The clock
 
 
-class Clock:
-    """A clock that only the calls under test move, and the order of those calls."""
-
-    def __init__(self, monkeypatch, run):
-        self.now, self.calls = 0.0, []
-        monkeypatch.setattr(run.time, "perf_counter", lambda: self.now)
-
-    def call(self, name, *seconds):
-        durations = itertools.chain(seconds, itertools.repeat(seconds[-1]))
-
-        def advance():
-            self.calls.append(name)
-            self.now += next(durations)
-
-        return advance
-
-
-def test_timing_takes_turns_and_sets_the_first_call_apart(run, monkeypatch):
-    clock = Clock(monkeypatch, run)
-    calls = {"steady": clock.call("steady", 7.0, 2.0), "varied": clock.call("varied", 5.0, 3.0, 1.0, 8.0)}
-    found = run.interleaved(calls, (3, 3), 0.0)
-    assert found == {"steady": (2.0, 2.0, 3, 5.0), "varied": (1.0, 3.0, 3, 4.0)}
-    assert all(set(clock.calls[i : i + 2]) == set(calls) for i in range(0, 8, 2))
-
-
-def test_timing_stops_by_time_and_by_rounds(run, monkeypatch):
-    clock = Clock(monkeypatch, run)
-    calls = {
-        "slow": clock.call("slow", 4.0),
-        "quick": clock.call("quick", 1.0),
-        "tiny": clock.call("tiny", 0.125),
-    }
-    found = run.interleaved(calls, (2, 6), 5.0)
-    assert {name: timing.repeats for name, timing in found.items()} == {"slow": 2, "quick": 5, "tiny": 6}
-
-
-def test_the_order_of_turns_changes(run, monkeypatch):
-    clock = Clock(monkeypatch, run)
-    run.interleaved({name: clock.call(name, 1.0) for name in "abcd"}, (20, 20), 0.0)
-    assert len({tuple(clock.calls[i : i + 4]) for i in range(4, 84, 4)}) > 5
-
-
 # Tables, goals, picture
 
 
@@ -309,7 +245,7 @@ def test_goals_are_printed_met_or_missed(run, capsys):
 
 def test_copy_bandwidth_and_its_fraction(run, monkeypatch):
     """On a clock by which every call takes 2 ms, a copy of 1 MiB moves 2 MiB in that time."""
-    monkeypatch.setattr(run, "timed", lambda call: (call(), 2e-3)[1])
+    monkeypatch.setattr(_measuring, "timed", lambda call: (call(), 2e-3)[1])
     settings = run.config.QUICK._replace(copied_bytes=2**20)
     assert run.copy_bandwidth(2**20, settings) == pytest.approx(2**21 / 2e-3)
     rows = {"ours": {"forward ms": 8.0}, run.cases.SCIPY: {"forward ms": 8.0}}

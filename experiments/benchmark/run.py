@@ -12,12 +12,10 @@ import contextlib
 import json
 import os
 import platform
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cases
 import config
@@ -28,60 +26,12 @@ import scipy
 
 import jaxapf
 from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
+from jaxapf._measuring import Timing, interleaved, printed_by
 
 RESULTS = Path(__file__).with_name("results")
 MEMORY = Path(__file__).with_name("memory.py")
 CACHE = "jax_enable_compilation_cache"
 Show = Callable[[str], None]
-
-
-# Timing
-
-
-class Timing(NamedTuple):
-    """Seconds of the fastest and of the median repeat, their number, and what the first call took beyond."""
-
-    fastest: float
-    median: float
-    repeats: int
-    first_extra: float
-
-
-def interleaved(
-    calls: dict[str, Callable[[], Any]], rounds: tuple[int, int], seconds: float
-) -> dict[str, Timing]:
-    """Time functions against each other: each once a round, in an order drawn anew for every round.
-
-    A disturbance then falls on all of them, and none always runs in the wake of the same other.
-
-    Args:
-        calls: name -> call; its result is waited for.
-        rounds: each is repeated `rounds[0]` times at least and `rounds[1]` times at most.
-        seconds: in between, each is repeated until its calls have taken this long.
-    """
-    first = {name: timed(call) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    rng = np.random.default_rng(config.SEED)
-    waiting = list(calls)
-    while waiting:
-        for index in rng.permutation(len(waiting)):
-            times[waiting[index]].append(timed(calls[waiting[index]]))
-        waiting = [
-            name
-            for name in waiting
-            if len(times[name]) < rounds[0] or (len(times[name]) < rounds[1] and sum(times[name]) < seconds)
-        ]
-    return {
-        name: Timing(min(found), float(np.median(found)), len(found), max(0.0, first[name] - min(found)))
-        for name, found in times.items()
-    }
-
-
-def timed(call: Callable[[], Any]) -> float:
-    """Seconds from a call to its result."""
-    started = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - started
 
 
 def timed_cases(found: dict[str, cases.Case], settings: config.Settings) -> dict[str, Row]:
@@ -258,15 +208,7 @@ def memory(settings: config.Settings, peers: cases.Peers, show: Show) -> Row:
 
 def memory_of(function: str, method: str, batch: int, n_samples: int) -> Row:
     """Run memory.py and put what it found into multiples of the input."""
-    environment = os.environ | {
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }
-    command = [sys.executable, str(MEMORY), function, method, str(batch), str(n_samples)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr.strip()}")
-    found = json.loads(done.stdout)
+    found = printed_by(MEMORY, function, method, batch, n_samples)
     row: Row = {"size": f"{batch} x {n_samples}", "function": f"{function}, {method}"}
     row["input MiB"] = found["input"] / 2**20
     for name in ("planned", "measured"):
