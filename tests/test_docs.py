@@ -129,6 +129,14 @@ def test_every_experiment_is_reached():
         assert site_readmes.purpose(name) or site_readmes.card(text).summary, name
 
 
+def test_templates_of_pages_are_not_served():
+    served = site_readmes.served_files("experiments/synth") + site_readmes.served_files(
+        "experiments/black_box"
+    )
+    pages = [path for path in served if path.endswith(".html")]
+    assert pages == ["experiments/synth/listening.html"]
+
+
 def test_sections_that_pages_include_are_in_the_readme():
     readme = site_readmes.read("README.md")
     markers = [title for page in WRITTEN for title in re.findall(r"<!-- README: (.+?) -->", page.read_text())]

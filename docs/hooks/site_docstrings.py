@@ -9,6 +9,7 @@ import griffe
 
 _EXAMPLE = re.compile(r"^(\s*)Example:[ ]*$", re.MULTILINE)
 _DOCTEST = re.compile(r"\n\n(?=>>> )")
+_RETURNS = re.compile(r"(?<=\nReturns:\n)(?: {4}.*\n?)+")
 _NAME = re.compile(r"(?<![\[`\w])`(?:jaxapf\.)?([A-Za-z_]+(?:\.[A-Za-z_]+)*)`(?![`\]])")
 
 
@@ -29,6 +30,7 @@ def _shown(text: str, owner: griffe.Object, names: set[str]) -> str:
     text = _EXAMPLE.sub(r"\1Examples:", text)
     if "Examples:" not in text and (bare := _DOCTEST.search(text)):
         text = f"{text[: bare.start()]}\n\nExamples:\n{textwrap.indent(text[bare.end() :], '    ')}"
+    text = _RETURNS.sub(lambda match: _continued(match[0]), text)
     module, package = owner.module.path, "jaxapf"
     own = {one.name for one in owner.parameters} if isinstance(owner, griffe.Function) else set()
 
@@ -44,6 +46,14 @@ def _shown(text: str, owner: griffe.Object, names: set[str]) -> str:
 
     before, examples, rest = text.partition("Examples:\n")
     return _NAME.sub(linked, before) + examples + rest
+
+
+def _continued(block: str) -> str:
+    """Results that take several lines: lines that name no further result are indented, as griffe wants it."""
+    first, *rest = block.split("\n")
+    return "\n".join(
+        [first, *(line if re.match(r" {4}\w+: | {5}|$", line) else f"    {line}" for line in rest)]
+    )
 
 
 def _give_fields(tuple_class: griffe.Class) -> None:

@@ -15,7 +15,6 @@ REPOSITORY = "https://github.com/jaxapf/jaxapf"
 COLAB = "https://colab.research.google.com/github/jaxapf/jaxapf/blob/main/experiments/notebooks"
 # Beside a README: what the site serves as it is.
 SERVED = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp", ".html", ".flac", ".ogg", ".mp3", ".wav")
-NOT_SERVED = ("template.html",)
 
 _FENCE = re.compile(r"^(?P<fence> *(?:```+|~~~+)).*?^(?P=fence) *$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^()\s#]+)(#[^()\s]*)?(?=\))")
@@ -33,10 +32,12 @@ def experiments() -> list[str]:
 
 def served_files(folder: str) -> list[str]:
     """Pictures, sounds and pages that lie beside a README, as paths in the repository."""
-    paths = sorted((ROOT / folder).iterdir())
-    return [
-        f"{folder}/{path.name}" for path in paths if path.suffix in SERVED and path.name not in NOT_SERVED
-    ]
+    paths = [path for path in sorted((ROOT / folder).iterdir()) if path.suffix in SERVED]
+    return [f"{folder}/{path.name}" for path in paths if not _is_template(path)]
+
+
+def _is_template(path: Path) -> bool:
+    return path.suffix == ".html" and re.search(r"{{\w+}}", path.read_text(encoding="utf-8")) is not None
 
 
 def section(text: str, title: str) -> str:
