@@ -10,6 +10,7 @@ import griffe
 _EXAMPLE = re.compile(r"^(\s*)Example:[ ]*$", re.MULTILINE)
 _DOCTEST = re.compile(r"\n\n(?=>>> )")
 _RETURNS = re.compile(r"(?<=\nReturns:\n)(?: {4}.*\n?)+")
+_COLUMNS = re.compile(r"(?<=\n\n)(?:\S+ {3,}\S.*\n?){2,}")  # a list in columns, at the margin
 _NAME = re.compile(r"(?<![\[`\w])`(?:jaxapf\.)?([A-Za-z_]+(?:\.[A-Za-z_]+)*)`(?![`\]])")
 
 
@@ -22,6 +23,8 @@ class Docstrings(griffe.Extension):
         for each in _objects(pkg):
             if each.docstring:
                 each.docstring.value = _shown(each.docstring.value, each, names)
+            if isinstance(each, griffe.Module) and not each.is_init_module:
+                _show_only_its_own(each)
             if isinstance(each, griffe.Class):
                 _give_fields(each)
 
@@ -30,6 +33,7 @@ def _shown(text: str, owner: griffe.Object, names: set[str]) -> str:
     text = _EXAMPLE.sub(r"\1Examples:", text)
     if "Examples:" not in text and (bare := _DOCTEST.search(text)):
         text = f"{text[: bare.start()]}\n\nExamples:\n{textwrap.indent(text[bare.end() :], '    ')}"
+    text = _COLUMNS.sub(lambda match: textwrap.indent(match[0], "    "), text)
     text = _RETURNS.sub(lambda match: _continued(match[0]), text)
     module, package = owner.module.path, "jaxapf"
     own = {one.name for one in owner.parameters} if isinstance(owner, griffe.Function) else set()
@@ -46,6 +50,12 @@ def _shown(text: str, owner: griffe.Object, names: set[str]) -> str:
 
     before, examples, rest = text.partition("Examples:\n")
     return _NAME.sub(linked, before) + examples + rest
+
+
+def _show_only_its_own(module: griffe.Module) -> None:
+    """What a module imports has its entry where it is defined; packages keep what they gather."""
+    if module.exports is not None:
+        module.exports = [name for name in module.exports if not module.members[str(name)].is_alias]
 
 
 def _continued(block: str) -> str:
