@@ -54,8 +54,9 @@ $(VENV)/.docs: $(VENV)/.base
 # The variable silences an advertisement that MkDocs Material prints about its successor.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs
 
+# Not with --quiet: warnings would no longer be counted.
 docs: $(VENV)/.docs
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 	@echo "wrote site/index.html"
 
 docs-serve: $(VENV)/.docs
