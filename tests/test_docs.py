@@ -117,6 +117,12 @@ def test_written_pages_are_in_the_navigation():
     assert [page.name for page in WRITTEN if page.name not in navigation] == []
 
 
+def test_a_warning_fails_the_build():
+    # MkDocs counts no warnings that it was told not to print.
+    assert re.findall(r"\$\(MKDOCS\) build(.*)", (ROOT / "Makefile").read_text()) == [" --strict"]
+    assert "make docs" in (ROOT / ".ci" / "run").read_text()
+
+
 def test_every_experiment_is_reached():
     folders = {path.parent.name for path in (ROOT / "experiments").glob("*/config.py")}
     assert folders <= set(site_readmes.experiments())

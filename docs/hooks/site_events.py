@@ -13,6 +13,7 @@ import site_equations
 import site_modules
 import site_readmes
 import site_sound
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 LOG = logging.getLogger("mkdocs.hooks.jaxapf")  # a warning here fails `mkdocs build --strict`
@@ -55,7 +56,10 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **kwargs: Any) -> s
     if source.startswith("reference/"):
         return markdown
     if source not in _included():
-        markdown = site_readmes.with_sections(markdown, site_readmes.read("README.md"))
+        try:
+            markdown = site_readmes.with_sections(markdown, site_readmes.read("README.md"))
+        except ValueError as error:
+            raise PluginError(f"{source}: {error}") from None
         markdown = site_readmes.with_files(markdown)
         for marker, text in _MADE.items():
             markdown = markdown.replace(f"<!-- {marker} -->", text()) if marker in markdown else markdown
