@@ -6,13 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH $(BIN)/python
 
-.PHONY: help demo test test-slow lint types check figures benchmark clean
+.PHONY: help demo test test-slow lint types check docs docs-serve figures benchmark clean
 
 help:
 	@echo "make demo       set up and align the example recordings; the result is in demo/"
 	@echo "make test       set up and run the tests"
 	@echo "make test-slow  the tests that take longer, as well"
 	@echo "make check      tests, lint, format and types: what continuous integration runs"
+	@echo "make docs       build the documentation: open site/index.html"
+	@echo "make docs-serve the same on http://127.0.0.1:8000, with search, built again when a file changes"
 	@echo "make figures DATA=folder   measure the figures of the README"
 	@echo "make benchmark  measure speed and memory against SciPy, torchlpc and dasp-pytorch"
 
@@ -45,6 +47,21 @@ types: $(VENV)/.dev
 
 check: lint types test
 
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# The variable silences an advertisement that MkDocs Material prints about its successor.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs
+
+# Not with --quiet: warnings would no longer be counted.
+docs: $(VENV)/.docs
+	$(MKDOCS) build --strict
+	@echo "wrote site/index.html"
+
+docs-serve: $(VENV)/.docs
+	$(MKDOCS) serve --strict
+
 DATA ?=
 figures: $(VENV)/.dev
 	@test -n "$(DATA)" || { echo "name the folder of recordings: make figures DATA=folder" >&2; exit 2; }
@@ -58,4 +75,4 @@ benchmark: $(VENV)/.peers
 	$(RUN) experiments/benchmark/run.py --update experiments/benchmark/README.md
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .pytest_cache .ruff_cache .hypothesis
