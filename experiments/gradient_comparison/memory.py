@@ -1,0 +1,27 @@
+"""Memory of one value and gradient, in a process of its own: `memory.py KIND FORM BATCH SAMPLES`.
+
+KIND is `standing` or `moving`, FORM one of `cost.forms_of`. Prints a JSON object of bytes: `input`, `planned`
+and `measured`, the last two null where XLA or the system does not say.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import cost
+
+from jaxapf import _measuring
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compile, then run once under watch."""
+    kind, form, batch, n_samples = argv[0], argv[1], int(argv[2]), int(argv[3])
+    function = cost.gradient_of(cost.forms_of(kind, n_samples)[form])
+    print(json.dumps(_measuring.footprint(function, *cost.inputs(kind, batch, n_samples))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

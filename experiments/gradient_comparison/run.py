@@ -1,0 +1,136 @@
+"""Compare frequency sampling with the recursion: `python experiments/gradient_comparison/run.py`.
+
+Writes results/NAME.json for every figure, comparison.md, and the pictures. `--update README.md` puts the
+tables between that file's markers and the pictures beside it. README.md says what is compared, and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import config
+import cost
+import moving
+import pictures
+import race
+import standing
+import tables
+
+from jaxapf import files
+from jaxapf._arrays import enable_x64
+from jaxapf._experiments import Row, check_folder, made_with, put_tables, read_figures, show_progress
+
+RESULTS = Path(__file__).with_name("results")
+NAME = "comparison"
+Measure = Callable[[config.Settings, standing.Say], list[Row]]
+MEASURES: dict[str, Measure] = {
+    "radius": standing.radius,
+    "length": standing.length,
+    "near": standing.near,
+    "order": standing.order,
+    "signal": standing.signal,
+    "dtype": standing.dtype,
+    "hop": moving.hop,
+    "frame": moving.frame,
+    "moving_radius": moving.moving_radius,
+    "cost": cost.cost,
+    "box": race.box,
+    "swinging": race.swinging,
+    "bare": race.bare,
+}
+
+
+def measure(name: str, settings: config.Settings) -> Row:
+    """One figure, with the seconds it took and what it was made with."""
+    began = time.perf_counter()
+    with enable_x64():
+        rows = MEASURES[name](settings, lambda text: show_progress(f"{name}: {text}"))
+    show_progress("")
+    return {
+        "made_with": made_with(),
+        "quick": settings is config.QUICK,
+        "seconds": time.perf_counter() - began,
+        "rows": rows,
+    }
+
+
+def found_in(folder: Path) -> dict[str, Row]:
+    """All figures there are, in their order."""
+    paths = {name: folder / f"{name}.json" for name in MEASURES}
+    return {name: read_figures(path) for name, path in paths.items() if path.exists()}
+
+
+def write_all(folder: Path) -> str:
+    """Tables and pictures of all figures there are; returns the tables."""
+    found = found_in(folder)
+    rows = {name: one["rows"] for name, one in found.items()}
+    seconds = sum(one["seconds"] for one in found.values())
+    versions = " ".join(dict.fromkeys(one["made_with"] for one in found.values()))
+    if any(one["quick"] for one in found.values()):
+        versions += " Quick run: these figures say nothing."
+    text = tables.markdown(rows, versions, seconds)
+    files.write_text(folder / f"{NAME}.md", text)
+    pictures.draw(rows, folder)
+    return text
+
+
+def put(readme: Path, folder: Path, text: str) -> None:
+    """Tables into a README, pictures beside it."""
+    for picture in pictures.DRAWN:
+        if (folder / f"{picture}.svg").exists():
+            shutil.copyfile(folder / f"{picture}.svg", readme.with_name(f"{picture}.svg"))
+    put_tables(readme, f"\n{text}\n", NAME)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; wrong ones end the program with exit code 2."""
+    parser = argparse.ArgumentParser(description="Compare frequency sampling with the exact recursion.")
+    parser.add_argument("--only", metavar="NAMES", help=f"figures to make anew, of {', '.join(MEASURES)}")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="for results (default: beside run.py)")
+    parser.add_argument("--update", type=Path, metavar="README.md", help="file to put the tables into")
+    arguments = parser.parse_args(argv)
+    arguments.only = list(MEASURES) if arguments.only is None else arguments.only.split(",")
+    for name in arguments.only:
+        if name not in MEASURES:
+            parser.error(f"argument --only: '{name}' is none of {', '.join(MEASURES)}")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write, draw; 2 for a mistake of the user's."""
+    arguments = parse(argv)
+    settings = config.QUICK if arguments.quick else config.Settings()
+    try:
+        check_folder(arguments.folder)
+        pictures.check()
+        if arguments.update:
+            put_tables(arguments.update, None, NAME)
+        for name in arguments.only:
+            result = measure(name, settings)
+            text = json.dumps(result, indent=1, allow_nan=False)
+            files.write_text(arguments.folder / f"{name}.json", text + "\n")
+            print(f"{name}: {result['seconds']:.0f} s", flush=True)
+        text = write_all(arguments.folder)
+        if arguments.update:
+            put(arguments.update, arguments.folder, text)
+    except (ValueError, files.AudioError) as error:
+        show_progress("")
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        show_progress("")
+        print("run.py: interrupted", file=sys.stderr)
+        return 130
+    print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
