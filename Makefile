@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH $(BIN)/python
 
-.PHONY: help demo test test-slow lint types check figures benchmark clean
+.PHONY: help demo test test-slow lint types check notebooks figures benchmark clean
 
 help:
 	@echo "make demo       set up and align the example recordings; the result is in demo/"
 	@echo "make test       set up and run the tests"
 	@echo "make test-slow  the tests that take longer, as well"
 	@echo "make check      tests, lint, format and types: what continuous integration runs"
+	@echo "make notebooks  execute the notebooks, at their small setting"
 	@echo "make figures DATA=folder   measure the figures of the README"
 	@echo "make benchmark  measure speed and memory against SciPy, torchlpc and dasp-pytorch"
 
@@ -44,6 +45,13 @@ types: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: lint types test
+
+$(VENV)/.notebooks: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,notebooks]'
+	@touch $@
+
+notebooks: $(VENV)/.notebooks
+	$(RUN) experiments/notebooks/run.py
 
 DATA ?=
 figures: $(VENV)/.dev
