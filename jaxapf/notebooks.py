@@ -442,5 +442,6 @@ def offer(*paths: Path, download: bool = False) -> None:
 def page(path: Path, *, height: int = 700) -> None:
     """Show an HTML page, such as `jaxapf.report` writes, inside the notebook."""
     code = escape(path.read_text(encoding="utf-8"))
-    frame = f'<iframe sandbox="allow-scripts" style="width:100%;height:{height}px;border:1px solid #999"'
-    display(_html(f'{frame} title="{escape(path.name)}" srcdoc="{code}"></iframe>'))
+    style = f"width:100%;height:{height}px;border:1px solid #999"
+    frame = f'<iframe sandbox="allow-scripts" style="{style}" title="{escape(path.name)}" srcdoc="{code}"></iframe>'
+    display(_html(f"<div>{frame}</div>"))
