@@ -443,5 +443,5 @@ def page(path: Path, *, height: int = 700) -> None:
     """Show an HTML page, such as `jaxapf.report` writes, inside the notebook."""
     code = escape(path.read_text(encoding="utf-8"))
     style = f"width:100%;height:{height}px;border:1px solid #999"
-    frame = f'<iframe sandbox="allow-scripts" style="{style}" title="{escape(path.name)}" srcdoc="{code}"></iframe>'
-    display(_html(f"<div>{frame}</div>"))
+    frame = f'<iframe sandbox="allow-scripts" style="{style}" title="{escape(path.name)}" srcdoc="{code}">'
+    display(_html(f"<div>{frame}</iframe></div>"))
