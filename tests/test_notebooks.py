@@ -313,6 +313,45 @@ def test_results_lie_beside_the_notebook(shown, tmp_path, monkeypatch):
     assert "&lt;p&gt;&quot;quoted&quot; &amp;" in shown[-1]
 
 
+@pytest.fixture
+def colab(monkeypatch):
+    """Colab's module for files, which gives the files in `chosen` and keeps what is downloaded."""
+    chosen, downloaded = [], []
+    files = types.SimpleNamespace(
+        upload=lambda: {str(name): b"" for name in chosen.pop(0)}, download=downloaded.append
+    )
+    module = types.ModuleType("google.colab")
+    module.files = files  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    return types.SimpleNamespace(chosen=chosen, downloaded=downloaded)
+
+
+def test_colab_asks_for_the_files_that_have_no_name(colab, tmp_path, capsys):
+    dry = write(tmp_path, "dry.wav", np.full((1, 100), 0.5), 8000)
+    wet = write(tmp_path, "wet.wav", np.full((1, 80), 0.25), 8000)
+    colab.chosen += [[dry], [wet]]
+    pair = notebooks.recordings(notebooks.OWN)
+    np.testing.assert_allclose(pair.dry, np.full((1, 80), 0.5), atol=1e-4)
+    np.testing.assert_allclose(pair.wet, np.full((1, 80), 0.25), atol=1e-4)
+    assert capsys.readouterr().out.split("\n")[:2] == [
+        "Choose the dry recording:",
+        "Choose the wet recording:",
+    ]
+    colab.chosen += [[dry, wet]]
+    with pytest.raises(notebooks.Mistake, match="2 files were chosen as the dry recording"):
+        notebooks.recordings(notebooks.OWN)
+
+
+def test_colab_downloads_only_what_is_wanted(colab, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = notebooks.result("a.txt")
+    path.write_text("a")
+    notebooks.offer(path)
+    assert colab.downloaded == []
+    notebooks.offer(path, download=True)
+    assert colab.downloaded == [str(path)]
+
+
 def test_importing_jaxapf_imports_no_ipython():
     code = "import sys, jaxapf.notebooks; sys.exit(bool({'IPython', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
