@@ -6,15 +6,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := env -u PYTHONPATH $(BIN)/python
 
-.PHONY: help demo test test-slow lint types check docs docs-serve figures benchmark clean
+# For the environments that the tests are run in besides this one.
+PYTHON313 ?= $(shell for p in python3.13 python3 python $(HOME)/.pyenv/versions/3.13*/bin/python; do \
+  $$p -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' >/dev/null 2>&1 && echo $$p && break; done)
+COLAB := jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test test-slow test-colab test-newest lint types check notebooks docs docs-serve comparison \
+  figures benchmark clean
 
 help:
 	@echo "make demo       set up and align the example recordings; the result is in demo/"
 	@echo "make test       set up and run the tests"
 	@echo "make test-slow  the tests that take longer, as well"
+	@echo "make test-colab   tests and notebooks with what Colab has: Python 3.13, JAX 0.7.2"
+	@echo "make test-newest  tests and notebooks with the newest of everything on Python 3.13"
 	@echo "make check      tests, lint, format and types: what continuous integration runs"
 	@echo "make docs       build the documentation: open site/index.html"
 	@echo "make docs-serve the same on http://127.0.0.1:8000, with search, built again when a file changes"
+	@echo "make notebooks  execute the notebooks, at their small setting"
+	@echo "make comparison   recursion against frequency sampling: every figure, table and picture"
 	@echo "make figures DATA=folder   measure the figures of the README"
 	@echo "make benchmark  measure speed and memory against SciPy, torchlpc and dasp-pytorch"
 
@@ -22,11 +33,11 @@ $(VENV)/.base: pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "jaxapf needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python $(PIP) --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python $(PIP) --editable '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.base
@@ -38,6 +49,32 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(RUN) -m pytest -n auto --dist worksteal -q
 
+# $(call set-up,FOLDER,PACKAGES): packages into an environment of Python 3.13.
+define set-up
+@test -n "$(PYTHON313)" || \
+  { echo "this needs Python 3.13; name it: PYTHON313=/path/to/python3.13" >&2; exit 2; }
+"$(PYTHON313)" -m venv $(1)
+$(1)/bin/python $(PIP) $(2) --editable '.[dev,notebooks]'
+endef
+
+# $(call try,FOLDER): tests and notebooks in it.
+define try
+env -u PYTHONPATH $(1)/bin/python -m pytest -n auto --dist worksteal -m "not slow" -q
+env -u PYTHONPATH $(1)/bin/python experiments/notebooks/run.py
+endef
+
+$(VENV)-colab/.ready: pyproject.toml
+	$(call set-up,$(VENV)-colab,$(COLAB))
+	@touch $@
+
+test-colab: $(VENV)-colab/.ready
+	$(call try,$(VENV)-colab)
+
+# Set up every time: what is newest changes.
+test-newest:
+	$(call set-up,$(VENV)-newest,--upgrade --upgrade-strategy eager)
+	$(call try,$(VENV)-newest)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,7 +85,7 @@ types: $(VENV)/.dev
 check: lint types test
 
 $(VENV)/.docs: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python $(PIP) --editable '.[docs]'
 	@touch $@
 
 # The variable silences an advertisement that MkDocs Material prints about its successor.
@@ -62,17 +99,27 @@ docs: $(VENV)/.docs
 docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve --strict
 
+$(VENV)/.notebooks: $(VENV)/.dev
+	$(BIN)/python $(PIP) --editable '.[dev,notebooks]'
+	@touch $@
+
+notebooks: $(VENV)/.notebooks
+	$(RUN) experiments/notebooks/run.py
+
 DATA ?=
 figures: $(VENV)/.dev
 	@test -n "$(DATA)" || { echo "name the folder of recordings: make figures DATA=folder" >&2; exit 2; }
 	$(RUN) experiments/alignment/run.py --data "$(DATA)" --update README.md
 
 $(VENV)/.peers: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers,plot]'
+	$(BIN)/python $(PIP) --editable '.[peers,plot]'
 	@touch $@
+
+comparison: $(VENV)/.dev
+	$(RUN) experiments/gradient_comparison/run.py --update experiments/gradient_comparison/README.md
 
 benchmark: $(VENV)/.peers
 	$(RUN) experiments/benchmark/run.py --update experiments/benchmark/README.md
 
 clean:
-	rm -rf $(VENV) demo site build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-colab $(VENV)-newest demo site build dist .pytest_cache .ruff_cache .hypothesis
