@@ -44,7 +44,7 @@ class Settings(NamedTuple):
     radius_hops: tuple[int, ...] = (64, 256, 1024)
     lengthened: tuple[int, ...] = (2, 4, 8, 16, 32)  # n_fft in hops, the window always half of it
     # Cost
-    cost_sizes: tuple[tuple[int, int], ...] = ((32, 4096), (1, 480_000))
+    cost_sizes: tuple[tuple[int, int], ...] = ((256, 4096), (1, 480_000))
     moving_cost: tuple[int, int] = (1, 96_000)
     rounds: tuple[int, int] = (5, 30)
     seconds: float = 1.0

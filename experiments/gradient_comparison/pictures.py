@@ -26,6 +26,7 @@ STYLE: Any = {
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -102,7 +103,7 @@ def length(plt: Any, rows: Rows) -> Any:
             chosen = where(rows, samples=n_samples, form=form)
             gaps = np.array([1 - row["radius"] for row in chosen])
             y = [max(row["gradient"], FLOOR) for row in chosen]
-            label = f"{n_samples} samples, sampled {form}"
+            label = f"{n_samples} samples, {form}"
             axes[0].plot(gaps, y, mark + line, color=colour, label=label)
             axes[1].plot(gaps * padding(chosen[0]), y, mark + line, color=colour)
     axes[0].set(title="over the pole's distance from the circle", xlabel="1 − R")
@@ -113,7 +114,7 @@ def length(plt: Any, rows: Rows) -> Any:
     for ax in axes:
         ax.set(xscale="log", yscale="log")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7.5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7.5, columnspacing=1.2)
     return figure
 
 
@@ -130,6 +131,9 @@ def moving(plt: Any, hops: Rows, lengthened: Rows, radii: Rows) -> Any:
     axes[0].set(
         title=f"hop (frame of 8 hops, R = {config.MOVING_RADIUS:g})", xlabel="hop, samples", xscale="log"
     )
+    shown = values(hops, "hop")[:-1]
+    axes[0].set_xticks(shown, [str(one) for one in shown])
+    axes[0].minorticks_off()
     axes[0].set(yscale="log", ylabel="gradient, relative error", ylim=(1e-8, 1e2))
     for kind, colour, mark in (("half", GREEN, "o"), ("none", ORANGE, "s")):
         chosen = where(lengthened, padding=kind)
@@ -140,6 +144,9 @@ def moving(plt: Any, hops: Rows, lengthened: Rows, radii: Rows) -> Any:
         xlabel="frame, samples",
         xscale="log",
     )
+    lengths = values(lengthened, "n_fft")
+    axes[1].set_xticks(lengths, [str(one) for one in lengths])
+    axes[1].minorticks_off()
     for hop, colour, mark in zip(values(radii, "hop"), (GREEN, PURPLE, ORANGE, BLUE), MARKS, strict=False):
         chosen = where(radii, hop=hop)
         gaps = [1 - row["radius"] for row in chosen]
@@ -223,7 +230,7 @@ def bare(plt: Any, rows: Rows, box: Rows) -> Any:
     )
     axes[0].legend(fontsize=7.5)
     chosen = [row for row in box if len(where(box, samples=row["samples"])) > 1]
-    labels = [f"{_named(row['form'])}\n{row['samples']}" for row in chosen]
+    labels = [f"{'exact' if row['form'] == 'recursion' else row['form']}\n{row['samples']}" for row in chosen]
     for index, (key, name, colour) in enumerate(
         (("esr, own", "in the form trained", ORANGE), ("esr, recursion", "as a recursion", BLUE))
     ):

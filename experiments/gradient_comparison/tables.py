@@ -71,8 +71,10 @@ def values(rows: Sequence[Row], column: str) -> list[Any]:
 
 def percent(share: float) -> str:
     """A share, as said in a sentence."""
+    if share >= 1.5:
+        return f"{share:.2g} times its size" if share < 10 else f"{share:.0f} times its size"
     if share >= 1e-4:
-        return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+        return f"{100 * share:.0f} %" if share >= 0.995 else f"{100 * share:.2g} %"
     return f"{share:.0e}".replace("e-0", "e-")
 
 
@@ -131,13 +133,17 @@ def sampled(rows: Rows) -> Rows:
 def said_of_length(rows: Rows) -> str:
     """The law that all lengths follow."""
     one, two = (needed(rows, close) for close in CLOSE)
+    radius = min(values(rows, "radius"))
+    short, long = (where(rows, form="1x", radius=radius)[index] for index in (0, -1))
     return (
         "**One number decides: padding over ringing.** Over the padding in time constants, 1 / (1 - R) "
         "samples, "
         f"the errors of all lengths fall on one curve. The gradient is within {percent(CLOSE[0])} from "
         f"{one:.1f} time constants on, within {percent(CLOSE[1])} from {two:.1f}; with less than one it "
         "is of no "
-        "use. Without padding (1x) no length helps: what wraps is always a few per cent of the signal."
+        f"use. Without padding (1x) even a pole of radius {radius:g} leaves the output off by "
+        f"{percent(short['value'])} at {short['samples']} samples and {percent(long['value'])} at "
+        f"{long['samples']}."
     )
 
 
@@ -335,20 +341,19 @@ def said_of_box(rows: Rows) -> str:
     parts = []
     for length in values([row for row in rows if row["form"] != "recursion"], "samples"):
         own, *others = where(rows, samples=length)
-        stalled = [f"{row['form']} at {row['end_db']:.0f} dB" for row in others]
+        ends = ", ".join(f"{row['end_db']:.0f} dB ({row['form']})" for row in others)
         parts.append(
-            f"on sequences of {length} samples the recursion {arrived(own)}, sampling ends "
-            f"{', '.join(stalled)}"
+            f"On sequences of {length} samples the recursion {arrived(own)}; sampling ends at {ends}"
         )
-    whole = rows[-1]
-    short = rows[0]
+    sequences, whole = rows[0], rows[-1]
     return (
-        f"**On a recorded tape machine only the recursion arrives** ({config.GOAL_DB:g} dB of the "
-        "output of the least exact loss, and stays): "
-        f"{'; '.join(parts)}. Sequences that begin at rest have forgotten what came before; the "
-        "recursion can as well be trained through the whole "
-        f"recording, which leaves an error of {whole['esr']:.4f} instead of {short['esr']:.3f}, in "
-        f"{whole['step ms']:.1f} ms a step."
+        f"**On a recorded tape machine only the recursion arrives and stays** (at {config.GOAL_DB:g} dB "
+        "of the output of "
+        f"the least exact loss). {'. '.join(parts)}. Sequences that begin at rest have forgotten what "
+        "came before, "
+        "whatever filters them: the recursion can as well be trained through the whole recording, which "
+        "leaves an error "
+        f"of {whole['esr']:.4f} of it instead of {sequences['esr']:.3f}, at {whole['step ms']:.1f} ms a step."
     )
 
 
