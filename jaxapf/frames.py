@@ -149,9 +149,9 @@ def filter_frames(
     Source: Carson et al. 2023; Allen and Rabiner 1977.
 
     Example:
-        >>> x = jnp.arange(6.0)
+        >>> x = jnp.arange(1.0, 7.0)
         >>> filter_frames(jnp.full((4, 9), 2.0 + 0.0j), x, n_fft=16, hop=2).round(4).tolist()
-        [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+        [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
     """
     signal = as_signal(x)
     if jnp.iscomplexobj(signal):

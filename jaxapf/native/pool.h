@@ -120,9 +120,9 @@ static XLA_FFI_Error *invalid(XLA_FFI_CallFrame *frame, const char *message) {
 
 /* Whether this call is for work: XLA also asks for the version, and calls at stages that kernels have no use for. */
 static bool is_execution(XLA_FFI_CallFrame *frame) {
-  XLA_FFI_Extension_Base *extension = frame->extension_start;
-  if (extension && extension->type == XLA_FFI_Extension_Metadata) {
-    XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
+  /* The type of what is asked has had two names: it is not named here. */
+  if (frame->extension_start && frame->extension_start->type == XLA_FFI_Extension_Metadata) {
+    XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)frame->extension_start)->metadata;
     metadata->api_version.major_version = XLA_FFI_API_MAJOR;
     metadata->api_version.minor_version = XLA_FFI_API_MINOR;
     return false;
