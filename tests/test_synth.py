@@ -14,7 +14,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxapf import biquad
+from jaxapf import biquad, native
 from jaxapf.effects import synth
 from jaxapf.effects.synth import Controls, free, rest, synth_sampled
 
@@ -177,8 +177,10 @@ def test_compiled_and_in_batches():
     single = [play(controls._replace(f0_hz=f0_hz[i], rows=controls.rows[i]), ()) for i in range(3)]
     axes = Controls(0, None, 0, None, None, None, None, None)
     mapped = jax.vmap(lambda one: play(one, ()), in_axes=(axes,))(controls)
+    # Without the kernels each form is compiled by itself, and float32 is 3.5e-5 from float64 in all of them.
+    atol = 3e-6 if native.available() else 3.5e-5
     for other in (np.stack(single), mapped, jax.jit(play)(controls)):
-        np.testing.assert_allclose(other, batched, atol=3e-6)
+        np.testing.assert_allclose(other, batched, atol=atol)
 
 
 def test_streams_of_a_batch_may_be_at_different_places():
