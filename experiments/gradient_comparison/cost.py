@@ -104,7 +104,7 @@ def _call(function: Callable[..., Any], arguments: tuple) -> Callable[[], Any]:
     return lambda: function(*arguments)
 
 
-def _scipy(batch: int, n_samples: int) -> Callable[[], np.ndarray]:
+def _scipy(batch: int, n_samples: int) -> Callable[[], Any]:
     place, offset, x = inputs("standing", batch, n_samples)
     sos = np.asarray(forms.standing(place, offset).sos, np.float64)
     x = np.asarray(x)

@@ -26,9 +26,10 @@ def drawn(draws: int, n_sections: int, n_samples: int, radius: float, rate_hz: f
     """White noise, sections that swing, and answers a little beside them."""
     rng = np.random.default_rng(config.SEED)
     shape = (draws, n_sections)
+    low, high = np.log2(np.divide(config.CENTRES_HZ, 1000.0))
     sweep = forms.Sweep(
         np.full(shape, np.log1p(-radius)),
-        rng.uniform(*np.log2(np.divide(config.CENTRES_HZ, 1000.0)), shape),
+        rng.uniform(low, high, shape),
         rng.uniform(*config.DEPTH_OCTAVES, shape),
         rng.uniform(0, 2 * np.pi, shape),
     )

@@ -28,8 +28,14 @@ class Problem(NamedTuple):
 def drawn(draws: int, n_sections: int, n_samples: int, radius: float, *, away: float = 1.0) -> Problem:
     """White noise, frequencies spread evenly over the octaves, poles of one radius, the answer `away`."""
     rng = np.random.default_rng(config.SEED)
-    hz = np.exp(rng.uniform(*np.log([config.LOWEST_HZ, config.HIGHEST_HZ]), (draws, n_sections)))
+    hz = frequencies(rng, draws, n_sections)
     return problem(rng.standard_normal((draws, n_samples)), hz, radius, away=away)
+
+
+def frequencies(rng: np.random.Generator, draws: int, n_sections: int) -> np.ndarray:
+    """Of the sections in Hz, (draws, n_sections), spread evenly over the octaves."""
+    lowest, highest = np.log([config.LOWEST_HZ, config.HIGHEST_HZ])
+    return np.exp(rng.uniform(lowest, highest, (draws, n_sections)))
 
 
 def problem(x: np.ndarray, hz: np.ndarray, radius: float, *, away: float = 1.0) -> Problem:
@@ -138,11 +144,7 @@ def dtype(settings: config.Settings, say: Say) -> list[Row]:
 def signal(settings: config.Settings, say: Say) -> list[Row]:
     """Over the kind of signal."""
     rows = []
-    hz = np.exp(
-        np.random.default_rng(config.SEED).uniform(
-            *np.log([config.LOWEST_HZ, config.HIGHEST_HZ]), (settings.draws, settings.n_sections)
-        )
-    )
+    hz = frequencies(np.random.default_rng(config.SEED), settings.draws, settings.n_sections)
     for kind, x in signals(settings.draws, settings.n_samples).items():
         say(kind)
         one = problem(x, hz, settings.near_radius)
@@ -155,7 +157,7 @@ def signals(draws: int, n_samples: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(config.SEED)
     music = np.asarray(audio.read(audio.example_pair()[0])[0], np.float64)[0]
     starts = np.linspace(0, music.size - n_samples, draws + 2)[1:-1].astype(int)
-    sweep = audio.log_sweep(n_samples / config.FS, config.FS)
+    sweep = audio.log_sweep(n_samples / config.FS, round(config.FS))
     click = np.zeros((draws, n_samples))
     click[np.arange(draws), np.linspace(0, n_samples / 2, draws, dtype=int)] = 1.0
     return {

@@ -413,12 +413,18 @@ def said_of_bare(rows: Rows) -> str:
         parts.append(
             f"{signal}: {low} to {high} of {own['starts']} by sampling, {own['blown up']} by the recursion"
         )
+    sampled = [row for row in rows if row["form"] != "recursion"]
+    lucky = sum(row["good, outside"] for row in sampled)
     return (
         "**Sampling does not see the unit circle.** Bare coefficients c and d of one section, trained "
-        "from random starts, then run as a recursion for ten seconds. "
-        f"Blown up: {'; '.join(parts)}. Their sampled loss is as small as that of the others: on the "
-        "bins of a transform a pole outside the circle is as "
-        "good as one inside. Hold all-passes by their margins (`allpass.Sections`), whatever trains them."
+        "from random "
+        "starts, then run as a recursion for ten seconds. Blown up, "
+        f"{'; '.join(parts)}. No loss shows it, none was above "
+        f"{max(row['highest loss'] for row in sampled):.2f}: on the "
+        "bins of a transform a pole outside the circle is as good as one inside. Of those that found "
+        "the answer "
+        f"{lucky or 'none'} ended outside. Hold all-passes by their margins (`allpass.Sections`), "
+        "whatever trains them."
     )
 
 
