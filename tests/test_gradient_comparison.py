@@ -92,10 +92,10 @@ def test_sampling_with_enough_padding_is_the_recursion(module, float64, kind):
     standing, forms, errors = module("standing"), module("forms"), module("errors")
     one = standing.drawn(2, 2, 256, 0.9)
     exact = standing.truth(one)
-    row = errors.compared(standing.measured(getattr(forms, kind)(1024), one), exact)
+    row = errors.compared(standing.measured(getattr(forms, kind)(1024), one), exact, one.signals.x)
     assert row["value"] < 1e-12
     assert row["gradient"] < 1e-10
-    wrapped = errors.compared(standing.measured(getattr(forms, kind)(256), one), exact)
+    wrapped = errors.compared(standing.measured(getattr(forms, kind)(256), one), exact, one.signals.x)
     assert wrapped["value"] > 1e-2
 
 
@@ -103,26 +103,31 @@ def test_measures_of_error(module):
     errors = module("errors")
     truth = errors.Found(np.array([[3.0, 4.0]]), np.array([2.0]), np.array([[1.0, 0.0]]))
     found = errors.Found(np.array([[3.0, 4.5]]), np.array([2.5]), np.array([[1.0, 1.0]]))
-    row = errors.compared(found, truth)
+    row = errors.compared(found, truth, np.array([[3.0, 3.0]]))
     assert row["value"] == pytest.approx(0.1)
+    assert row["effect"] == pytest.approx(0.5)
     assert row["loss"] == pytest.approx(0.25)
     assert row["gradient"] == pytest.approx(1.0)
     assert row["cosine"] == pytest.approx(np.sqrt(0.5))
 
 
-def test_the_padding_needed_is_the_most_of_those_not_close(module):
+def test_the_padding_needed_is_the_least_from_which_on_all_are_close(module):
     tables = module("tables")
-    rows = [
-        {"form": form, "samples": n, "radius": radius, "gradient": error}
-        for form, n, radius, error in (
-            ("1x", 1000, 0.99, 9.0),  # no padding: not asked
-            ("2x", 1000, 0.999, 0.5),
-            ("2x", 2000, 0.999, 0.02),
-            ("4x", 1000, 0.999, 0.001),
-        )
-    ]
-    assert tables.needed(rows, 0.01) == pytest.approx(2.0)
-    assert tables.needed(rows, 1.0) == 0.0
+    errors = {1.0: 0.5, 2.0: 0.009, 3.0: 0.02, 5.0: 0.008, 9.0: 0.001}
+    rows = [{"constants": constants, "gradient": error} for constants, error in errors.items()]
+    assert tables.needed(rows, 0.01, "gradient") == 5.0
+    assert tables.needed(rows, 1.0, "gradient") == 1.0
+    assert tables.needed(rows, 1e-4, "gradient") is None
+
+
+def test_a_headline_that_a_run_does_not_bear_out_says_so(module):
+    tables = module("tables")
+    row = {"order": 2, "form": "2x", "value": 0.1, "gradient": 0.1}
+    own = {"order": 2, "form": "recursion", "value": 1e-6, "gradient": 1e-6}
+    same = [row, row | {"order": 8}, own]
+    grown = [row, row | {"order": 8, "gradient": 2.0}, own]
+    assert tables.said_of_order(same).startswith("**The order matters less")
+    assert tables.said_of_order(grown).startswith("**Not found in this run**: The order")
 
 
 def test_a_race_is_over_at_the_first_step_that_is_near_enough(module):
@@ -152,14 +157,15 @@ def test_training_in_float32_arrives_at_a_known_cascade(module, float64):
     x = np.random.default_rng(config.SEED).standard_normal((2, 500))
     answer = allpass.second_order(0.8, 4000.0, config.FS)
     model = race.of_margins(forms.exact("auto"))
-    problem = race.Problem(x, np.asarray(allpass.cascade(answer, x)), race.beside(answer))
+    problem = race.Problem(x, np.asarray(allpass.cascade(answer, x)), race.beside(answer, 0))
     course = race.trained(model, problem, 150)
     assert course.weights.u.dtype == np.float32
     way = race.distances_db(model, course, x, problem.wanted)
     assert way[0][1] > -20
     assert race.judged(course, way)["end_db"] < -50
-    goal = race.best_output(problem, race.after(course, -1))
-    np.testing.assert_allclose(goal, problem.wanted, atol=1e-4)
+    best = race.best_of(problem, race.after(course, -1))
+    assert best.loss < 1e-10
+    np.testing.assert_allclose(best.output, problem.wanted, atol=1e-4)
 
 
 def test_some_figures_are_made_written_and_put_into_a_readme(module, tmp_path, capsys):
@@ -205,6 +211,14 @@ def test_mistakes_are_one_sentence(module, tmp_path, capsys):
     folder = str(tmp_path / "results")
     assert run.main(["--folder", folder, "--update", str(tmp_path / "README.md")]) == 2
     assert "<!-- comparison:begin -->" in capsys.readouterr().err
+
+
+def test_a_file_that_is_none_of_ours_is_found_before_the_work(module, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "box.json").write_text("{}")
+    assert module("run").main(["--quick", "--only", "radius", "--folder", str(tmp_path)]) == 2
+    assert "box.json' is no file of figures" in capsys.readouterr().err
+    assert not (tmp_path / "radius.json").exists()
 
 
 def test_figures_have_tables_and_measures(module):

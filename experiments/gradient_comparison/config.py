@@ -6,7 +6,7 @@ Commands:
     python experiments/gradient_comparison/run.py --quick            tiny sizes, to see that everything runs
     make comparison                                                  the first, and the set-up before
 
-Seed: SEED. Run time and expected figures: README.md, and EXPECTED below, which a run checks.
+Seed: SEED. Run time and expected figures: README.md.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ class Settings(NamedTuple):
     )
     lengths: tuple[int, ...] = (256, 1024, 4096, 16384, 65536)
     length_radii: tuple[float, ...] = (0.9, 0.97, 0.99, 0.997, 0.999, 0.9997, 0.9999, 0.99997, 0.99999)
+    padding_radii: tuple[float, ...] = (0.99, 0.999, 0.9997, 0.9999)
+    padding_constants: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 9.0, 12.0)
     sections: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     order_radius: float = 0.999
-    dtype_draws: int = 2
+    dtype_draws: int = 1
     dtype_radii: tuple[float, ...] = (0.9, 0.99, 0.999, 0.9999, 0.99999)
     near: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01)
     near_radius: float = 0.999
@@ -42,6 +44,7 @@ class Settings(NamedTuple):
     rates_hz: tuple[float, ...] = (0.0, 0.1, 0.5, 2.0, 8.0)
     moving_radii: tuple[float, ...] = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
     radius_hops: tuple[int, ...] = (64, 256, 1024)
+    radius_rates_hz: tuple[float, ...] = (0.1, 2.0)
     lengthened: tuple[int, ...] = (2, 4, 8, 16, 32)  # n_fft in hops, the window always half of it
     # Cost
     cost_sizes: tuple[tuple[int, int], ...] = ((256, 4096), (1, 480_000))
@@ -51,8 +54,9 @@ class Settings(NamedTuple):
     # Races
     box_s: float = 7.2
     race_sequences: tuple[tuple[int, int], ...] = ((512, 256), (2048, 64))  # samples, how many
-    race_steps: int = 1000
-    whole_steps: int = 800
+    race_steps: int = 600
+    race_starts: int = 3
+    whole_steps: int = 400
     swing_samples: int = 24_000
     swing_hops: tuple[int, ...] = (64, 256, 1024)
     swing_steps: int = 300
@@ -67,6 +71,8 @@ QUICK = Settings(
     radii=(0.9, 0.99, 0.999),
     lengths=(128, 256),
     length_radii=(0.9, 0.99),
+    padding_radii=(0.99,),
+    padding_constants=(1.0, 5.0),
     sections=(1, 2),
     dtype_draws=1,
     dtype_radii=(0.9,),
@@ -77,6 +83,7 @@ QUICK = Settings(
     rates_hz=(0.0, 2.0),
     moving_radii=(0.9, 0.99),
     radius_hops=(64,),
+    radius_rates_hz=(2.0,),
     lengthened=(4, 8),
     cost_sizes=((2, 512),),
     moving_cost=(1, 512),
@@ -85,6 +92,7 @@ QUICK = Settings(
     box_s=0.5,
     race_sequences=((256, 4),),
     race_steps=4,
+    race_starts=2,
     whole_steps=2,
     swing_samples=1024,
     swing_hops=(32,),

@@ -16,18 +16,22 @@ import scipy.signal
 import standing
 from standing import Say
 
+from jaxapf import frequency
 from jaxapf._experiments import Row
 from jaxapf._measuring import interleaved, printed_by
 
 MEMORY = Path(__file__).with_name("memory.py")
 SCIPY = "scipy.signal.sosfilt"
 RADIUS = 0.99
+ENOUGH = 9  # time constants of padding
 
 
 def standing_forms(n_samples: int) -> dict[str, forms.Form]:
     """Name -> (place, offset, x) -> y."""
     filters = {f"recursion, {method}": forms.exact(method) for method in ("scan", "blocked", "associative")}
     filters |= {f"sampled, {times}x": forms.sampled(times * n_samples) for times in config.PADDINGS}
+    enough = frequency.padded_length(n_samples, round(ENOUGH / (1 - RADIUS)))
+    filters[f"sampled, {ENOUGH} time constants"] = forms.sampled(enough)
     filters["sampled, 2x, b and a"] = forms.sampled_rows(2 * n_samples)
     return {name: forms.of_offset(filtered) for name, filtered in filters.items()}
 

@@ -56,17 +56,24 @@ def _function(form: Form) -> Callable[..., Any]:
     return jax.jit(jax.vmap(jax.value_and_grad(loss, has_aux=True)))
 
 
-def compared(found: Found, truth: Found) -> Row:
-    """Relative errors of value, loss and gradient, and the cosine between gradients.
+def compared(found: Found, truth: Found, x: np.ndarray) -> Row:
+    """Relative errors of output, loss and gradient, and the cosine between gradients.
+
+    Args:
+        found: by some form.
+        truth: by the recursion.
+        x: (n_draws, n_samples), what was filtered.
 
     Returns:
-        The median over the draws; of the gradient also the largest error and the smallest cosine.
+        The median over the draws; of the gradient also the largest error and the smallest cosine. *Effect* is
+        the output's error relative to what the filter does, y - x: at 1, leaving it out is as good.
     """
     value = _relative(found.y, truth.y)
     gradient = _relative(found.gradient, truth.gradient)
     cosine = _cosine(found.gradient, truth.gradient)
     return {
         "value": float(np.median(value)),
+        "effect": float(np.median(_relative(found.y - x, truth.y - x))),
         "loss": float(np.median(np.abs(found.loss - truth.loss) / truth.loss)),
         "gradient": float(np.median(gradient)),
         "gradient, worst": float(np.max(gradient)),

@@ -55,7 +55,7 @@ def truth(one: Problem) -> errors.Found:
 def framed(one: Problem, exact: errors.Found, hop: int, n_fft: int, n_window: int | None = None) -> Row:
     """What one way to cut frames does to value and gradient."""
     form = forms.every_frame(hop, n_fft, n_window)
-    return errors.compared(measured(form, one), exact)
+    return errors.compared(measured(form, one), exact, one.signals.x)
 
 
 def hop(settings: config.Settings, say: Say) -> list[Row]:
@@ -69,7 +69,7 @@ def hop(settings: config.Settings, say: Say) -> list[Row]:
             row = framed(one, exact, value, 8 * value)
             rows.append({"rate_hz": rate_hz, "hop": value} | row)
         float32 = measured(forms.every_sample(), one, "float32")
-        rows.append({"rate_hz": rate_hz, "hop": 0} | errors.compared(float32, exact))
+        rows.append({"rate_hz": rate_hz, "hop": 0} | errors.compared(float32, exact, one.signals.x))
     return rows
 
 
@@ -89,16 +89,19 @@ def frame(settings: config.Settings, say: Say) -> list[Row]:
 
 
 def moving_radius(settings: config.Settings, say: Say) -> list[Row]:
-    """Over the pole radius, by hop."""
+    """Over the pole radius, by speed and hop."""
     rows = []
-    for value in settings.moving_radii:
-        one = _drawn(settings, value, config.MOVING_RATE_HZ)
-        exact = truth(one)
-        for hop in settings.radius_hops:
-            say(f"radius {value:g}, hop {hop}")
-            rows.append({"radius": value, "hop": hop} | framed(one, exact, hop, 8 * hop))
-        float32 = measured(forms.every_sample(), one, "float32")
-        rows.append({"radius": value, "hop": 0} | errors.compared(float32, exact))
+    for rate_hz in settings.radius_rates_hz:
+        for value in settings.moving_radii:
+            one = _drawn(settings, value, rate_hz)
+            exact = truth(one)
+            for hop in settings.radius_hops:
+                say(f"{rate_hz:g} Hz, radius {value:g}, hop {hop}")
+                row = framed(one, exact, hop, 8 * hop)
+                rows.append({"rate_hz": rate_hz, "radius": value, "hop": hop} | row)
+            float32 = measured(forms.every_sample(), one, "float32")
+            row = errors.compared(float32, exact, one.signals.x)
+            rows.append({"rate_hz": rate_hz, "radius": value, "hop": 0} | row)
     return rows
 
 

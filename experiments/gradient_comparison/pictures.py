@@ -8,7 +8,7 @@ from typing import Any
 
 import config
 import numpy as np
-from tables import Rows, needed, padding, values, where
+from tables import Rows, lengths_of, median, padding, values, where
 
 from jaxapf.files import atomic_path
 
@@ -68,11 +68,12 @@ def draw(results: dict[str, Rows], folder: Path) -> None:
 
 def radius(plt: Any, rows: Rows) -> Any:
     """Errors of value and gradient, and the cosine, over 1 - R."""
-    figure, axes = plt.subplots(1, 3, figsize=(10.2, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(12.6, 3.5), layout="constrained")
     for ax, (column, title) in zip(
         axes,
         (
             ("value", "output, relative error"),
+            ("effect", "output, over the filter's effect"),
             ("gradient", "gradient, relative error"),
             ("cosine", "gradient, cosine"),
         ),
@@ -88,7 +89,7 @@ def radius(plt: Any, rows: Rows) -> Any:
         ax.invert_xaxis()
         if column != "cosine":
             ax.set(yscale="log", ylim=(FLOOR / 2, 1e2))
-    axes[2].axhline(0, color=INK, lw=0.8)
+    axes[-1].axhline(0, color=INK, lw=0.8)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
@@ -110,7 +111,6 @@ def length(plt: Any, rows: Rows) -> Any:
     axes[0].invert_xaxis()
     axes[1].set(title="over the padding in time constants", xlabel="padding × (1 − R)", xlim=(40, 1e-3))
     axes[0].set(ylabel="gradient, relative error", ylim=(FLOOR / 2, 1e3))
-    axes[1].axvline(needed(rows, 0.01), color=INK, lw=0.8, ls="--")
     for ax in axes:
         ax.set(xscale="log", yscale="log")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -147,6 +147,7 @@ def moving(plt: Any, hops: Rows, lengthened: Rows, radii: Rows) -> Any:
     lengths = values(lengthened, "n_fft")
     axes[1].set_xticks(lengths, [str(one) for one in lengths])
     axes[1].minorticks_off()
+    radii = where(radii, rate_hz=config.MOVING_RATE_HZ)
     for hop, colour, mark in zip(values(radii, "hop"), (GREEN, PURPLE, ORANGE, BLUE), MARKS, strict=False):
         chosen = where(radii, hop=hop)
         gaps = [1 - row["radius"] for row in chosen]
@@ -188,8 +189,7 @@ def cost(plt: Any, rows: Rows) -> Any:
 
 def race(plt: Any, box: Rows, swinging: Rows) -> Any:
     """Distance from the goal over steps and over seconds."""
-    panels = [(f"tape machine, sequences of {n}", where(box, samples=n)) for n in values(box, "samples")]
-    panels = [(title, rows) for title, rows in panels if len(rows) > 1]
+    panels = [(f"tape machine, sequences of {n}", where(box, samples=n)) for n in lengths_of(box)]
     panels += [(f"moving, R = {r:g}", where(swinging, radius=r)) for r in values(swinging, "radius")]
     figure, axes = plt.subplots(
         2, len(panels), figsize=(3.1 * len(panels), 5.6), layout="constrained", squeeze=False, sharey=True
@@ -200,6 +200,7 @@ def race(plt: Any, box: Rows, swinging: Rows) -> Any:
         for row in rows:
             steps, db = np.array(row["way"]).T
             label = row["form"] if row["form"] in ("recursion", *hops) else f"sampled {row['form']}"
+            label = label if row.get("start", 0) == 0 else ""
             options = {"color": colours[row["form"]], "label": label, "marker": "", "lw": 1.6}
             column[0].plot(steps, db, **options)
             column[1].plot(steps * row["step ms"] / 1e3, db, **options)
@@ -229,13 +230,14 @@ def bare(plt: Any, rows: Rows, box: Rows) -> Any:
         title="bare coefficients: filters that blow up", ylabel="per cent of the starts", ylim=(0, 110)
     )
     axes[0].legend(fontsize=7.5)
-    chosen = [row for row in box if len(where(box, samples=row["samples"])) > 1]
-    labels = [f"{'exact' if row['form'] == 'recursion' else row['form']}\n{row['samples']}" for row in chosen]
+    pairs = [(n, form) for n in lengths_of(box) for form in values(box, "form")]
+    chosen = [where(box, samples=n, form=form) for n, form in pairs]
+    labels = [f"{'exact' if form == 'recursion' else form}\n{n}" for n, form in pairs]
     for index, (key, name, colour) in enumerate(
         (("esr, own", "in the form trained", ORANGE), ("esr, recursion", "as a recursion", BLUE))
     ):
         places = np.arange(len(chosen)) + 0.38 * index
-        axes[1].bar(places, [row[key] for row in chosen], 0.36, label=name, color=colour)
+        axes[1].bar(places, [median(one, key) for one in chosen], 0.36, label=name, color=colour)
     axes[1].set_xticks(np.arange(len(chosen)) + 0.19, labels, fontsize=7)
     axes[1].set(title="tape machine: error-to-signal ratio of the sequences")
     axes[1].legend(fontsize=7.5)

@@ -32,6 +32,7 @@ Measure = Callable[[config.Settings, standing.Say], list[Row]]
 MEASURES: dict[str, Measure] = {
     "radius": standing.radius,
     "length": standing.length,
+    "padding": standing.padding,
     "near": standing.near,
     "order": standing.order,
     "signal": standing.signal,
@@ -60,15 +61,25 @@ def measure(name: str, settings: config.Settings) -> Row:
     }
 
 
-def found_in(folder: Path) -> dict[str, Row]:
-    """All figures there are, in their order."""
-    paths = {name: folder / f"{name}.json" for name in MEASURES}
-    return {name: read_figures(path) for name, path in paths.items() if path.exists()}
+def found_in(folder: Path, names: Sequence[str]) -> dict[str, Row]:
+    """The figures that there are of these, in their order.
+
+    Raises:
+        ValueError: a file that is none of ours.
+    """
+    found = {}
+    for name in names:
+        path = folder / f"{name}.json"
+        if path.exists():
+            found[name] = read_figures(path)
+            if not {"rows", "seconds", "made_with", "quick"} <= set(found[name]):
+                raise ValueError(f"'{path}' is no file of figures: remove it, to measure again")
+    return found
 
 
 def write_all(folder: Path) -> str:
     """Tables and pictures of all figures there are; returns the tables."""
-    found = found_in(folder)
+    found = found_in(folder, list(MEASURES))
     rows = {name: one["rows"] for name, one in found.items()}
     seconds = sum(one["seconds"] for one in found.values())
     versions = " ".join(dict.fromkeys(one["made_with"] for one in found.values()))
@@ -112,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pictures.check()
         if arguments.update:
             put_tables(arguments.update, None, NAME)
+        found_in(arguments.folder, [name for name in MEASURES if name not in arguments.only])
         for name in arguments.only:
             result = measure(name, settings)
             text = json.dumps(result, indent=1, allow_nan=False)

@@ -64,11 +64,12 @@ def padded(one: Problem) -> dict[str, Row]:
     """Every padding in float64, and the recursion in float32, against the truth."""
     exact = truth(one)
     n_samples = one.signals.x.shape[-1]
+    x = one.signals.x
     found = {
-        f"{times}x": errors.compared(measured(forms.sampled(times * n_samples), one), exact)
+        f"{times}x": errors.compared(measured(forms.sampled(times * n_samples), one), exact, x)
         for times in config.PADDINGS
     }
-    found["recursion"] = errors.compared(measured(forms.exact("auto"), one, np.float32), exact)
+    found["recursion"] = errors.compared(measured(forms.exact("auto"), one, np.float32), exact, x)
     return found
 
 
@@ -96,6 +97,23 @@ def length(settings: config.Settings, say: Say) -> list[Row]:
                 {"samples": n_samples, "radius": value, "form": form} | row
                 for form, row in padded(one).items()
             ]
+    return rows
+
+
+def padding(settings: config.Settings, say: Say) -> list[Row]:
+    """Over the padding in time constants of the pole, whatever the length, and near the answer."""
+    rows = []
+    cases = [(radius, 1.0) for radius in settings.padding_radii]
+    cases += [(settings.near_radius, away) for away in settings.near[1:] if away in (0.1, 0.01)]
+    for value, away in cases:
+        one = drawn(settings.draws, settings.n_sections, settings.n_samples, value, away=away)
+        exact = truth(one)
+        for constants in settings.padding_constants:
+            say(f"radius {value:g}, distance {away:g}, {constants:g} time constants")
+            n_fft = settings.n_samples + round(constants / (1 - value))
+            found = measured(forms.sampled(n_fft), one)
+            row = {"radius": value, "distance": away, "constants": constants, "n_fft": n_fft}
+            rows.append(row | errors.compared(found, exact, one.signals.x))
     return rows
 
 
@@ -136,7 +154,7 @@ def dtype(settings: config.Settings, say: Say) -> list[Row]:
         for form, filtered in found.items():
             for kind in ("float32", "float64"):
                 say(f"radius {value:g}, {form}, {kind}")
-                row = errors.compared(measured(filtered, one, np.dtype(kind)), exact)
+                row = errors.compared(measured(filtered, one, np.dtype(kind)), exact, one.signals.x)
                 rows.append({"form": form, "dtype": kind, "radius": value, "n_fft": n_fft} | row)
     return rows
 

@@ -1,5 +1,7 @@
-"""What was found, as Markdown: a picture, a caption that says what it shows, a table; captions are "
-"computed.
+"""What was found, as Markdown: pictures, tables and captions.
+
+The figures of a caption are computed, its headline is not: it says what was found when it was written, and
+`headline` says so where a run does not bear it out.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import config
+import numpy as np
 
 from jaxapf._experiments import Row, table
 
@@ -26,8 +29,8 @@ class Figure(NamedTuple):
 
 def markdown(results: dict[str, Rows], made_with: str, seconds: float) -> str:
     """All parts that there are results of."""
-    took = f"{made_with} The whole run took {seconds / 60:.1f} minutes."
-    parts = [took]
+    whole = "The whole run" if set(results) == set(FIGURES) else "What is shown"
+    parts = [f"{made_with} {whole} took {seconds / 60:.1f} minutes."]
     for name, figure in FIGURES.items():
         if name in results:
             rows = results[name]
@@ -36,6 +39,11 @@ def markdown(results: dict[str, Rows], made_with: str, seconds: float) -> str:
                 parts += [f"![{figure.title}]({figure.picture}.svg)"]
             parts += [figure.caption(rows), table(figure.rows(rows), cell)]
     return "\n\n".join(parts) + "\n"
+
+
+def headline(text: str, holds: bool) -> str:
+    """A finding, or that this run did not find it."""
+    return f"**{text}**" if holds else f"**Not found in this run**: {text}"
 
 
 def cell(column: str, value: Any) -> str:
@@ -78,14 +86,19 @@ def percent(share: float) -> str:
     return f"{share:.0e}".replace("e-0", "e-")
 
 
-def spread(rows: Rows, index: str, columns: Sequence[str]) -> Rows:
-    """A row for every value of `index`, the forms side by side."""
+def spread(rows: Rows, index: str) -> Rows:
+    """A row for every value of `index`, the forms side by side: output / effect / gradient (worst) / "
+    "cosine.
+    """
     found: Rows = []
     for value in values(rows, index):
         line: Row = {index: value}
         for row in where(rows, **{index: value}):
             label = "recursion, float32" if row["form"] == "recursion" else f"sampled {row['form']}"
-            line |= {f"{label}: {column}": row[column] for column in columns}
+            line[label] = (
+                f"{cell('', row['value'])} / {cell('', row['effect'])} / {cell('', row['gradient'])} "
+                f"({cell('', row['gradient, worst'])}) / {row['cosine']:.3f}"
+            )
         found.append(line)
     return found
 
@@ -95,28 +108,41 @@ def spread(rows: Rows, index: str, columns: Sequence[str]) -> Rows:
 
 def said_of_radius(rows: Rows) -> str:
     """How value and gradient go over the radius."""
-    parts = []
-    for wanted in (0.999, 0.9999, 0.99999):
-        radius = nearest(rows, "radius", wanted)
+    parts, chosen = [], []
+    for radius in dict.fromkeys(nearest(rows, "radius", wanted) for wanted in (0.999, 0.9999, 0.99999)):
         (row,) = where(rows, radius=radius, form="2x")
+        chosen.append(row)
         parts.append(
-            f"at {radius:g} the output is off by {percent(row['value'])}, its gradient by "
-            f"{percent(row['gradient'])} (cosine {row['cosine']:.2f})"
+            f"at {radius:g} the output is off by {percent(row['value'])}, that is "
+            f"{percent(row['effect'])} of what "
+            f"the filter does, and the gradient by {percent(row['gradient'])} (cosine {row['cosine']:.2f})"
         )
-    parts = list(dict.fromkeys(parts))
-    worst = max(row["gradient"] for row in where(rows, form="recursion"))
+    own = max(row["gradient"] for row in where(rows, form="recursion"))
+    holds = any(row["value"] < 0.05 and row["effect"] > 0.5 and row["gradient"] > 0.5 for row in chosen)
+    said = headline("An output that is off by little can be off by all that the filter does.", holds)
     return (
-        "**A small error of the output hides a large one of the gradient.** Sampled with a transform "
-        "of twice "
-        f"the signal, {'; '.join(parts)}. The recursion in float32 is within {percent(worst)} of the "
-        "float64 gradient at every radius. Medians of all draws."
+        f"{said} With a transform of twice the signal, {'; '.join(parts)}: close to the circle so short "
+        "a signal hardly "
+        "feels the filter, so that an error which the ear would pass over is larger than its effect, "
+        "and so is that of "
+        f"the gradient. The recursion in float32 is within {percent(own)} of the float64 gradient at "
+        "every radius. "
+        "Medians of all draws, in brackets the worst gradient."
     )
 
 
-def needed(rows: Rows, close: float) -> float:
-    """Time constants of padding from which on no gradient is further off than this."""
-    return max(
-        (padding(row) * (1 - row["radius"]) for row in sampled(rows) if row["gradient"] > close), default=0.0
+def said_of_length(rows: Rows) -> str:
+    """Padding in proportion to the length."""
+    radius = min(values(rows, "radius"))
+    short, long = (where(rows, form="1x", radius=radius)[index] for index in (0, -1))
+    return (
+        "**Twice the signal is enough for long signals and for poles that ring shortly.** Over the "
+        "padding in time constants, "
+        "1 / (1 - R) samples, the errors of all lengths fall close to one curve; how much padding that "
+        "is, *Padding* says. "
+        f"Without padding (1x) even a pole of radius {radius:g} leaves the output off by "
+        f"{percent(short['value'])} at {short['samples']} samples and {percent(long['value'])} at "
+        f"{long['samples']}."
     )
 
 
@@ -125,26 +151,56 @@ def padding(row: Row) -> int:
     return (int(row["form"].rstrip("x")) - 1) * row["samples"]
 
 
-def sampled(rows: Rows) -> Rows:
-    """Those with a padding."""
-    return [row for row in rows if row["form"] in ("2x", "4x")]
+def needed(rows: Rows, close: float, column: str) -> float | None:
+    """Time constants of padding from which on the error stays below; None where no padding tried was "
+    "enough.
+    """
+    enough = None
+    for row in sorted(rows, key=lambda row: -row["constants"]):
+        if row[column] > close:
+            break
+        enough = row["constants"]
+    return enough
 
 
-def said_of_length(rows: Rows) -> str:
-    """The law that all lengths follow."""
-    one, two = (needed(rows, close) for close in CLOSE)
-    radius = min(values(rows, "radius"))
-    short, long = (where(rows, form="1x", radius=radius)[index] for index in (0, -1))
-    return (
-        "**One number decides: padding over ringing.** Over the padding in time constants, 1 / (1 - R) "
-        "samples, "
-        f"the errors of all lengths fall on one curve. The gradient is within {percent(CLOSE[0])} from "
-        f"{one:.1f} time constants on, within {percent(CLOSE[1])} from {two:.1f}; with less than one it "
-        "is of no "
-        f"use. Without padding (1x) even a pole of radius {radius:g} leaves the output off by "
-        f"{percent(short['value'])} at {short['samples']} samples and {percent(long['value'])} at "
-        f"{long['samples']}."
+def said_of_padding(rows: Rows) -> str:
+    """What padding a gradient needs."""
+
+    def span(chosen: Rows, close: float, column: str) -> str:
+        cases = {(row["radius"], row["distance"]) for row in chosen}
+        found = [needed(where(chosen, radius=r, distance=d), close, column) for r, d in cases]
+        known = [one for one in found if one is not None]
+        if not known:
+            return f"more than {max(row['constants'] for row in chosen):g}"
+        ends = sorted({min(known), max(known)})
+        return " to ".join(f"{one:g}" for one in ends) + (" or more" if None in found else "")
+
+    far = where(rows, distance=max(values(rows, "distance")))
+    close = [row for row in rows if row not in far]
+    said = (
+        f"**Give the slowest pole {span(far, CLOSE[0], 'gradient')} time constants of padding for "
+        f"{percent(CLOSE[0])}, "
+        f"{span(far, CLOSE[1], 'gradient')} for {percent(CLOSE[1])}, and more near the answer.** The "
+        "more the signal is shorter than "
+        "the ringing, the more it takes. For the worst of the draws: "
+        f"{span(far, CLOSE[0], 'gradient, worst')} and {span(far, CLOSE[1], 'gradient, worst')}."
     )
+    if close:
+        near = span(close, CLOSE[0], "gradient")
+        said += f" At a tenth and a hundredth of the distance {near} for {percent(CLOSE[0])}."
+    return said
+
+
+def rows_of_padding(rows: Rows) -> Rows:
+    """Cases by padding: gradient (worst)."""
+    return [
+        {"radius": radius, "distance": distance}
+        | {
+            f"{row['constants']:g}": f"{cell('', row['gradient'])} ({cell('', row['gradient, worst'])})"
+            for row in where(rows, radius=radius, distance=distance)
+        }
+        for radius, distance in dict.fromkeys((row["radius"], row["distance"]) for row in rows)
+    ]
 
 
 def rows_of_length(rows: Rows) -> Rows:
@@ -160,13 +216,13 @@ def said_of_near(rows: Rows) -> str:
     """What is left of the gradient near the answer."""
     far, close = (where(rows, distance=of(values(rows, "distance")), form="1x")[0] for of in (max, min))
     two = where(rows, distance=close["distance"], form="2x")[0]
+    said = headline("The nearer the answer, the worse.", close["gradient"] > 3 * far["gradient"])
     return (
-        "**The nearer the answer, the worse.** The output's error stays, the gradient shrinks: without "
-        "padding "
-        f"the gradient is off by {percent(far['gradient'])} at distance {far['distance']:g} and by "
-        f"{percent(close['gradient'])} at {close['distance']:g}; with twice the signal, there, by "
-        f"{percent(two['gradient'])}. This is why sampled training stalls, or passes the answer by (see "
-        "the races)."
+        f"{said} The output's error stays, the gradient shrinks: without padding the gradient is off by "
+        f"{percent(far['gradient'])} at distance {far['distance']:g} and by {percent(close['gradient'])} at "
+        f"{close['distance']:g}; with twice the signal, there, by {percent(two['gradient'])}. This is "
+        "why sampled training "
+        "stalls (see the races)."
     )
 
 
@@ -174,8 +230,9 @@ def said_of_order(rows: Rows) -> str:
     """Over the order."""
     low, high = (where(rows, order=of(values(rows, "order")), form="2x")[0] for of in (min, max))
     own = max(row["gradient"] for row in where(rows, form="recursion"))
+    said = headline("The order matters less than the radius.", high["gradient"] < 10 * low["gradient"])
     return (
-        f"**The order matters less than the radius.** With twice the signal the output's error grows from "
+        f"{said} With twice the signal the output's error grows from "
         f"{percent(low['value'])} (order {low['order']}) to {percent(high['value'])} (order "
         f"{high['order']}), "
         f"the gradient's goes from {percent(low['gradient'])} to {percent(high['gradient'])}. The "
@@ -197,8 +254,10 @@ def said_of_dtype(rows: Rows) -> str:
     """What rounding costs."""
     radius = max(values(rows, "radius"))
     at = {(row["form"], row["dtype"]): row["gradient"] for row in where(rows, radius=radius)}
+    kept = at["recursion, blocked", "float32"] < at["sampled, b and a", "float32"]
+    said = headline("In float32, choose the form that keeps the pole.", kept)
     return (
-        f"**In float32, choose the form that keeps the pole.** At radius {radius:g}, padded until "
+        f"{said} At radius {radius:g}, padded until "
         "nothing wraps, the gradient "
         f"in float32 is off by {percent(at['recursion, blocked', 'float32'])} (recursion, blocked), "
         f"{percent(at['sampled, margins', 'float32'])} (sampled from margins) and "
@@ -224,8 +283,9 @@ def said_of_hop(rows: Rows) -> str:
     moving = [row for row in where(rows, rate_hz=fast) if row["hop"]]
     best, long = min(moving, key=lambda row: row["gradient"]), moving[-1]
     (own,) = where(rows, rate_hz=fast, hop=0)
+    said = headline("A shorter hop does not mend it.", best["gradient"] > 0.01)
     return (
-        f"**A shorter hop does not mend it.** Swinging {fast:g} times a second at radius "
+        f"{said} Swinging {fast:g} times a second at radius "
         f"{config.MOVING_RADIUS:g}, the gradient by frames is "
         f"off by {percent(best['gradient'])} at best (hop {best['hop']}) and by "
         f"{percent(long['gradient'])} at hop "
@@ -253,7 +313,7 @@ def said_of_frame(rows: Rows) -> str:
     none = where(rows, padding="none")
     best = min(rows, key=lambda row: row["gradient"])
     return (
-        f"**Frames have a best length, and it is not good.** At hop {config.MOVING_HOP} the gradient is "
+        f"**Frames have a best length.** At hop {config.MOVING_HOP} the gradient is "
         f"off by {percent(best['gradient'])} at best "
         f"({best['n_fft']} samples, "
         f"{'half of them padding' if best['padding'] == 'half' else 'no padding'}): shorter "
@@ -264,29 +324,32 @@ def said_of_frame(rows: Rows) -> str:
 
 
 def said_of_moving_radius(rows: Rows) -> str:
-    """Moving, over the radius."""
-    hop = nearest(rows, "hop", 64)
-    parts = [
-        f"{row['radius']:g}: {percent(row['value'])} and {percent(row['gradient'])} (cosine "
-        f"{row['cosine']:.2f})"
-        for row in where(rows, hop=hop)
-        if row["radius"] < 0.9999
-    ]
+    """Moving, over the radius and the speed."""
+    parts = []
+    for rate_hz in values(rows, "rate_hz"):
+        chosen = [row for row in where(rows, rate_hz=rate_hz) if row["hop"]]
+        told = []
+        for radius in [one for one in values(rows, "radius") if 0.8 < one < 0.9995]:
+            best = min(where(chosen, radius=radius), key=lambda row: row["gradient"])
+            told.append(
+                f"{radius:g} {percent(best['gradient'])} (cosine {best['cosine']:.2f}, hop {best['hop']})"
+            )
+        parts.append(f"at {rate_hz:g} swings a second {', '.join(told)}")
     own = max(row["gradient"] for row in where(rows, hop=0))
     return (
-        f"**Filters that move leave less room.** Errors of output and gradient at hop {hop}, by radius: "
-        f"{'; '.join(parts)}. "
-        "Already at 0.99 the frames' gradient is of little use, at 0.999 of none. The recursion in "
-        f"float32 stays within {percent(own)}."
+        "**How narrow a moving filter may be depends on its speed.** The gradient by frames is off, by "
+        "radius with the best "
+        f"of the hops tried, {'; '.join(parts)}. The recursion in float32 stays within {percent(own)} "
+        "of its own."
     )
 
 
 def rows_of_moving_radius(rows: Rows) -> Rows:
-    """Radii by hops: value / gradient / cosine."""
+    """Radii by speeds and hops: value / gradient / cosine."""
     return [
         {"radius": radius}
         | {
-            (f"hop {row['hop']}" if row["hop"] else "recursion, float32"): (
+            f"{row['rate_hz']:g} Hz, {'hop ' + str(row['hop']) if row['hop'] else 'recursion, float32'}": (
                 f"{cell('', row['value'])} / {cell('', row['gradient'])} / {row['cosine']:.2f}"
             )
             for row in where(rows, radius=radius)
@@ -297,24 +360,30 @@ def rows_of_moving_radius(rows: Rows) -> Rows:
 
 def said_of_cost(rows: Rows) -> str:
     """Time and memory."""
-    parts = []
+    parts, ratios = [], []
     for size in values(where(rows, kind="standing"), "size"):
         times = {row["form"]: row["gradient ms"] for row in where(rows, kind="standing", size=size)}
-        least, own = times["sampled, 1x"], times["recursion, blocked"]
+        own = times["recursion, blocked"]
+        ratio = {name: time / own for name, time in times.items() if time and name.startswith("sampled")}
+        ratios += list(ratio.values())
+        enough = next(value for name, value in ratio.items() if name.endswith("constants"))
         parts.append(
-            f"at {size} samples sampling takes {least / own:.1f} (1x) to "
-            f"{times['sampled, 4x'] / own:.1f} times (4x) as long as "
-            "the blocked recursion"
+            f"at {size} samples sampling takes {ratio['sampled, 1x']:.1f} times as long as the blocked "
+            "recursion without "
+            f"padding, {enough:.1f} times with the nine time constants that this pole (R = 0.99) asks for, "
+            f"{ratio['sampled, 4x']:.0f} times with four times the signal"
         )
     moving = {row["form"]: row["gradient ms"] for row in where(rows, kind="moving")}
-    fastest = min(moving[name] for name in moving if name.startswith("frames"))
-    own = min(moving[name] for name in moving if name.startswith("recursion") and moving[name])
+    fastest = min(time for name, time in moving.items() if name.startswith("frames"))
+    own = min(time for name, time in moving.items() if name.startswith("recursion") and time)
     return (
-        f"**Sampling is not faster.** Value and gradient on this CPU: {'; '.join(parts)}. Moving "
-        "filters: the fastest frames take "
-        f"{fastest / own:.2g} times as long as the recursion. Times are multiples of SciPy's `sosfilt` "
-        "(float64, filtering alone) in the same run, "
-        "memory multiples of the signal; *compile* is what the first call takes beyond."
+        f"{headline('On a CPU sampling is not faster.', min(ratios) > 1)} Value and gradient: "
+        f"{'; '.join(parts)}. "
+        f"Moving filters: the fastest frames take {fastest / own:.2g} times as long as the recursion. "
+        "Times are multiples of "
+        "SciPy's `sosfilt` (float64, filtering alone) in the same run, memory multiples of the signal; "
+        "*compile* is what "
+        "the first call takes beyond. No GPU was at hand, where a transform may well be the faster."
     )
 
 
@@ -337,24 +406,65 @@ def rows_of_cost(rows: Rows) -> Rows:
 
 
 def said_of_box(rows: Rows) -> str:
-    """Who arrived."""
-    parts = []
-    for length in values([row for row in rows if row["form"] != "recursion"], "samples"):
-        own, *others = where(rows, samples=length)
-        ends = ", ".join(f"{row['end_db']:.0f} dB ({row['form']})" for row in others)
-        parts.append(
-            f"On sequences of {length} samples the recursion {arrived(own)}; sampling ends at {ends}"
-        )
+    """Who arrived, and what it is worth."""
+    parts, stalls = [], []
+    for length in lengths_of(rows):
+        told = []
+        for form in values(where(rows, samples=length), "form"):
+            chosen = where(rows, samples=length, form=form)
+            ends = ", ".join(f"{row['end_db']:.0f}" for row in chosen)
+            stalls += [row["end_db"] for row in chosen if form != "recursion"]
+            name = "the recursion" if form == "recursion" else form
+            told.append(f"{name} at {ends} dB (ESR {median(chosen, 'esr, recursion'):.3f})")
+        parts.append(f"On sequences of {length} samples, by start, {', '.join(told)}")
     sequences, whole = rows[0], rows[-1]
+    said = headline("On a recorded tape machine sampling stalls.", max(stalls) > config.GOAL_DB)
     return (
-        f"**On a recorded tape machine only the recursion arrives and stays** (at {config.GOAL_DB:g} dB "
-        "of the output of "
-        f"the least exact loss). {'. '.join(parts)}. Sequences that begin at rest have forgotten what "
-        "came before, "
-        "whatever filters them: the recursion can as well be trained through the whole recording, which "
-        "leaves an error "
-        f"of {whole['esr']:.4f} of it instead of {sequences['esr']:.3f}, at {whole['step ms']:.1f} ms a step."
+        f"{said} Distances at the end from the output of the least exact loss, and the error of the "
+        "sequences, run as a "
+        f"recursion: {'. '.join(parts)}. What a stalled filter loses is much with little padding, and "
+        "little with four times: "
+        "there the floor is the protocol's own. Sequences that begin at rest have forgotten what came "
+        "before, whatever "
+        "filters them; a recursion can as well be trained through the whole recording, which leaves an "
+        "error of "
+        f"{whole['esr']:.4f} of it instead of {sequences['esr']:.3f}, at {whole['step ms']:.1f} ms a step."
     )
+
+
+def lengths_of(rows: Rows) -> list[int]:
+    """The lengths of sequences: all but the whole recording."""
+    return values([row for row in rows if row["form"] != "recursion"], "samples")
+
+
+def median(rows: Rows, column: str) -> float:
+    """Of a column."""
+    return float(np.median([row[column] for row in rows]))
+
+
+def rows_of_box(rows: Rows) -> Rows:
+    """A row for every length and form, starts side by side or their median."""
+    found: Rows = []
+    for length, form in dict.fromkeys((row["samples"], row["form"]) for row in rows):
+        chosen = where(rows, samples=length, form=form)
+        reached = [row for row in chosen if row["steps"] is not None]
+        found.append(
+            {
+                "samples": length,
+                "trained by": form if form == "recursion" else f"sampled {form}",
+                "reach -40 dB": f"{len(reached)} of {len(chosen)}",
+                "steps to it": ", ".join(str(row["steps"]) for row in reached) or None,
+                "seconds to it": ", ".join(f"{row['seconds']:.2f}" for row in reached) or None,
+                "ms a step": median(chosen, "step ms"),
+                "nearest, dB": ", ".join(f"{row['least_db']:.0f}" for row in chosen),
+                "end, dB": ", ".join(f"{row['end_db']:.0f}" for row in chosen),
+                "ESR in its own form": median(chosen, "esr, own"),
+                "ESR as recursion": median(chosen, "esr, recursion"),
+                "least ESR": chosen[0]["best"],
+                "ESR, whole recording": median(chosen, "esr"),
+            }
+        )
+    return found
 
 
 def arrived(row: Row) -> str:
@@ -364,30 +474,23 @@ def arrived(row: Row) -> str:
     return f"is there after {row['steps']} steps ({row['seconds']:.2f} s) and ends at {row['end_db']:.0f} dB"
 
 
-def rows_of_race(first: str) -> Callable[[Rows], Rows]:
-    """Of a race, by its first column."""
-
-    def rows_of(rows: Rows) -> Rows:
-        return [
-            {
-                first: row[first],
-                "trained by": row["form"]
-                if row["form"] == "recursion" or "hop" in row["form"]
-                else f"sampled {row['form']}",
-                "steps to -40 dB": row["steps"],
-                "seconds": row["seconds"],
-                "ms a step": row["step ms"],
-                "compile s": row["compile s"],
-                "nearest, dB": row["least_db"],
-                "end, dB": row["end_db"],
-                "ESR in its own form": row["esr, own"],
-                "ESR as recursion": row["esr, recursion"],
-            }
-            | ({"ESR, whole recording": row["esr"]} if "esr" in row else {})
-            for row in rows
-        ]
-
-    return rows_of
+def rows_of_swinging(rows: Rows) -> Rows:
+    """As they are, in words."""
+    return [
+        {
+            "radius": row["radius"],
+            "trained by": row["form"],
+            "steps to -40 dB": row["steps"],
+            "seconds": row["seconds"],
+            "ms a step": row["step ms"],
+            "compile s": row["compile s"],
+            "nearest, dB": row["least_db"],
+            "end, dB": row["end_db"],
+            "ESR in its own form": row["esr, own"],
+            "ESR as recursion": row["esr, recursion"],
+        }
+        for row in rows
+    ]
 
 
 def said_of_swinging(rows: Rows) -> str:
@@ -397,11 +500,11 @@ def said_of_swinging(rows: Rows) -> str:
         own, *others = where(rows, radius=radius)
         told = ", ".join(f"{row['form']} {arrived(row)}" for row in others)
         parts.append(f"At radius {radius:g} the recursion {arrived(own)}; {told}")
-    return (
-        f"**By frames a broad filter is learnt, a narrow one is not** ({config.GOAL_DB:g} dB of the "
-        "answer's output). "
-        f"{'. '.join(parts)}."
+    narrow = [row for row in where(rows, radius=max(values(rows, "radius"))) if row["form"] != "recursion"]
+    said = headline(
+        "The narrower a moving filter, the sooner frames stall.", min(r["end_db"] for r in narrow) > -40
     )
+    return f"{said} ({config.GOAL_DB:g} dB of the answer's output). {'. '.join(parts)}."
 
 
 def said_of_bare(rows: Rows) -> str:
@@ -415,16 +518,22 @@ def said_of_bare(rows: Rows) -> str:
         )
     sampled = [row for row in rows if row["form"] != "recursion"]
     lucky = sum(row["good, outside"] for row in sampled)
+    more = all(
+        min(row["blown up"] for row in where(sampled, signal=signal))
+        > where(rows, signal=signal)[0]["blown up"]
+        for signal in values(rows, "signal")
+    )
+    said = headline("Nothing keeps a sampled filter inside the unit circle.", more)
     return (
-        "**Sampling does not see the unit circle.** Bare coefficients c and d of one section, trained "
-        "from random "
-        "starts, then run as a recursion for ten seconds. Blown up, "
-        f"{'; '.join(parts)}. No loss shows it, none was above "
-        f"{max(row['highest loss'] for row in sampled):.2f}: on the "
-        "bins of a transform a pole outside the circle is as good as one inside. Of those that found "
-        "the answer "
-        f"{lucky or 'none'} ended outside. Hold all-passes by their margins (`allpass.Sections`), "
-        "whatever trains them."
+        f"{said} Bare coefficients c and d of one section, trained from random starts, then run as a "
+        "recursion for ten "
+        f"seconds. Blown up, {'; '.join(parts)}. They are starts that failed: most collapse to c = 1, "
+        "where poles meet zeros on "
+        "the circle and the section does nothing, and drift across it; on the bins of a transform "
+        "nothing happens there, while the "
+        f"recursion's gradient pushes back. Of those that found the answer {lucky or 'none'} ended "
+        "outside. Look at the poles "
+        "before a filter trained by sampling is run, or hold them by their margins (`allpass.Sections`)."
     )
 
 
@@ -436,9 +545,10 @@ def rows_of_bare(rows: Rows) -> Rows:
             "trained by": row["form"] if row["form"] == "recursion" else f"sampled {row['form']}",
             "starts": row["starts"],
             f"found (ESR below {config.BARE_GOOD:g})": row["good"],
+            "of these, poles outside": row["good, outside"],
+            "do nothing": row["collapsed"],
             "poles outside": row["poles outside"],
             "blown up in 10 s": row["blown up"],
-            "largest ESR in its own form": row["highest loss"],
         }
         for row in rows
     ]
@@ -447,12 +557,12 @@ def rows_of_bare(rows: Rows) -> Rows:
 def _radius_rows(rows: Rows) -> Rows:
     return [
         {"radius": line["radius"], "rings for": f"{1 / (1 - line['radius']):.0f}"} | line
-        for line in spread(rows, "radius", ("value", "gradient", "cosine"))
+        for line in spread(rows, "radius")
     ]
 
 
-def _plain(index: str, columns: Sequence[str] = ("value", "gradient")) -> Callable[[Rows], Rows]:
-    return lambda rows: spread(rows, index, columns)
+def _over(index: str) -> Callable[[Rows], Rows]:
+    return lambda rows: spread(rows, index)
 
 
 def _frame_rows(rows: Rows) -> Rows:
@@ -466,15 +576,16 @@ def _frame_rows(rows: Rows) -> Rows:
 FIGURES = {
     "radius": Figure("Pole radius", "radius", said_of_radius, _radius_rows),
     "length": Figure("Length of the signal", "length", said_of_length, rows_of_length),
-    "near": Figure("Distance from the answer", None, said_of_near, _plain("distance")),
-    "order": Figure("Order", None, said_of_order, _plain("order")),
-    "signal": Figure("Signals", None, said_of_signal, _plain("signal")),
+    "padding": Figure("Padding", None, said_of_padding, rows_of_padding),
+    "near": Figure("Distance from the answer", None, said_of_near, _over("distance")),
+    "order": Figure("Order", None, said_of_order, _over("order")),
+    "signal": Figure("Signals", None, said_of_signal, _over("signal")),
     "dtype": Figure("float32 and float64", None, said_of_dtype, rows_of_dtype),
     "hop": Figure("Moving: hop and speed", "moving", said_of_hop, rows_of_hop),
     "frame": Figure("Moving: frame and padding", None, said_of_frame, _frame_rows),
     "moving_radius": Figure("Moving: pole radius", None, said_of_moving_radius, rows_of_moving_radius),
     "cost": Figure("Time and memory", "cost", said_of_cost, rows_of_cost),
-    "box": Figure("Race on a recorded box", "race", said_of_box, rows_of_race("samples")),
-    "swinging": Figure("Race on a moving filter", None, said_of_swinging, rows_of_race("radius")),
+    "box": Figure("Race on a recorded box", "race", said_of_box, rows_of_box),
+    "swinging": Figure("Race on a moving filter", None, said_of_swinging, rows_of_swinging),
     "bare": Figure("Trained by sampling, run as a recursion", "bare", said_of_bare, rows_of_bare),
 }
