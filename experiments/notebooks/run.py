@@ -211,7 +211,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all unless given")
     parser.add_argument("--setting", choices=("small", "full"), default="small")
     parser.add_argument("--save", type=writable, metavar="DIR", help="keep executed copies and pages here")
-    parser.add_argument("--timeout", type=positive, default=CELL_S, help="seconds a cell may take (%(default)s)")
+    parser.add_argument("--timeout", type=positive, default=CELL_S, help="seconds for a cell (%(default)s)")
     parser.add_argument("--no-limit", dest="limit", action="store_const", const=float("inf"), default=LIMIT_S)
     options = parser.parse_args(arguments)
     options.names = [Path(name).stem for name in options.names] or list(NAMES)
