@@ -426,9 +426,20 @@ def show_phase(dry: Any, wet: Any, aligned: Any, found: Any) -> None:
         else "No all-pass section was found that helps."
     )
     if np.isfinite(left).any():
-        missing = np.nanmedian(np.abs(left))
-        said += f" Half of the bands are then within {missing:.1f} degrees of the wet recording."
+        missing = median_degrees(compared.residual_rad)
+        said += f" Half of the bands are then within {missing} of the wet recording."
     picture(draw, said)
+
+
+def median_degrees(radians: Any) -> str:
+    """The median size of angles, NaN left out, in words.
+
+    Example:
+        >>> median_degrees([np.pi, 0.5 * np.pi, np.nan, 0.0]), median_degrees([np.nan])
+        ('90.0 degrees', 'an angle that nothing shows')
+    """
+    known = np.abs(np.asarray(radians))[np.isfinite(radians)]
+    return f"{np.degrees(np.median(known)):.1f} degrees" if known.size else "an angle that nothing shows"
 
 
 def show_mix(dry: Any, wet: Any, aligned: Any, fs: float) -> None:

@@ -191,22 +191,20 @@ def box(dry: np.ndarray, wet: np.ndarray, fs: int = 48000) -> dict:
     return names
 
 
-def test_the_networks_hear_delay_and_polarity_that_were_found(shown, aligning, capsys):
+def test_the_networks_hear_the_delay_and_either_sign(shown):
     x = np.random.default_rng(0).standard_normal((1, 20_000)).astype(np.float32)
-    found = box(x, x)
-    assert "delay 3.000 samples, polarity inverted" in capsys.readouterr().out
-    half = x[0, :10_000]
-    np.testing.assert_array_equal(found["moved"].apply(half), np.concatenate([np.zeros(3), -half[:-3]]))
-    assert aligning[0]["method"] == "spectral"
+    late = -np.pad(x, ((0, 0), (5, 0)))[:, :20_000]
+    moved, half = box(x, late)["moved"], late[0, :10_000]
+    np.testing.assert_array_equal(moved[-1].apply(x[0, :10_000]), half)
+    np.testing.assert_array_equal(moved[1].apply(x[0, :10_000]), -half)
 
 
-def test_a_box_that_cannot_be_learnt_is_refused(shown, aligning):
+def test_a_box_that_cannot_be_learnt_is_refused(shown):
     x = np.random.default_rng(0).standard_normal((1, 20_000)).astype(np.float32)
     with pytest.raises(notebooks.Mistake, match=r"last 0\.10 s, half of which trains; take 0\.17 s or more"):
         box(x[:, :4800], x[:, :4800])
     with pytest.raises(notebooks.Mistake, match=r"what tries \(wet\) is silent"):
         box(x, np.where(np.arange(20_000) < 9000, x, 0))
-    assert aligning == []
 
 
 @pytest.mark.slow
@@ -215,8 +213,8 @@ def test_a_box_that_inverts_is_learnt(shown):
     wet = -np.asarray(allpass.cascade(allpass.rbj(np.array([200.0, 1500.0]), 0.8, fs), dry))
     late = np.pad(wet, ((0, 0), (30, 0)))[:, : dry.shape[-1]]
     names = box(dry, late, fs)
-    assert names["polarity"] == -1
     exec(cell_of("biasnet", "Train from random weights"), names)
+    assert names["polarity"] == -1
     assert np.min(names["fitted"].losses) < 0.1
     assert "starts come within twice the best" in shown[-1]
 
