@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxapf import audio
+from jaxapf.audio.level import SILENCE
 from jaxapf.files import AudioError, PathLike
 from jaxapf.report import players, plots
 
@@ -31,6 +32,8 @@ EMBEDDED, OWN = "embedded example", "my own files"
 START_OF_LINE = "\r\x1b[K"  # what jaxapf writes before a line that replaces the one before
 REDRAWN_S = 0.2  # at most so often
 SECONDS = 10.0  # of a player
+SHORTEST_S = 0.1  # of an excerpt; shorter ones say nothing about low frequencies
+APART = 0.01  # lengths of a pair that differ by more are hardly those of one performance
 FREQUENCIES_HZ = {20: "20", 50: "50", 100: "100", 200: "200", 500: "500", 1e3: "1k", 2e3: "2k", 5e3: "5k"} | {
     1e4: "10k",
     2e4: "20k",
@@ -69,7 +72,7 @@ def recordings(choice: str = EMBEDDED, dry_file: PathLike = "", wet_file: PathLi
     """The pair that ships with jaxapf, or the reader's own.
 
     Own files may differ in rate (the dry one is brought to the wet one's), length (the longer one is cut) and
-    number of channels (the first of both is taken).
+    number of channels (the first of both is taken); what was done is said in a sentence each.
 
     Args:
         choice: `EMBEDDED` or `OWN`.
@@ -80,7 +83,7 @@ def recordings(choice: str = EMBEDDED, dry_file: PathLike = "", wet_file: PathLi
         A Pair.
 
     Raises:
-        Mistake: an unknown choice, a file without a name or that cannot be read.
+        Mistake: an unknown choice, a file without a name or that cannot be read, a silent recording.
 
     Example:
         >>> pair = recordings()
@@ -94,12 +97,90 @@ def recordings(choice: str = EMBEDDED, dry_file: PathLike = "", wet_file: PathLi
     else:
         raise Mistake(f"'{choice}' is none of the choices: take '{EMBEDDED}' or '{OWN}'.")
     (dry, dry_fs), (wet, fs) = (_read(file) for file in files)
+    not_silent({"the dry recording": dry, "the wet recording": wet})
     if dry_fs != fs:
+        print(f"The dry recording is resampled from {dry_fs} to {fs} Hz, the rate of the wet one.")
         dry = audio.resample(dry, dry_fs, fs)
-    if len(dry) != len(wet):
-        dry, wet = dry[:1], wet[:1]
-    length = min(dry.shape[-1], wet.shape[-1])
-    return Pair(np.asarray(dry[:, :length], np.float32), wet[:, :length], fs)
+    dry, wet = _of_one_length(*_of_as_many_channels(dry, wet), fs)
+    not_silent({"what is left of the dry recording": dry, "what is left of the wet recording": wet})
+    return Pair(np.asarray(dry, np.float32), wet, fs)
+
+
+def not_silent(signals: Mapping[str, Any]) -> None:
+    """Refuse silence.
+
+    Args:
+        signals: arrays by what they are called in a sentence.
+
+    Raises:
+        Mistake: nothing of a signal is louder than -140 dB below full scale.
+
+    Example:
+        >>> not_silent({"the dry recording": np.ones(3)})
+    """
+    for name, x in signals.items():
+        if np.max(np.abs(x), initial=0.0) < SILENCE:
+            raise Mistake(f"{name} is silent; choose a recording, or a stretch of it, with sound in it.")
+
+
+def _of_as_many_channels(dry: np.ndarray, wet: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(dry) == len(wet):
+        return dry, wet
+    print(
+        f"The dry recording has {_channels(len(dry))}, the wet one {_channels(len(wet))}: "
+        f"only the first channel of the {'dry' if len(dry) > len(wet) else 'wet'} one is taken"
+        + (", and of the other as well." if min(len(dry), len(wet)) > 1 else ".")
+    )
+    return dry[:1], wet[:1]
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
+
+def _of_one_length(dry: np.ndarray, wet: np.ndarray, fs: int) -> tuple[np.ndarray, np.ndarray]:
+    lengths = {"dry": dry.shape[-1], "wet": wet.shape[-1]}
+    shorter, longer = sorted(lengths, key=lambda role: lengths[role])
+    least, most = lengths[shorter], lengths[longer]
+    if most - least > max(1, 1e-3 * fs):  # a millisecond of the end is nobody's concern
+        print(
+            f"The {longer} recording lasts {most / fs:.3f} s, the {shorter} one {least / fs:.3f} s: "
+            f"the {longer} one is cut to its first {least / fs:.3f} s."
+        )
+    if most - least > APART * most:
+        print(
+            "The lengths differ by a lot. Both have to be the same performance, from the same moment on; "
+            "if they are not, nothing below means anything."
+        )
+    return dry[:, :least], wet[:, :least]
+
+
+def excerpt(x: Any, fs: float, seconds: float, *, fs_to: float | None = None) -> np.ndarray:
+    """The loudest channel of a recording, from where it begins to sound.
+
+    Args:
+        x: (channels, n_samples) of real samples, not silent.
+        fs: sample rate in Hz.
+        seconds: at most so long.
+        fs_to: rate to bring it to; None leaves it.
+
+    Returns:
+        (n_samples,) float64.
+
+    Raises:
+        Mistake: less than 0.1 s is left.
+
+    Example:
+        >>> x = np.concatenate([np.zeros((1, 500)), np.ones((1, 8000))], axis=-1)
+        >>> excerpt(np.concatenate([0 * x, x]), 8000, 0.5).shape
+        (4000,)
+    """
+    loudest = np.asarray(x[np.argmax(np.sum(np.square(x), axis=-1))], np.float64)
+    begins = int(np.argmax(np.abs(loudest) > 0.01 * np.max(np.abs(loudest))))
+    cut = loudest[begins : begins + round(seconds * fs)]
+    if len(cut) < SHORTEST_S * fs:
+        raise Mistake(f"only {len(cut) / fs:.3f} s of the recording sound; take {SHORTEST_S:g} s or more.")
+    return cut if fs_to in (None, fs) else np.asarray(audio.resample(cut, int(fs), int(fs_to)), np.float64)
 
 
 def _read(file: PathLike) -> tuple[np.ndarray, int]:
@@ -226,13 +307,15 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else escape(str(value))
 
 
-def decibels(ratio: float) -> str:
-    """An error-to-signal ratio in dB.
+def decibels(ratio: float | None) -> str:
+    """An error-to-signal ratio in dB; of None, which was not measured, a dash.
 
     Example:
-        >>> decibels(0.01)
-        '-20.0 dB'
+        >>> decibels(0.01), decibels(None)
+        ('-20.0 dB', '–')
     """
+    if ratio is None:
+        return "–"
     return f"{10 * np.log10(max(float(ratio), 1e-30)):.1f} dB"
 
 
@@ -336,13 +419,27 @@ def show_phase(dry: Any, wet: Any, aligned: Any, found: Any) -> None:
         for axes in (phase, delay):
             frequency_axis(axes, hz[0], hz[-1])
 
-    missing = np.nanmedian(np.abs(left)) if np.isfinite(left).any() else np.nan
-    picture(
-        draw,
+    said = (
         f"{len(found.sos)} all-pass sections turn the phase by {abs(turned[-1]):.0f} degrees in all and "
-        f"delay most at {hz[np.argmax(delay_ms)]:.0f} Hz ({np.max(delay_ms):.2f} ms). Half of the bands are "
-        f"then within {missing:.1f} degrees of the wet recording.",
+        f"delay most at {hz[np.argmax(delay_ms)]:.0f} Hz ({np.max(delay_ms):.2f} ms)."
+        if len(found.sos)
+        else "No all-pass section was found that helps."
     )
+    if np.isfinite(left).any():
+        missing = median_degrees(compared.residual_rad)
+        said += f" Half of the bands are then within {missing} of the wet recording."
+    picture(draw, said)
+
+
+def median_degrees(radians: Any) -> str:
+    """The median size of angles, NaN left out, in words.
+
+    Example:
+        >>> median_degrees([np.pi, 0.5 * np.pi, np.nan, 0.0]), median_degrees([np.nan])
+        ('90.0 degrees', 'an angle that nothing shows')
+    """
+    known = np.abs(np.asarray(radians))[np.isfinite(radians)]
+    return f"{np.degrees(np.median(known)):.1f} degrees" if known.size else "an angle that nothing shows"
 
 
 def show_mix(dry: Any, wet: Any, aligned: Any, fs: float) -> None:
@@ -384,6 +481,29 @@ def _deepest(hz: np.ndarray, level_db: np.ndarray) -> str:
         return "nothing that can be measured"
     worst = int(np.nanargmin(level_db))
     return f"{max(0.0, -level_db[worst]):.1f} dB (at {hz[worst]:.0f} Hz)"
+
+
+def starts_said(losses: Sequence[float], untrained: float) -> str:
+    """What came of trainings from several starts, in a sentence; success only where there was one.
+
+    Args:
+        losses: the last of each start; 1 is that of silence.
+        untrained: loss of doing nothing.
+
+    Example:
+        >>> starts_said([0.1, 0.15, 0.9], 1.4)
+        '2 of 3 starts come within twice the best.'
+        >>> starts_said([2.7, 2.8], 2.6)
+        'No start came to anything: the best is no better than doing nothing (2.60) or silence (1).'
+    """
+    best, bar = float(np.min(losses)), min(1.0, untrained)
+    if not best < bar:  # NaN as well
+        return (
+            "No start came to anything: the best is no better than "
+            f"doing nothing ({untrained:.2f}) or silence (1)."
+        )
+    good = sum(loss < min(2 * best, bar) for loss in losses)
+    return f"{good} of {len(losses)} starts come within twice the best."
 
 
 def show_losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], caption: str, *, unit: str = "loss") -> None:

@@ -6,8 +6,10 @@ import importlib.util
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 import types
 from pathlib import Path
@@ -16,7 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxapf import audio, notebooks, tracking
+import jaxapf
+from jaxapf import allpass, audio, cli, notebooks, tracking
 from jaxapf.report import plots
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +128,7 @@ def test_links_lead_somewhere(path):
 @pytest.mark.parametrize("title", SHARED)
 def test_cells_of_one_title_are_the_same_everywhere(title):
     cells = [code for path in NOTEBOOKS for code in sources(path) if code.startswith(f"# @title {title}")]
-    assert len(cells) >= (3 if title == "Recordings:" else 4)
+    assert len(cells) == 4
     assert len(set(cells)) == 1
 
 
@@ -135,6 +138,85 @@ def test_the_setting_can_be_chosen(path):
     notebook = nbformat.read(path, as_version=4)
     run_script().with_setting(notebook, "full")
     assert sum('setting = "full"' in cell.source for cell in notebook.cells) == 1
+
+
+def test_engineers_find_the_quick_start_before_installing():
+    text = (ROOT / "docs" / "engineers.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\[([^\]]+)\]\(" + re.escape(COLAB) + r"/\S+/(\w+)\.ipynb\)", text)
+    titles = {path.stem: sources(path, "markdown")[0].splitlines()[0] for path in NOTEBOOKS}
+    assert linked[0][1] == "quick_start"
+    assert {stem: f"# {title}" for title, stem in linked} == titles
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings[headings.index("Listen") + 1] == "In the browser, without installing"
+
+
+def cell_of(name: str, title: str) -> str:
+    (code,) = [code for code in sources(FOLDER / f"{name}.ipynb") if code.startswith(f"# @title {title}")]
+    return code
+
+
+@pytest.fixture
+def aligning(monkeypatch):
+    """Options that `jaxapf.align` is called with, in place of which it answers at once: 3 late, inverted."""
+    asked = []
+
+    def align(dry, wet, fs, **options):
+        asked.append(options)
+        metrics = {"order": 2, "esr_aligned": 0.1}
+        return jaxapf.Alignment(allpass.rbj(np.array([9.0]), 1.0, fs), 3.0, -1, fs, [], metrics)
+
+    monkeypatch.setattr(jaxapf, "align", align)
+    return asked
+
+
+def test_the_quick_start_asks_for_what_the_command_does(shown, aligning):
+    x = np.random.default_rng(0).standard_normal((1, 4800)).astype(np.float32)
+    names = {"pair": notebooks.Pair(x, x, 48000), "small": True, "notebooks": notebooks}
+    exec(cell_of("quick_start", "Find the delay"), names)
+    command = cli.parse(["align", "a.wav", "b.wav", "-o", "c.wav"])
+    (asked,) = aligning
+    assert asked.get("order", "auto") == command.order
+    assert asked.get("method", "auto") == command.method
+    assert "3.000" in shown[-1]
+    assert "inverted" in shown[-1]
+
+
+def box(dry: np.ndarray, wet: np.ndarray, fs: int = 48000) -> dict:
+    """What the names of BiasNet's first cell stand for, with a pair as the box."""
+    code = cell_of("biasnet", "Choose the black box")
+    chosen = code.replace('black_box = "synthesised device"', 'black_box = "the recordings above"')
+    assert chosen != code
+    names = {"pair": notebooks.Pair(dry, wet, fs), "small": True, "notebooks": notebooks}
+    exec(chosen, names)
+    return names
+
+
+def test_the_networks_hear_the_delay_and_either_sign(shown):
+    x = np.random.default_rng(0).standard_normal((1, 20_000)).astype(np.float32)
+    late = -np.pad(x, ((0, 0), (5, 0)))[:, :20_000]
+    moved, half = box(x, late)["moved"], late[0, :10_000]
+    np.testing.assert_array_equal(moved[-1].apply(x[0, :10_000]), half)
+    np.testing.assert_array_equal(moved[1].apply(x[0, :10_000]), -half)
+
+
+def test_a_box_that_cannot_be_learnt_is_refused(shown):
+    x = np.random.default_rng(0).standard_normal((1, 20_000)).astype(np.float32)
+    with pytest.raises(notebooks.Mistake, match=r"last 0\.10 s, half of which trains; take 0\.17 s or more"):
+        box(x[:, :4800], x[:, :4800])
+    with pytest.raises(notebooks.Mistake, match=r"what tries \(wet\) is silent"):
+        box(x, np.where(np.arange(20_000) < 9000, x, 0))
+
+
+@pytest.mark.slow
+def test_a_box_that_inverts_is_learnt(shown):
+    dry, fs = audio.read(audio.example_pair()[0])
+    wet = -np.asarray(allpass.cascade(allpass.rbj(np.array([200.0, 1500.0]), 0.8, fs), dry))
+    late = np.pad(wet, ((0, 0), (30, 0)))[:, : dry.shape[-1]]
+    names = box(dry, late, fs)
+    exec(cell_of("biasnet", "Train from random weights"), names)
+    assert names["polarity"] == -1
+    assert np.min(names["fitted"].losses) < 0.1
+    assert "starts come within twice the best" in shown[-1]
 
 
 def test_installing_keeps_every_version(monkeypatch):
@@ -219,6 +301,57 @@ def test_own_files_are_brought_together(tmp_path):
     np.testing.assert_allclose(pair.dry[0, inside], 0.5 * pair.wet[0, inside], atol=2e-3)
 
 
+def test_what_is_done_to_own_files_is_said(tmp_path, capsys):
+    x = 0.1 * np.random.default_rng(0).standard_normal((2, 57600)).astype(np.float32)
+    dry = write(tmp_path, "dry.wav", x, 8000)
+    notebooks.recordings(notebooks.OWN, dry, dry)
+    assert capsys.readouterr().out == ""
+    notebooks.recordings(notebooks.OWN, dry, write(tmp_path, "wet.wav", x[:1, :32000], 16000))
+    rate, channels, length, apart = capsys.readouterr().out.splitlines()
+    assert rate == "The dry recording is resampled from 8000 to 16000 Hz, the rate of the wet one."
+    assert channels.startswith("The dry recording has 2 channels, the wet one 1 channel: only the first")
+    assert "lasts 7.200 s, the wet one 2.000 s: the dry one is cut to its first 2.000 s." in length
+    assert apart.startswith("The lengths differ by a lot.")
+    notebooks.recordings(notebooks.OWN, dry, write(tmp_path, "short.wav", x[:, :57500], 8000))
+    (length,) = capsys.readouterr().out.splitlines()
+    assert "cut to its first 7.188 s" in length
+
+
+def test_silence_is_refused(tmp_path):
+    x = np.random.default_rng(0).standard_normal((1, 4000)) * 0.1
+    music, silence = (write(tmp_path, f"{n}.wav", g * x, 8000) for n, g in (("music", 1.0), ("silence", 0.0)))
+    for dry, wet, said in (
+        (music, silence, "the wet recording is silent; "),
+        (silence, music, "the dry recording is silent; "),
+        (silence, silence, "the dry recording is silent; "),
+    ):
+        with pytest.raises(notebooks.Mistake, match=said):
+            notebooks.recordings(notebooks.OWN, dry, wet)
+    late = write(tmp_path, "late.wav", np.concatenate([0 * x, x], axis=-1), 8000)
+    with pytest.raises(notebooks.Mistake, match="what is left of the wet recording is silent"):
+        notebooks.recordings(notebooks.OWN, music, late)
+
+
+def test_an_excerpt_begins_with_the_sound():
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    x = np.concatenate([np.zeros(800), tone])
+    found = notebooks.excerpt(np.stack([0.1 * x, x]), 16000, 0.5, fs_to=8000)
+    assert found.dtype == np.float64
+    assert len(found) == 4000
+    expected = np.sin(2 * np.pi * 440 * (np.arange(4000) / 8000 + 1 / 16000))  # the tone's first sample is 0
+    np.testing.assert_allclose(found[300:-300], expected[300:-300], atol=2e-3)
+    with pytest.raises(notebooks.Mistake, match=r"only 0\.050 s of the recording sound"):
+        notebooks.excerpt(tone[None, :800], 16000, 0.5)
+
+
+def test_starts_that_came_to_nothing_are_called_so():
+    nothing = "No start came to anything"
+    assert notebooks.starts_said([0.05, 0.2, 0.09, 2.0], 1.4).startswith("2 of 4 starts")
+    assert notebooks.starts_said([0.6, 0.9, 1.1], 0.8).startswith("1 of 3 starts")  # 0.8 needs no training
+    for losses, untrained in (([2.7] * 4, 2.6), ([1.2], 3.0), ([0.5], 0.4), ([np.nan], 1.0)):
+        assert notebooks.starts_said(losses, untrained).startswith(nothing)
+
+
 def test_mistakes_are_one_sentence_without_a_traceback(tmp_path):
     for arguments, said in (
         (("other",), "none of the choices"),
@@ -290,6 +423,13 @@ def test_the_mix_says_where_it_cancels(shown):
     assert said in shown[0]
     assert "at most 0.0 dB" in shown[0]
     assert shown[0].count("base64,iVBOR") == 1  # a PNG
+
+
+def test_an_alignment_without_sections_is_shown(shown):
+    dry, wet = delayed_pair()
+    found = jaxapf.Alignment(allpass.first_order(np.zeros(0)), 24.0, 1, 48000.0, [], {})
+    notebooks.show_phase(dry, wet, found.apply(dry), found)
+    assert "No all-pass section was found that helps. Half of the bands are then within 0.0" in shown[0]
 
 
 def test_tables_escape_and_leave_gaps(shown):
@@ -380,6 +520,36 @@ def test_unknown_notebooks_are_refused(capsys):
         run_script().main(["other"])
     assert caught.value.code == 2
     assert "'other' is no notebook" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-3", "1.5", "x"])
+def test_impossible_limits_are_refused(seconds, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_script().main(["--timeout", seconds])
+    assert caught.value.code == 2
+    assert f"'{seconds}' is no whole number of seconds, 1 or more" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as caught:
+        run_script().main(["--save", str(tmp_path / "file" / "folder")])
+    assert caught.value.code == 2
+    assert "folder' cannot be written to: not a directory" in capsys.readouterr().err
+    assert run_script().parse(["--save", str(tmp_path / "new")]).save.is_dir()
+
+
+@pytest.mark.slow
+def test_a_script_that_is_interrupted_says_so():
+    """At the start, where libraries are read, and while a cell runs."""
+    pytest.importorskip("nbclient")
+    for seconds in (1.0, 3.0, 6.0):
+        command = [sys.executable, str(FOLDER / "run.py"), "quick_start"]
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(seconds)
+        started.send_signal(signal.SIGINT)
+        said, _ = started.communicate(timeout=60)
+        assert (started.returncode, said) == (130, "run.py: interrupted\n")
 
 
 @pytest.mark.slow

@@ -7,11 +7,13 @@ Commands:
 
 Each runs in this interpreter, whatever kernels are installed, and in a folder of its own. A notebook fails
 where a cell does, where Python warns, or where it takes longer than three minutes; then the exit code is 1.
+It is 2 after a mistake in the command, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import re
 import sys
@@ -35,6 +37,13 @@ class Outcome(NamedTuple):
 
     seconds: float
     wrong: str
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Keeps Ctrl-C for `asyncio.Runner`, which ends the run; nbclient's own handler only kills the kernel."""
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+        raise RuntimeError(f"signal {sig} is handled by asyncio.Runner")
 
 
 def with_setting(notebook: Any, setting: str) -> None:
@@ -85,9 +94,11 @@ def execute(
         timeout=timeout,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=starts,
+        shutdown_kernel="immediate",  # asked politely, it has much to say when interrupted
     )
     try:
-        client.execute(env=dict(os.environ, PYTHONWARNINGS="default"))
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(_executed(client))
     except CellExecutionError as error:
         return f"{place(notebook, last[0])}: {error.ename}: {error.evalue}\n{told(notebook, last[0])}"
     except CellTimeoutError:
@@ -95,6 +106,19 @@ def execute(
     except DeadKernelError:
         return f"{place(notebook, last[0])}: Python died, out of memory perhaps"
     return "\n".join(warnings_of(notebook))
+
+
+async def _executed(client: Any) -> None:
+    """Execute; what nbclient makes of being cancelled is Ctrl-C again, and leaves no kernel behind."""
+    try:
+        await client.async_execute(env=dict(os.environ, PYTHONWARNINGS="default"))
+    except BaseException as error:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            raise
+        if client.km is not None and client.km.has_kernel:
+            await client.km.shutdown_kernel(now=True)
+        raise asyncio.CancelledError from error
 
 
 def title(cell: Any) -> str:
@@ -132,7 +156,6 @@ def keep(notebook: Any, name: str, folder: Path) -> None:
     import nbformat
     from nbconvert import HTMLExporter
 
-    folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / f"{name}.ipynb")
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
     (folder / f"{name}.html").write_text(page, encoding="utf-8")
@@ -163,13 +186,32 @@ def status(text: str) -> None:
         print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
 
 
+def positive(text: str) -> int:
+    """A whole number of seconds, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of seconds, 1 or more")
+    return int(text)
+
+
+def writable(text: str) -> Path:
+    """A folder that can be written to, made where it is not there: known before anything takes minutes."""
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = (error.strerror or "no reason given").lower()
+        raise argparse.ArgumentTypeError(f"'{text}' cannot be written to: {reason}") from None
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all unless given")
     parser.add_argument("--setting", choices=("small", "full"), default="small")
-    parser.add_argument("--save", type=Path, metavar="DIR", help="keep executed copies and pages here")
-    parser.add_argument("--timeout", type=int, default=CELL_S, help="seconds a cell may take (%(default)s)")
+    parser.add_argument("--save", type=writable, metavar="DIR", help="keep executed copies and pages here")
+    parser.add_argument("--timeout", type=positive, default=CELL_S, help="seconds for a cell (%(default)s)")
     parser.add_argument("--no-limit", dest="limit", action="store_const", const=float("inf"), default=LIMIT_S)
     options = parser.parse_args(arguments)
     options.names = [Path(name).stem for name in options.names] or list(NAMES)
@@ -181,7 +223,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is asked for; the exit code."""
-    options = parse(arguments)
+    try:
+        return run_all(parse(arguments))
+    except KeyboardInterrupt:
+        status("")
+        print("run.py: interrupted", file=sys.stderr)
+        return 130
+
+
+def run_all(options: argparse.Namespace) -> int:
+    """Run one after the other and say what came of each; 1 where one failed, 2 where none can run, else 0."""
     try:
         import nbclient  # noqa: F401
         import nbconvert  # noqa: F401
