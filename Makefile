@@ -79,7 +79,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev
+# With the packages of notebooks and documentation, which their scripts import.
+types: $(VENV)/.notebooks $(VENV)/.docs
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: lint types test

@@ -177,12 +177,15 @@ def cost(plt: Any, rows: Rows) -> Any:
         colours = [BLUE if name.startswith("recursion") else ORANGE for name in names]
         for ax, key in zip(column, ("gradient / SciPy", "measured"), strict=True):
             heights = [row[key] or 0.0 for row in chosen]
+            if not any(heights):
+                ax.axis("off")
+                continue
             ax.barh(names, heights, color=colours, height=0.65)
             ax.bar_label(ax.containers[0], fmt="%.3g", fontsize=7.5, padding=2)
             ax.margins(x=0.15)
             ax.invert_yaxis()
             ax.grid(axis="y", visible=False)
-        column[0].set(title=f"{kind}, {size}", xlabel="time with gradient / SciPy's filter")
+        column[0].set(title=f"{kind}, {size}", xlabel="time, with gradient (SciPy = 1)")
         column[1].set(xlabel="memory / signal")
     return figure
 
