@@ -421,7 +421,10 @@ others.""",
     )
     parser.add_argument("model", metavar="MODEL.json", help="a model that 'jaxapf align --model' wrote")
     parser.add_argument(
-        "--format", choices=("json", "sos", "cpp", "faust"), required=True, help="the format to write"
+        "--format",
+        choices=("json", "sos", "cpp", "faust"),
+        required=True,
+        help="the format to write (cpp and faust are not available in this version)",
     )
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it")
 
