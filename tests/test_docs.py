@@ -196,6 +196,15 @@ def test_code_is_left_as_it_is():
     assert site_readmes.with_names("`os.path`", {"jaxapf.allpass.cascade"}) == "`os.path`"
 
 
+def test_pictures_can_be_enlarged_and_numbers_stay_whole():
+    html = '<p><img alt="b" src="a.svg"></p><p>4e-5</p><td style="">(4e-5)</td>'
+    wanted = (
+        '<p><a href="a.svg"><img alt="b" src="a.svg"></a></p><p>4e-5</p>'
+        '<td style="">(<span class="number">4e-5</span>)</td>'
+    )
+    assert site_readmes.for_narrow_screens(html) == wanted
+
+
 def test_badges_become_links_that_need_no_picture_from_elsewhere():
     badge = "[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://example.org/a.ipynb)"
     assert site_readmes.as_page(badge, "README.md", set()) == "[Open In Colab](https://example.org/a.ipynb)"

@@ -122,12 +122,20 @@ def test_the_padding_needed_is_the_least_from_which_on_all_are_close(module):
 
 def test_a_headline_that_a_run_does_not_bear_out_says_so(module):
     tables = module("tables")
-    row = {"order": 2, "form": "2x", "value": 0.1, "gradient": 0.1}
-    own = {"order": 2, "form": "recursion", "value": 1e-6, "gradient": 1e-6}
+    row = {"order": 2, "form": "2x", "value": 0.1, "gradient": 0.1, "gradient, worst": 0.2}
+    own = row | {"form": "recursion", "value": 1e-6, "gradient": 1e-6}
     same = [row, row | {"order": 8}, own]
     grown = [row, row | {"order": 8, "gradient": 2.0}, own]
     assert tables.said_of_order(same).startswith("**The order matters less")
     assert tables.said_of_order(grown).startswith("**Not found in this run**: The order")
+
+
+def test_what_is_said_of_a_race_is_what_its_starts_did(module):
+    tables = module("tables")
+    starts = [{"steps": 7, "end_db": -41.2}, {"steps": None, "end_db": -30.0}, {"steps": 9, "end_db": -35.0}]
+    said = "reaches -40 dB in 2 of 3 (after 7, 9 steps) and ends at -41, -30, -35 dB"
+    assert tables.course_said(starts) == said
+    assert tables.course_said(starts[1:2]) == "reaches -40 dB in 0 of 1 and ends at -30 dB"
 
 
 def test_a_race_is_over_at_the_first_step_that_is_near_enough(module):

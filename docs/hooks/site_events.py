@@ -76,7 +76,7 @@ def on_page_content(html: str, page: Any, files: Files, **kwargs: Any) -> str:
     for sound in re.findall(r'<audio[^>]* src="([^"]+)"', html):
         if files.get_file_from_path(sound) is None:
             LOG.warning("%s: plays '%s', which is not on the site", source, sound)
-    return html
+    return site_readmes.for_narrow_screens(html)
 
 
 def _experiments_index() -> str:

@@ -21,6 +21,9 @@ _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^()\s#]+)(#[^()\s]*)?(?=\))
 _BADGE = re.compile(r"\[!\[([^\]]*)\]\(https?://[^()\s]+\)\]\(([^()\s]+)\)")
 _INCLUDE = re.compile(r"^<!-- README: (.+?) -->$", re.MULTILINE)
 _PICTURE = re.compile(r"!\[([^\]]*)\]\((?!https?:)([^()\s]+)\)")
+_ALONE = re.compile(r'<p>(<img [^>]*?src="([^"]+)"[^>]*>)</p>')
+_CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
+_SMALL = re.compile(r"\d+(?:\.\d+)?e-\d+")
 _FILE = re.compile(r"^<!-- file: (.+?) -->$", re.MULTILINE)
 _DOTTED = re.compile(r"(?<![\[`])`(?:jaxapf\.)?([a-z_]+(?:\.[A-Za-z_]+)*)`(?!`|\])")
 
@@ -169,6 +172,12 @@ def _spaced(text: str) -> str:
                 spaced.append("")
         spaced.append(line)
     return "\n".join(spaced)
+
+
+def for_narrow_screens(html: str) -> str:
+    """Pictures lead to themselves, where they can be enlarged; numbers in tables are not broken at signs."""
+    html = _ALONE.sub(r'<p><a href="\2">\1</a></p>', html)
+    return _CELL.sub(lambda cell: _SMALL.sub(r'<span class="number">\g<0></span>', cell[0]), html)
 
 
 def read(path: str) -> str:

@@ -60,6 +60,7 @@ class Settings(NamedTuple):
     swing_samples: int = 24_000
     swing_hops: tuple[int, ...] = (64, 256, 1024)
     swing_steps: int = 300
+    swing_draws: int = 3
     bare_starts: int = 32
     bare_steps: int = 500
 
@@ -97,6 +98,7 @@ QUICK = Settings(
     swing_samples=1024,
     swing_hops=(32,),
     swing_steps=4,
+    swing_draws=2,
     bare_starts=3,
     bare_steps=4,
 )
@@ -112,7 +114,7 @@ DEPTH_OCTAVES = (0.5, 1.5)
 MOVING_RADIUS = 0.9
 MOVING_HOP = 64
 MOVING_RATE_HZ = 2.0
-MOVING_AWAY = 0.1  # of the answer: log gap, octaves, octaves, radians
+MOVING_AWAY = 0.1  # of the answer, a standard deviation: log gap, octaves, octaves, radians
 
 # Races
 GOAL_DB = -40.0

@@ -33,8 +33,9 @@ def drawn(draws: int, n_sections: int, n_samples: int, radius: float, rate_hz: f
         rng.uniform(*config.DEPTH_OCTAVES, shape),
         rng.uniform(0, 2 * np.pi, shape),
     )
-    answer = forms.Sweep(*(leaf + config.MOVING_AWAY for leaf in sweep))
     x = rng.standard_normal((draws, n_samples))
+    # Not the same way in every control: Adam's first steps have one size, and would land beside the answer.
+    answer = forms.Sweep(*(leaf + config.MOVING_AWAY * rng.standard_normal(shape) for leaf in sweep))
     rate = np.full(draws, rate_hz)
     return Problem(rate, sweep, errors.Signals(x, np.asarray(_exactly(rate, answer, x))))
 

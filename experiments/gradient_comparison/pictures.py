@@ -68,9 +68,9 @@ def draw(results: dict[str, Rows], folder: Path) -> None:
 
 def radius(plt: Any, rows: Rows) -> Any:
     """Errors of value and gradient, and the cosine, over 1 - R."""
-    figure, axes = plt.subplots(1, 4, figsize=(12.6, 3.5), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(7.2, 5.6), layout="constrained")
     for ax, (column, title) in zip(
-        axes,
+        axes.flat,
         (
             ("value", "output, relative error"),
             ("effect", "output, over the filter's effect"),
@@ -89,8 +89,8 @@ def radius(plt: Any, rows: Rows) -> Any:
         ax.invert_xaxis()
         if column != "cosine":
             ax.set(yscale="log", ylim=(FLOOR / 2, 1e2))
-    axes[-1].axhline(0, color=INK, lw=0.8)
-    handles, labels = axes[0].get_legend_handles_labels()
+    axes[1, 1].axhline(0, color=INK, lw=0.8)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 
@@ -119,8 +119,9 @@ def length(plt: Any, rows: Rows) -> Any:
 
 
 def moving(plt: Any, hops: Rows, lengthened: Rows, radii: Rows) -> Any:
-    """Gradient errors of frames: over the hop, the frame, the radius."""
-    figure, axes = plt.subplots(1, 3, figsize=(10.2, 3.8), layout="constrained", sharey=True)
+    """Gradient errors of frames: over the hop, the frame, the radius at two speeds."""
+    figure, grid = plt.subplots(2, 2, figsize=(7.6, 7.0), layout="constrained", sharey=True)
+    axes = grid.ravel()
     rates = values(hops, "rate_hz")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(rates)))
     for colour, rate, mark in zip(colours, rates, MARKS, strict=False):
@@ -147,17 +148,24 @@ def moving(plt: Any, hops: Rows, lengthened: Rows, radii: Rows) -> Any:
     lengths = values(lengthened, "n_fft")
     axes[1].set_xticks(lengths, [str(one) for one in lengths])
     axes[1].minorticks_off()
-    radii = where(radii, rate_hz=config.MOVING_RATE_HZ)
-    for hop, colour, mark in zip(values(radii, "hop"), (GREEN, PURPLE, ORANGE, BLUE), MARKS, strict=False):
-        chosen = where(radii, hop=hop)
-        gaps = [1 - row["radius"] for row in chosen]
-        label, colour = (f"hop {hop}", colour) if hop else ("recursion, float32", BLUE)
-        axes[2].plot(gaps, [row["gradient"] for row in chosen], f"{mark}-", color=colour, label=label)
-    axes[2].set(title=f"pole radius ({config.MOVING_RATE_HZ:g} Hz)", xlabel="1 − R", xscale="log")
-    axes[2].invert_xaxis()
-    for ax in axes:
+    for ax, rate in zip(axes[2:], values(radii, "rate_hz"), strict=False):
+        _over_radius(ax, where(radii, rate_hz=rate), rate)
+    axes[2].set(ylabel="gradient, relative error")
+    for ax in axes[2 + len(values(radii, "rate_hz")) :]:
+        ax.remove()
+    for ax in figure.axes:
         ax.legend(fontsize=7.5)
     return figure
+
+
+def _over_radius(ax: Any, rows: Rows, rate_hz: float) -> None:
+    for hop, colour, mark in zip(values(rows, "hop"), (GREEN, PURPLE, ORANGE, BLUE), MARKS, strict=False):
+        chosen = where(rows, hop=hop)
+        gaps = [1 - row["radius"] for row in chosen]
+        label, colour = (f"hop {hop}", colour) if hop else ("recursion, float32", BLUE)
+        ax.plot(gaps, [row["gradient"] for row in chosen], f"{mark}-", color=colour, label=label)
+    ax.set(title=f"pole radius ({rate_hz:g} Hz)", xlabel="1 − R", xscale="log")
+    ax.invert_xaxis()
 
 
 def _columns(rows: Rows, column: str) -> tuple[list[float], list[float]]:
@@ -169,13 +177,13 @@ def cost(plt: Any, rows: Rows) -> Any:
     groups = [(row["kind"], row["size"]) for row in rows]
     groups = list(dict.fromkeys(groups))
     figure, axes = plt.subplots(
-        2, len(groups), figsize=(3.5 * len(groups), 5.2), layout="constrained", squeeze=False
+        len(groups), 2, figsize=(7.6, 2.5 * len(groups)), layout="constrained", squeeze=False
     )
-    for column, (kind, size) in zip(axes.T, groups, strict=True):
+    for line, (kind, size) in zip(axes, groups, strict=True):
         chosen = [row for row in where(rows, kind=kind, size=size) if row["gradient ms"] is not None]
         names = [row["form"] for row in chosen]
         colours = [BLUE if name.startswith("recursion") else ORANGE for name in names]
-        for ax, key in zip(column, ("gradient / SciPy", "measured"), strict=True):
+        for ax, key in zip(line, ("gradient / SciPy", "measured"), strict=True):
             heights = [row[key] or 0.0 for row in chosen]
             if not any(heights):
                 ax.axis("off")
@@ -185,36 +193,34 @@ def cost(plt: Any, rows: Rows) -> Any:
             ax.margins(x=0.15)
             ax.invert_yaxis()
             ax.grid(axis="y", visible=False)
-        column[0].set(title=f"{kind}, {size}", xlabel="time, with gradient (SciPy = 1)")
-        column[1].set(xlabel="memory / signal")
+        line[0].set(title=f"{kind}, {size}", xlabel="time, with gradient (SciPy = 1)")
+        line[1].set(xlabel="memory / signal", yticks=[])
     return figure
 
 
 def race(plt: Any, box: Rows, swinging: Rows) -> Any:
-    """Distance from the goal over steps and over seconds."""
+    """The recursion's distance from the goal, over steps and over seconds."""
     panels = [(f"tape machine, sequences of {n}", where(box, samples=n)) for n in lengths_of(box)]
     panels += [(f"moving, R = {r:g}", where(swinging, radius=r)) for r in values(swinging, "radius")]
     figure, axes = plt.subplots(
-        2, len(panels), figsize=(3.1 * len(panels), 5.6), layout="constrained", squeeze=False, sharey=True
+        len(panels), 2, figsize=(7.6, 2.7 * len(panels)), layout="constrained", squeeze=False, sharey=True
     )
     hops = [form for form in values(swinging, "form") if form != "recursion"]
     colours = OF_FORM | dict(zip(hops, (SKY, GREEN, PURPLE), strict=False))
-    for column, (title, rows) in zip(axes.T, panels, strict=True):
+    for line, (title, rows) in zip(axes, panels, strict=True):
         for row in rows:
             steps, db = np.array(row["way"]).T
             label = row["form"] if row["form"] in ("recursion", *hops) else f"sampled {row['form']}"
-            label = label if row.get("start", 0) == 0 else ""
-            options = {"color": colours[row["form"]], "label": label, "marker": "", "lw": 1.6}
-            column[0].plot(steps, db, **options)
-            column[1].plot(steps * row["step ms"] / 1e3, db, **options)
-        for ax, name in zip(column, ("steps", "seconds, without compiling"), strict=True):
+            label = label if row["start"] == 0 else ""
+            options = {"color": colours[row["form"]], "label": label, "marker": "", "lw": 1.4}
+            line[0].plot(steps, db, **options)
+            line[1].plot(steps[1:] * row["step ms"] / 1e3, db[1:], **options)
+        for ax, name in zip(line, ("steps", "seconds, without compiling"), strict=True):
             ax.axhline(config.GOAL_DB, color=INK, lw=0.8, ls="--")
             ax.set(xlabel=name)
-        column[1].set(xscale="log")
-        column[0].set(title=title, ylim=(-80, 5))
-        column[0].legend(fontsize=7.5)
-    for ax in axes[:, 0]:
-        ax.set(ylabel="recursion's distance from the goal, dB")
+        line[1].set(xscale="log")
+        line[0].set(title=title, ylim=(-80, 5), ylabel="distance from the goal, dB")
+        line[0].legend(fontsize=7.5)
     return figure
 
 

@@ -248,32 +248,34 @@ def whole(settings: config.Settings, recorded: Box) -> Row:
 
 
 def swinging(settings: config.Settings, say: Say) -> list[Row]:
-    """Sections that swing: the answer is known, so that its output is the goal."""
+    """Sections that swing, several draws: the answer is known, so that its output is the goal."""
     rows = []
     for radius in config.SWING_RADII:
-        one = moving.drawn(1, settings.n_sections, settings.swing_samples, radius, config.MOVING_RATE_HZ)
-        x, wanted = (leaf[0] for leaf in one.signals)
-        problem = Problem(x, wanted, jax.tree.map(lambda leaf: leaf[0], one.sweep))
-        contenders = {"recursion": forms.every_sample()} | {
-            f"hop {hop}": forms.every_frame(hop, 8 * hop) for hop in settings.swing_hops
-        }
-        rate_hz = float(one.rate_hz[0])
-        exact = _at_rate(forms.every_sample(), rate_hz)
-        for name, form in contenders.items():
-            say(f"swinging, radius {radius:g}: {name}")
-            model = _at_rate(form, rate_hz)
-            course = trained(model, problem, settings.swing_steps)
-            last = after(course, -1)
-            found = {"own": model, "recursion": exact}
-            rows.append(
-                {"radius": radius, "form": name}
-                | judged(course, distances_db(exact, course, problem.x, problem.wanted))
-                | {
-                    f"esr, {way}": metrics.esr(np.asarray(jax.jit(one)(last, problem.x)), problem.wanted)
-                    for way, one in found.items()
-                }
-            )
+        drawn = moving.drawn(
+            settings.swing_draws, settings.n_sections, settings.swing_samples, radius, config.MOVING_RATE_HZ
+        )
+        for draw in range(settings.swing_draws):
+            one = jax.tree.map(lambda leaf, draw=draw: leaf[draw], drawn)
+            contenders = {"recursion": forms.every_sample()} | {
+                f"hop {hop}": forms.every_frame(hop, 8 * hop) for hop in settings.swing_hops
+            }
+            for name, form in contenders.items():
+                say(f"swinging, radius {radius:g}, draw {draw}: {name}")
+                found = _swung(form, one, settings.swing_steps)
+                rows.append({"radius": radius, "form": name, "start": draw} | found)
     return rows
+
+
+def _swung(form: forms.Form, one: moving.Problem, steps: int) -> Row:
+    rate_hz = float(one.rate_hz)
+    model, exact = _at_rate(form, rate_hz), _at_rate(forms.every_sample(), rate_hz)
+    problem = Problem(one.signals.x, one.signals.target, one.sweep)
+    course = trained(model, problem, steps)
+    last = after(course, -1)
+    return judged(course, distances_db(exact, course, problem.x, problem.wanted)) | {
+        f"esr, {way}": metrics.esr(np.asarray(jax.jit(run)(last, problem.x)), problem.wanted)
+        for way, run in {"own": model, "recursion": exact}.items()
+    }
 
 
 def _at_rate(form: forms.Form, rate_hz: float) -> Model:

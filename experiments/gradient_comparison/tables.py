@@ -16,15 +16,17 @@ from jaxapf._experiments import Row, table
 
 Rows = list[Row]
 CLOSE = (0.01, 1e-4)  # errors of a gradient, for which the padding needed is told
+ALIKE = 0.02  # error-to-signal ratios that differ by less are told as alike
 
 
 class Figure(NamedTuple):
-    """One part of the results: its heading, picture (or None), caption and table, made of its rows."""
+    """One part of the results: its heading, picture (or None), caption, table, and what its cells are."""
 
     title: str
     picture: str | None
     caption: Callable[[Rows], str]
     rows: Callable[[Rows], Rows]
+    cells: str = ""
 
 
 def markdown(results: dict[str, Rows], made_with: str, seconds: float) -> str:
@@ -37,7 +39,7 @@ def markdown(results: dict[str, Rows], made_with: str, seconds: float) -> str:
             parts += [f"### {figure.title}"]
             if figure.picture:
                 parts += [f"![{figure.title}]({figure.picture}.svg)"]
-            parts += [figure.caption(rows), table(figure.rows(rows), cell)]
+            parts += [f"{figure.caption(rows)} {figure.cells}".strip(), table(figure.rows(rows), cell)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,7 +119,6 @@ def said_of_radius(rows: Rows) -> str:
             f"{percent(row['effect'])} of what "
             f"the filter does, and the gradient by {percent(row['gradient'])} (cosine {row['cosine']:.2f})"
         )
-    own = max(row["gradient"] for row in where(rows, form="recursion"))
     holds = any(row["value"] < 0.05 and row["effect"] > 0.5 and row["gradient"] > 0.5 for row in chosen)
     said = headline("An output that is off by little can be off by all that the filter does.", holds)
     return (
@@ -125,9 +126,17 @@ def said_of_radius(rows: Rows) -> str:
         "a signal hardly "
         "feels the filter, so that an error which the ear would pass over is larger than its effect, "
         "and so is that of "
-        f"the gradient. The recursion in float32 is within {percent(own)} of the float64 gradient at "
-        "every radius. "
-        "Medians of all draws, in brackets the worst gradient."
+        f"the gradient. {of_float32(rows, 'at any radius')}"
+    )
+
+
+def of_float32(rows: Rows, anywhere: str) -> str:
+    """How far off the recursion's own gradient is, in float32."""
+    own = [row for row in rows if row.get("form") == "recursion" or row.get("hop") == 0]
+    median, worst = (max(row[column] for row in own) for column in ("gradient", "gradient, worst"))
+    return (
+        f"That of the recursion in float32 is off by {percent(median)} at most {anywhere}, in the worst "
+        f"draw by {percent(worst)}."
     )
 
 
@@ -135,14 +144,15 @@ def said_of_length(rows: Rows) -> str:
     """Padding in proportion to the length."""
     radius = min(values(rows, "radius"))
     short, long = (where(rows, form="1x", radius=radius)[index] for index in (0, -1))
+    few = [row for row in where(rows, form="2x") if padding(row) * (1 - row["radius"]) < 1]
+    low, high = (of((row["gradient"] for row in few), default=0.0) for of in (min, max))
     return (
-        "**Twice the signal is enough for long signals and for poles that ring shortly.** Over the "
-        "padding in time constants, "
-        "1 / (1 - R) samples, the errors of all lengths fall close to one curve; how much padding that "
-        "is, *Padding* says. "
-        f"Without padding (1x) even a pole of radius {radius:g} leaves the output off by "
-        f"{percent(short['value'])} at {short['samples']} samples and {percent(long['value'])} at "
-        f"{long['samples']}."
+        "**Twice the signal is enough for long signals and for poles that ring shortly.** The padding in "
+        "time constants, 1 / (1 - R) samples, decides the order of magnitude; at the same padding shorter "
+        "signals fare worse (see *Padding*), and below one time constant the gradient is off by anything "
+        f"from {percent(low)} to {percent(high)}. Without padding (1x) even a pole of radius {radius:g} "
+        f"leaves the output off by {percent(short['value'])} at {short['samples']} samples and "
+        f"{percent(long['value'])} at {long['samples']}."
     )
 
 
@@ -220,24 +230,21 @@ def said_of_near(rows: Rows) -> str:
     return (
         f"{said} The output's error stays, the gradient shrinks: without padding the gradient is off by "
         f"{percent(far['gradient'])} at distance {far['distance']:g} and by {percent(close['gradient'])} at "
-        f"{close['distance']:g}; with twice the signal, there, by {percent(two['gradient'])}. This is "
-        "why sampled training "
-        "stalls (see the races)."
+        f"{close['distance']:g}; with twice the signal, there, by {percent(two['gradient'])}. So a sampled "
+        "training ends beside the answer (see the races)."
     )
 
 
 def said_of_order(rows: Rows) -> str:
     """Over the order."""
     low, high = (where(rows, order=of(values(rows, "order")), form="2x")[0] for of in (min, max))
-    own = max(row["gradient"] for row in where(rows, form="recursion"))
     said = headline("The order matters less than the radius.", high["gradient"] < 10 * low["gradient"])
     return (
         f"{said} With twice the signal the output's error grows from "
         f"{percent(low['value'])} (order {low['order']}) to {percent(high['value'])} (order "
         f"{high['order']}), "
-        f"the gradient's goes from {percent(low['gradient'])} to {percent(high['gradient'])}. The "
-        "recursion in float32 "
-        f"stays within {percent(own)}."
+        f"the gradient's goes from {percent(low['gradient'])} to {percent(high['gradient'])}. "
+        f"{of_float32(rows, 'at any order')}"
     )
 
 
@@ -335,12 +342,10 @@ def said_of_moving_radius(rows: Rows) -> str:
                 f"{radius:g} {percent(best['gradient'])} (cosine {best['cosine']:.2f}, hop {best['hop']})"
             )
         parts.append(f"at {rate_hz:g} swings a second {', '.join(told)}")
-    own = max(row["gradient"] for row in where(rows, hop=0))
     return (
         "**How narrow a moving filter may be depends on its speed.** The gradient by frames is off, by "
         "radius with the best "
-        f"of the hops tried, {'; '.join(parts)}. The recursion in float32 stays within {percent(own)} "
-        "of its own."
+        f"of the hops tried, {'; '.join(parts)}. {of_float32(rows, 'at any radius')}"
     )
 
 
@@ -407,29 +412,44 @@ def rows_of_cost(rows: Rows) -> Rows:
 
 def said_of_box(rows: Rows) -> str:
     """Who arrived, and what it is worth."""
-    parts, stalls = [], []
+    parts, ends, alike, better = [], [], [], []
     for length in lengths_of(rows):
+        of_length = where(rows, samples=length)
+        exact = where(of_length, form="recursion")
         told = []
-        for form in values(where(rows, samples=length), "form"):
-            chosen = where(rows, samples=length, form=form)
-            ends = ", ".join(f"{row['end_db']:.0f}" for row in chosen)
-            stalls += [row["end_db"] for row in chosen if form != "recursion"]
-            name = "the recursion" if form == "recursion" else form
-            told.append(f"{name} at {ends} dB (ESR {median(chosen, 'esr, recursion'):.3f})")
-        parts.append(f"On sequences of {length} samples, by start, {', '.join(told)}")
+        for form in values(of_length, "form"):
+            chosen = where(of_length, form=form)
+            told.append(f"{'the recursion' if form == 'recursion' else form} {course_said(chosen)}")
+            if form == "recursion":
+                continue
+            ends += [row["end_db"] for row in chosen]
+            ratio = median(chosen, "esr, recursion") / median(exact, "esr, recursion")
+            alike += [f"{form} at {length}"] if ratio < 1 + ALIKE else []
+            less = sum(row["esr"] < own["esr"] for row, own in zip(chosen, exact, strict=True))
+            better += [f"{form} at {length} in {less} of {len(chosen)} starts"] if less else []
+        parts.append(f"On sequences of {length} samples {'; '.join(told)}")
     sequences, whole = rows[0], rows[-1]
-    said = headline("On a recorded tape machine sampling stalls.", max(stalls) > config.GOAL_DB)
-    return (
-        f"{said} Distances at the end from the output of the least exact loss, and the error of the "
-        "sequences, run as a "
-        f"recursion: {'. '.join(parts)}. What a stalled filter loses is much with little padding, and "
-        "little with four times: "
-        "there the floor is the protocol's own. Sequences that begin at rest have forgotten what came "
-        "before, whatever "
-        "filters them; a recursion can as well be trained through the whole recording, which leaves an "
-        "error of "
-        f"{whole['esr']:.4f} of it instead of {sequences['esr']:.3f}, at {whole['step ms']:.1f} ms a step."
+    said = headline(
+        f"On a recorded tape machine no sampled training ends within {config.GOAL_DB:g} dB of the best; with "
+        "enough padding the error hardly shows it.",
+        min(ends) > config.GOAL_DB and len(alike) > 0,
     )
+    return (
+        f"{said} Distances from the output of the least exact loss, by start. {'. '.join(parts)}. What that "
+        f"is worth: run as a recursion, the median error is within {percent(ALIKE)} of the recursion's own "
+        f"with {', '.join(alike) or 'none'}; of the whole recording {', '.join(better) or 'none'} even leave "
+        "less. The larger error is the protocol's: sequences that begin at rest have forgotten what came "
+        f"before. Trained through the whole recording, the recursion leaves {whole['esr']:.4f} of it instead "
+        f"of {sequences['esr']:.3f}, at {whole['step ms']:.1f} ms a step."
+    )
+
+
+def course_said(chosen: Rows) -> str:
+    """Of several starts: who reaches the goal, when, and where they end."""
+    reached = [row for row in chosen if row["steps"] is not None]
+    ends = ", ".join(f"{row['end_db']:.0f}" for row in chosen)
+    steps = f" (after {', '.join(str(row['steps']) for row in reached)} steps)" if reached else ""
+    return f"reaches {config.GOAL_DB:g} dB in {len(reached)} of {len(chosen)}{steps} and ends at {ends} dB"
 
 
 def lengths_of(rows: Rows) -> list[int]:
@@ -442,54 +462,38 @@ def median(rows: Rows, column: str) -> float:
     return float(np.median([row[column] for row in rows]))
 
 
+def raced(chosen: Rows) -> Row:
+    """Columns that both races share: starts side by side, or their median."""
+    reached = [row for row in chosen if row["steps"] is not None]
+    return {
+        "reach -40 dB": f"{len(reached)} of {len(chosen)}",
+        "steps to it": ", ".join(str(row["steps"]) for row in reached) or None,
+        "seconds to it": ", ".join(f"{row['seconds']:.2f}" for row in reached) or None,
+        "ms a step": median(chosen, "step ms"),
+        "compile s": chosen[0]["compile s"],
+        "nearest, dB": ", ".join(f"{row['least_db']:.0f}" for row in chosen),
+        "end, dB": ", ".join(f"{row['end_db']:.0f}" for row in chosen),
+        "ESR in its own form": median(chosen, "esr, own"),
+        "ESR as recursion": median(chosen, "esr, recursion"),
+    }
+
+
 def rows_of_box(rows: Rows) -> Rows:
-    """A row for every length and form, starts side by side or their median."""
+    """A row for every length and form."""
     found: Rows = []
     for length, form in dict.fromkeys((row["samples"], row["form"]) for row in rows):
         chosen = where(rows, samples=length, form=form)
-        reached = [row for row in chosen if row["steps"] is not None]
-        found.append(
-            {
-                "samples": length,
-                "trained by": form if form == "recursion" else f"sampled {form}",
-                "reach -40 dB": f"{len(reached)} of {len(chosen)}",
-                "steps to it": ", ".join(str(row["steps"]) for row in reached) or None,
-                "seconds to it": ", ".join(f"{row['seconds']:.2f}" for row in reached) or None,
-                "ms a step": median(chosen, "step ms"),
-                "nearest, dB": ", ".join(f"{row['least_db']:.0f}" for row in chosen),
-                "end, dB": ", ".join(f"{row['end_db']:.0f}" for row in chosen),
-                "ESR in its own form": median(chosen, "esr, own"),
-                "ESR as recursion": median(chosen, "esr, recursion"),
-                "least ESR": chosen[0]["best"],
-                "ESR, whole recording": median(chosen, "esr"),
-            }
-        )
+        name = form if form == "recursion" else f"sampled {form}"
+        errors = {"least ESR": chosen[0]["best"], "ESR, whole recording": median(chosen, "esr")}
+        found.append({"samples": length, "trained by": name} | raced(chosen) | errors)
     return found
 
 
-def arrived(row: Row) -> str:
-    """Steps and seconds, in a sentence."""
-    if row["steps"] is None:
-        return f"ends at {row['end_db']:.0f} dB"
-    return f"is there after {row['steps']} steps ({row['seconds']:.2f} s) and ends at {row['end_db']:.0f} dB"
-
-
 def rows_of_swinging(rows: Rows) -> Rows:
-    """As they are, in words."""
+    """A row for every radius and form."""
     return [
-        {
-            "radius": row["radius"],
-            "trained by": row["form"],
-            "steps to -40 dB": row["steps"],
-            "seconds": row["seconds"],
-            "ms a step": row["step ms"],
-            "compile s": row["compile s"],
-            "nearest, dB": row["least_db"],
-            "end, dB": row["end_db"],
-            "ESR in its own form": row["esr, own"],
-            "ESR as recursion": row["esr, recursion"],
-        }
-        for row in rows
+        {"radius": radius, "trained by": form} | raced(where(rows, radius=radius, form=form))
+        for radius, form in dict.fromkeys((row["radius"], row["form"]) for row in rows)
     ]
 
 
@@ -497,14 +501,17 @@ def said_of_swinging(rows: Rows) -> str:
     """Who arrived, of the moving ones."""
     parts = []
     for radius in values(rows, "radius"):
-        own, *others = where(rows, radius=radius)
-        told = ", ".join(f"{row['form']} {arrived(row)}" for row in others)
-        parts.append(f"At radius {radius:g} the recursion {arrived(own)}; {told}")
-    narrow = [row for row in where(rows, radius=max(values(rows, "radius"))) if row["form"] != "recursion"]
-    said = headline(
-        "The narrower a moving filter, the sooner frames stall.", min(r["end_db"] for r in narrow) > -40
-    )
-    return f"{said} ({config.GOAL_DB:g} dB of the answer's output). {'. '.join(parts)}."
+        told = [
+            f"{'the recursion' if form == 'recursion' else form} "
+            f"{course_said(where(rows, radius=radius, form=form))}"
+            for form in values(rows, "form")
+        ]
+        parts.append(f"At radius {radius:g} {'; '.join(told)}")
+    narrow = where(rows, radius=max(values(rows, "radius")))
+    frames = [row["end_db"] for row in narrow if row["form"] != "recursion"]
+    own = [row["end_db"] for row in narrow if row["form"] == "recursion"]
+    said = headline("The narrower a moving filter, the sooner frames stall.", min(frames) > max(own) + 20)
+    return f"{said} Distances from the answer's output, by draw. {'. '.join(parts)}. Its picture is above."
 
 
 def said_of_bare(rows: Rows) -> str:
@@ -573,17 +580,51 @@ def _frame_rows(rows: Rows) -> Rows:
     ]
 
 
+FOUR = (
+    "*In the table, medians of all draws: error of the output / the same over what the filter does / "
+    "error of the gradient (in the worst draw) / cosine.*"
+)
 FIGURES = {
-    "radius": Figure("Pole radius", "radius", said_of_radius, _radius_rows),
-    "length": Figure("Length of the signal", "length", said_of_length, rows_of_length),
-    "padding": Figure("Padding", None, said_of_padding, rows_of_padding),
-    "near": Figure("Distance from the answer", None, said_of_near, _over("distance")),
-    "order": Figure("Order", None, said_of_order, _over("order")),
-    "signal": Figure("Signals", None, said_of_signal, _over("signal")),
-    "dtype": Figure("float32 and float64", None, said_of_dtype, rows_of_dtype),
-    "hop": Figure("Moving: hop and speed", "moving", said_of_hop, rows_of_hop),
+    "radius": Figure("Pole radius", "radius", said_of_radius, _radius_rows, FOUR),
+    "length": Figure(
+        "Length of the signal",
+        "length",
+        said_of_length,
+        rows_of_length,
+        "*In the table: error of the gradient, transform of twice the signal, medians.*",
+    ),
+    "padding": Figure(
+        "Padding",
+        None,
+        said_of_padding,
+        rows_of_padding,
+        "*In the table: error of the gradient by padding in time constants, medians (in the worst draw).*",
+    ),
+    "near": Figure("Distance from the answer", None, said_of_near, _over("distance"), FOUR),
+    "order": Figure("Order", None, said_of_order, _over("order"), FOUR),
+    "signal": Figure("Signals", None, said_of_signal, _over("signal"), FOUR),
+    "dtype": Figure(
+        "float32 and float64",
+        None,
+        said_of_dtype,
+        rows_of_dtype,
+        "*In the table, of one draw: error of the output / of the gradient.*",
+    ),
+    "hop": Figure(
+        "Moving: hop and speed",
+        "moving",
+        said_of_hop,
+        rows_of_hop,
+        "*In the table, medians: error of the output / of the gradient.*",
+    ),
     "frame": Figure("Moving: frame and padding", None, said_of_frame, _frame_rows),
-    "moving_radius": Figure("Moving: pole radius", None, said_of_moving_radius, rows_of_moving_radius),
+    "moving_radius": Figure(
+        "Moving: pole radius",
+        None,
+        said_of_moving_radius,
+        rows_of_moving_radius,
+        "*In the table, medians: error of the output / of the gradient / cosine.*",
+    ),
     "cost": Figure("Time and memory", "cost", said_of_cost, rows_of_cost),
     "box": Figure("Race on a recorded box", "race", said_of_box, rows_of_box),
     "swinging": Figure("Race on a moving filter", None, said_of_swinging, rows_of_swinging),
