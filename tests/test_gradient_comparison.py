@@ -14,7 +14,7 @@ from jaxapf import _arrays, allpass
 FOLDER = Path(__file__).parents[1] / "experiments" / "gradient_comparison"
 MODULES = (
     *("config", "cost", "errors", "forms", "memory", "moving", "pictures", "race", "run"),
-    *("standing", "tables"),
+    *("standing", "lookup", "captions", "tables"),
 )
 README = "# Title\n\n<!-- comparison:begin -->\nold\n<!-- comparison:end -->\n\nThe rest, 3.\n"
 
@@ -112,30 +112,30 @@ def test_measures_of_error(module):
 
 
 def test_the_padding_needed_is_the_least_from_which_on_all_are_close(module):
-    tables = module("tables")
+    lookup = module("lookup")
     errors = {1.0: 0.5, 2.0: 0.009, 3.0: 0.02, 5.0: 0.008, 9.0: 0.001}
     rows = [{"constants": constants, "gradient": error} for constants, error in errors.items()]
-    assert tables.needed(rows, 0.01, "gradient") == 5.0
-    assert tables.needed(rows, 1.0, "gradient") == 1.0
-    assert tables.needed(rows, 1e-4, "gradient") is None
+    assert lookup.needed(rows, 0.01, "gradient") == 5.0
+    assert lookup.needed(rows, 1.0, "gradient") == 1.0
+    assert lookup.needed(rows, 1e-4, "gradient") is None
 
 
 def test_a_headline_that_a_run_does_not_bear_out_says_so(module):
-    tables = module("tables")
+    captions = module("captions")
     row = {"order": 2, "form": "2x", "value": 0.1, "gradient": 0.1, "gradient, worst": 0.2}
     own = row | {"form": "recursion", "value": 1e-6, "gradient": 1e-6}
     same = [row, row | {"order": 8}, own]
     grown = [row, row | {"order": 8, "gradient": 2.0}, own]
-    assert tables.said_of_order(same).startswith("**The order matters less")
-    assert tables.said_of_order(grown).startswith("**Not found in this run**: The order")
+    assert captions.said_of_order(same).startswith("**The order matters less")
+    assert captions.said_of_order(grown).startswith("**Not found in this run**: The order")
 
 
 def test_what_is_said_of_a_race_is_what_its_starts_did(module):
-    tables = module("tables")
+    captions = module("captions")
     starts = [{"steps": 7, "end_db": -41.2}, {"steps": None, "end_db": -30.0}, {"steps": 9, "end_db": -35.0}]
     said = "reaches -40 dB in 2 of 3 (after 7, 9 steps) and ends at -41, -30, -35 dB"
-    assert tables.course_said(starts) == said
-    assert tables.course_said(starts[1:2]) == "reaches -40 dB in 0 of 1 and ends at -30 dB"
+    assert captions.course_said(starts) == said
+    assert captions.course_said(starts[1:2]) == "reaches -40 dB in 0 of 1 and ends at -30 dB"
 
 
 def test_a_race_is_over_at_the_first_step_that_is_near_enough(module):

@@ -8,7 +8,7 @@ from typing import Any
 
 import config
 import numpy as np
-from tables import Rows, lengths_of, median, padding, values, where
+from lookup import Rows, lengths_of, median, padding, values, where
 
 from jaxapf.files import atomic_path
 
