@@ -36,6 +36,7 @@ SECONDS = 10.0  # of a player
 SHORTEST_S = 0.1  # of an excerpt; shorter ones say nothing about low frequencies
 SHORT_S = 1.0  # a pair that lasts less says little about low frequencies
 NOTHING_LEFT = 0.01  # an error, relative to silence, from which there is nothing to learn
+CLEARLY = 0.9  # errors within half a decibel are alike
 MOST_DELAY_MS = 10_000.0  # as for the command
 APART = 0.01  # lengths of a pair that differ by more are hardly those of one performance
 FREQUENCIES_HZ = {20: "20", 50: "50", 100: "100", 200: "200", 500: "500", 1e3: "1k", 2e3: "2k", 5e3: "5k"} | {
@@ -590,10 +591,8 @@ def starts_said(losses: Sequence[float], untrained: float) -> str:
     """
     best, bar = float(np.min(losses)), min(1.0, untrained)
     if not best < bar and untrained < NOTHING_LEFT:
-        return (
-            "After delay and sign there was nothing left to learn: they alone leave an error of "
-            f"{decibels(untrained)}."
-        )
+        left = f"an error of {decibels(untrained)}" if untrained > 0 else "no error"
+        return f"After delay and sign there was nothing left to learn: they alone leave {left}."
     if not best < bar:  # NaN as well
         return (
             "No start came to anything: the best is no better than "
@@ -615,12 +614,13 @@ def carries_over(trained: float, held_out: float, without: Mapping[str, float]) 
         >>> carries_over(0.01, 0.012, {"dry as it is": 1.5})
         'carries over: -20.0 dB on what it was trained on, -19.2 dB on what it was not.'
         >>> carries_over(0.1, 2.3, {})
-        'does not carry over: -10.0 dB on what it was trained on, 3.6 dB on what it was not, no better than \
-silence (0.0 dB).'
+        'does not carry over: -10.0 dB on what it was trained on, 3.6 dB on what it was not, not clearly \
+better than silence (0.0 dB).'
         >>> carries_over(0.0, 1e-8, {"delay alone": 1e-8})
         'had nothing to add on what it was not trained on: -80.0 dB, without it delay alone (-80.0 dB).'
     """
-    better = {name: one for name, one in ({"silence": 1.0} | dict(without)).items() if not held_out < one}
+    all_without = {"silence": 1.0, **without}
+    better = {name: one for name, one in all_without.items() if not held_out < CLEARLY * one}
     if better and held_out < NOTHING_LEFT:
         return (
             f"had nothing to add on what it was not trained on: {decibels(held_out)}, "
@@ -628,7 +628,7 @@ silence (0.0 dB).'
         )
     both = f"{decibels(trained)} on what it was trained on, {decibels(held_out)} on what it was not"
     if better:
-        return f"does not carry over: {both}, no better than {_each(better)}."
+        return f"does not carry over: {both}, not clearly better than {_each(better)}."
     as_well = held_out < max(2 * trained, NOTHING_LEFT)
     return f"carries over{'' if as_well else ' in part'}: {both}."
 
