@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+STRANGERS = 0.2  # a correlation below this says that two recordings have little in common
+
 
 class Progress:
     """One line on the terminal that says what is going on; silent in a pipe."""
@@ -172,6 +174,16 @@ def described_versions(found: dict[str, Any]) -> Iterator[str]:
     for entry in found["checkpoints"]:
         figure = f"{entry['figure']['name']} {entry['figure']['value']:.4g}"
         yield f"  {entry['name']}: {entry['what']}, {figure}, {entry['bytes'] / 1e3:.0f} kB"
+
+
+def strangers(correlation: float | None) -> str:
+    """Return a doubt about recordings that have this correlation after aligning, "" where there is none."""
+    if correlation is None or correlation >= STRANGERS:
+        return ""
+    return (
+        f"after aligning the files still hardly agree (correlation {correlation:.3f}); "
+        "are they the same performance?"
+    )
 
 
 def count(number: int, noun: str) -> str:

@@ -19,7 +19,8 @@ import pytest
 import soundfile
 
 import jaxapf
-from jaxapf import allpass, audio, cli, notebooks, tracking
+from jaxapf import allpass, audio, cli, metrics, notebooks, tracking
+from jaxapf._commands import pair
 from jaxapf.report import plots
 
 ROOT = Path(__file__).parents[1]
@@ -162,7 +163,7 @@ def aligning(monkeypatch):
 
     def align(dry, wet, fs, **options):
         asked.append(options)
-        metrics = {"order": 2, "esr_aligned": 0.1}
+        metrics = {"order": 2, "esr_aligned": 0.1, "correlation_aligned": 0.9}
         return jaxapf.Alignment(allpass.rbj(np.array([9.0]), 1.0, fs), 3.0, -1, fs, [], metrics)
 
     monkeypatch.setattr(jaxapf, "align", align)
@@ -170,15 +171,77 @@ def aligning(monkeypatch):
 
 
 def test_the_quick_start_asks_for_what_the_command_does(shown, aligning):
-    x = np.random.default_rng(0).standard_normal((1, 4800)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((1, 48_000)).astype(np.float32)
     names = {"pair": notebooks.Pair(x, x, 48000), "small": True, "notebooks": notebooks}
     exec(cell_of("quick_start", "Find the delay"), names)
     command = cli.parse(["align", "a.wav", "b.wav", "-o", "c.wav"])
     (asked,) = aligning
     assert asked.get("order", "auto") == command.order
     assert asked.get("method", "auto") == command.method
+    assert asked["max_delay_ms"] == command.max_delay_ms
     assert "3.000" in shown[-1]
     assert "inverted" in shown[-1]
+
+
+def found_by(correlation: float, delay: float = 0.0) -> jaxapf.Alignment:
+    """An alignment that does nothing, with what `jaxapf.align` would have found of the recordings."""
+    found = {"order": 0, "correlation_aligned": correlation, "esr_raw": 2.0, "esr_aligned": 1.9}
+    return jaxapf.Alignment(allpass.first_order(np.zeros(0)), delay, 1, 48000.0, [], found)
+
+
+STRANGERS = "hardly agree (correlation 0.100); are they the same performance?"
+SHORT = "The recordings last 0.10 s: so short a recording says little about low frequencies."
+
+
+@pytest.mark.parametrize(
+    ("name", "title"), [("quick_start", "Find the delay"), ("tcn_data_parallel", "The recordings above, ")]
+)
+def test_doubts_about_own_recordings_are_said(shown, monkeypatch, name, title):
+    for n_samples, correlation, expected in ((96_000, 0.1, STRANGERS), (4800, 0.9, SHORT), (96_000, 0.3, "")):
+        found = found_by(correlation)
+        monkeypatch.setattr(jaxapf, "align", lambda *pair, found=found, **options: found)
+        x = np.random.default_rng(0).standard_normal((1, n_samples)).astype(np.float32)
+        names = {"pair": notebooks.Pair(x, x, 48000), "small": True, "notebooks": notebooks, "jaxapf": jaxapf}
+        shown.clear()
+        exec(cell_of(name, title), names)
+        assert [said in " ".join(shown) for said in (STRANGERS, SHORT)] == [
+            expected == said for said in (STRANGERS, SHORT)
+        ]
+
+
+def test_doubts_are_those_of_the_command():
+    assert notebooks.doubts(0.1, 2.0) == [f"After aligning the files still {STRANGERS}"]
+    assert pair.strangers is notebooks.strangers
+    assert notebooks.doubts(0.2, 2.0) == notebooks.doubts(None, 2.0) == []
+
+
+def test_the_bound_is_not_called_what_can_be_beaten(shown):
+    """Late by a tenth of a second: delay alone leaves nothing, the bound counts the end that is cut off."""
+    dry = np.random.default_rng(0).standard_normal((1, 48_000))
+    wet = np.pad(dry, ((0, 0), (4800, 0)))[:, :48_000]
+    moved = found_by(1.0, delay=4800.0)
+    ratios = {"raw": 2.0, "delay": 0.0, "aligned": metrics.esr(moved.apply(dry), wet)}
+    ratios["bound"] = metrics.phase_only_bound(dry, wet, 48000.0)
+    assert ratios["aligned"] < 1e-6 < ratios["bound"]
+    moved.metrics.update({f"esr_{name}": value for name, value in ratios.items()})
+    exec(cell_of("quick_start", "Figures"), {"found": moved, "notebooks": notebooks})
+    assert "about the best" in shown[0]
+    assert "were nothing cut off at the end" in shown[0]
+    assert "no filter" not in shown[0]
+
+
+def test_the_latency_looked_for_can_be_typed(shown, aligning):
+    x = np.random.default_rng(0).standard_normal((1, 4800)).astype(np.float32)
+    code, field = cell_of("quick_start", "Find the delay"), 'max_delay_ms = 20  # @param {type:"number"}'
+    assert code.count(field) == 1
+    names = {"pair": notebooks.Pair(x, x, 48000), "small": False, "notebooks": notebooks}
+    exec(code.replace(field, "max_delay_ms = 150"), names)
+    assert [one["max_delay_ms"] for one in aligning] == [150.0] * 5
+    for typed in ("-1", "0", "float('nan')", "10001", "'far'", "None"):
+        with pytest.raises(
+            notebooks.Mistake, match=r"max_delay_ms is .*; type a number above 0, at most 10000"
+        ):
+            exec(code.replace(field, f"max_delay_ms = {typed}"), names)
 
 
 def box(dry: np.ndarray, wet: np.ndarray, fs: int = 48000) -> dict:
@@ -197,6 +260,64 @@ def test_the_networks_hear_the_delay_and_either_sign(shown):
     moved, half = box(x, late)["moved"], late[0, :10_000]
     np.testing.assert_array_equal(moved[-1].apply(x[0, :10_000]), half)
     np.testing.assert_array_equal(moved[1].apply(x[0, :10_000]), -half)
+
+
+def test_what_tries_is_filtered_from_the_beginning(shown):
+    """The reference is the pair's own filter: a second half that began at rest would miss its state."""
+    x = np.random.default_rng(0).standard_normal((1, 20_000)).astype(np.float32)
+    sections = allpass.rbj(np.array([40.0]), 5.0, 48000.0)  # rings for a tenth of a second
+    wet = np.pad(-np.asarray(allpass.cascade(sections, x.astype(np.float64))), ((0, 0), (200, 0)))[:, :20_000]
+    names = box(x, wet.astype(np.float32))
+    device = jaxapf.Alignment(sections, 200.0, -1, 48000.0, [], {})
+    assert metrics.esr(names["tried"](device), names["tried_on"][1]) < 1e-8
+    assert metrics.esr(device.apply(names["tried_on"][0]), names["tried_on"][1]) > 1e-3
+    np.testing.assert_array_equal(names["tried_on"][0], x[0, 10_000:])
+
+
+def test_later_boxes_are_found_when_asked_for(shown, monkeypatch):
+    x = np.random.default_rng(0).standard_normal((1, 20_000)).astype(np.float32)
+    late = np.pad(x, ((0, 0), (1500, 0)))[:, :20_000]  # 31 ms
+    assert box(x, late)["delay"] != 1500
+    asked = cell_of("biasnet", "Choose the black box").replace("max_delay_ms = 20 ", "max_delay_ms = 50 ")
+    monkeypatch.setitem(globals(), "cell_of", lambda name, title: asked)
+    assert box(x, late)["delay"] == 1500
+
+
+def compare_methods(monkeypatch, x: np.ndarray, wet: np.ndarray, learnt: jaxapf.Alignment) -> None:
+    """BiasNet's cell that compares, with the same model in place of all that it would search."""
+    monkeypatch.setattr(jaxapf, "align", lambda *arguments, **options: learnt)
+    names = box(x, wet)
+    names |= {"learnt": learnt, "alone": {sign: float(sign < 0) for sign in names["moved"]}}
+    exec(cell_of("biasnet", "Align with both methods"), names)
+
+
+def test_whether_a_network_carries_over_is_said(shown, monkeypatch):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((1, 20_000)).astype(np.float32)
+    sections = allpass.rbj(np.array([700.0]), 0.7, 48000.0)
+    wet = np.asarray(allpass.cascade(sections, x.astype(np.float64))).astype(np.float32)
+    learnt = jaxapf.Alignment(sections, 0.0, 1, 48000.0, [], {})
+    compare_methods(monkeypatch, x, wet, learnt)
+    assert "- *from random weights* carries over: -1" in shown[-2]
+    assert "none: delay and sign alone" in shown[-3]
+    changed = np.concatenate([wet[:, :10_000], random.standard_normal((1, 10_000))], axis=-1)
+    compare_methods(monkeypatch, x, changed.astype(np.float32), learnt)
+    assert "- *spectral* does not carry over: " in shown[-2]
+    assert "not clearly better than silence (0.0 dB)" in shown[-2]
+    strange = random.standard_normal((1, 20_000)).astype(np.float32)
+    compare_methods(monkeypatch, x, strange, learnt)
+    assert "hardly agree" in shown[-2]
+
+
+def test_errors_are_judged_by_what_can_be_had_without():
+    said = notebooks.carries_over
+    assert said(0.1, 0.15, {"dry as it is": 1.4}).startswith("carries over: -10.0 dB")
+    assert said(0.1, 0.3, {"dry as it is": 1.4}).startswith("carries over in part: ")
+    assert said(0.1, 0.3, {"dry as it is": 0.2}).endswith("not clearly better than dry as it is (-7.0 dB).")
+    assert said(1e-12, 1e-8, {"dry as it is": 1.4}).startswith("carries over: ")  # as good as none
+    assert said(1e-8, 1e-8, {"delay": 0.0}).startswith("had nothing to add")
+    for nothing in (0.95, 1.0, 2.3, np.nan):
+        assert said(0.1, nothing, {}).startswith("does not carry over")
 
 
 def test_a_box_that_cannot_be_learnt_is_refused(shown):
@@ -352,6 +473,14 @@ def test_starts_that_came_to_nothing_are_called_so():
         assert notebooks.starts_said(losses, untrained).startswith(nothing)
 
 
+def test_starts_that_had_nothing_to_learn_did_not_fail():
+    for losses, untrained in (([3e-7, 2e-6], 0.0), ([3e-7], 1e-8), ([2.0], 0.009)):
+        said = notebooks.starts_said(losses, untrained)
+        assert said.startswith("After delay and sign there was nothing left to learn")
+        assert said.endswith("no error." if untrained == 0 else f"{notebooks.decibels(untrained)}.")
+    assert notebooks.starts_said([1e-5], 5e-3).startswith("1 of 1 starts")
+
+
 def test_mistakes_are_one_sentence_without_a_traceback(tmp_path):
     for arguments, said in (
         (("other",), "none of the choices"),
@@ -429,7 +558,40 @@ def test_an_alignment_without_sections_is_shown(shown):
     dry, wet = delayed_pair()
     found = jaxapf.Alignment(allpass.first_order(np.zeros(0)), 24.0, 1, 48000.0, [], {})
     notebooks.show_phase(dry, wet, found.apply(dry), found)
-    assert "No all-pass section was found that helps. Half of the bands are then within 0.0" in shown[0]
+    assert "No all-pass section was found that helps. Half of the bands are within 0.0" in shown[0]
+
+
+def test_the_greatest_delay_is_where_it_is(shown):
+    """Between the points of the drawing's grid, the reference is 4 Q / omega of a narrow section."""
+    dry, _ = delayed_pair()
+    found = jaxapf.Alignment(allpass.rbj(np.array([254.0]), 100.0, 48000.0), 0.0, 1, 48000.0, [], {})
+    notebooks.show_phase(dry, found.apply(dry), found.apply(dry), found)
+    delay_ms = float(re.findall(r"greatest at 254 Hz \(([\d.]+) ms\)", shown[0])[0])
+    assert delay_ms == pytest.approx(4e3 * 100 / (2 * np.pi * 254), rel=1e-3)
+    assert "Up to 20 kHz the phase turns by 360 degrees in all (1 all-pass section)" in shown[0]
+    assert "Between 20 Hz and 20 kHz the delay" in shown[0]
+
+
+def test_the_share_of_bands_that_show_a_phase_is_said(shown):
+    dry, _ = delayed_pair()
+    late = np.pad(dry, ((0, 0), (4800, 0)))[:, :48000]
+    found = jaxapf.Alignment(allpass.first_order(np.zeros(0)), 0.0, 1, 48000.0, [], {})
+    notebooks.show_phase(dry, late, dry, found)
+    known = np.isfinite(plots.compare(dry, late, dry, 48000.0).residual_rad).mean()
+    assert known < 0.5
+    expected = f"Of the {100 * known:.0f} % of bands that show" if known else "No band shows a phase"
+    assert expected in shown[0]
+    assert "further apart than the latency that was looked for" in shown[0]
+    bands = np.where(np.arange(100) < 36, 0.1, np.nan)
+    assert notebooks.within(bands).startswith("Of the 36 % of bands that show a phase, half are within 5.7 ")
+
+
+def test_bands_without_a_phase_make_a_sentence():
+    none, some = np.full(10, np.nan), np.where(np.arange(10) < 5, np.pi / 2, np.nan)
+    assert notebooks.phase_said(none, {"a": none, "b": none}).startswith("No band shows a phase: ")
+    said = notebooks.phase_said(none, {"a": some, "b": none})
+    assert said.startswith("Before: no band shows a phase. After, a: of the 50 % of bands that show a phase")
+    assert said.endswith("After, b: no band shows a phase.")
 
 
 def test_tables_escape_and_leave_gaps(shown):

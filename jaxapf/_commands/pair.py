@@ -18,7 +18,17 @@ from jaxapf._commands.filtering import Figures, write_filtered
 from jaxapf._commands.models import fitted
 from jaxapf._commands.sources import Source, UsageError, check_outputs, open_source
 from jaxapf._commands.starting import start_jax
-from jaxapf._console import Progress, clock, count, decibels, described_audio, print_result, printable, warn
+from jaxapf._console import (
+    Progress,
+    clock,
+    count,
+    decibels,
+    described_audio,
+    print_result,
+    printable,
+    strangers,
+    warn,
+)
 
 # Longer pairs are fitted on their most informative stretches and never held in memory as a whole.
 WHOLE_MAX_S = 90
@@ -26,7 +36,6 @@ WHOLE_MAX_SAMPLES = 2**24
 FIT_STRETCHES = 4
 STRETCH_S = 30
 MIN_SAMPLES = 64
-STRANGERS = 0.2  # a correlation below this says that two recordings have little in common
 # Below -140 dBFS there is nothing but the dither of a 24-bit file.
 SILENCE = 1e-7
 MAX_LENGTH_DIFFERENCE = 0.01
@@ -49,12 +58,8 @@ def align(arguments: argparse.Namespace) -> None:
         alignment = dataclasses.replace(
             alignment, metrics={**alignment.metrics, **whole}, command=arguments.command_line
         )
-        if alignment.metrics["correlation_aligned"] < STRANGERS:
-            warn(
-                f"after aligning the files still hardly agree (correlation "
-                f"{alignment.metrics['correlation_aligned']:.3f}); are they the same performance?",
-                notes,
-            )
+        if doubt := strangers(alignment.metrics["correlation_aligned"]):
+            warn(doubt, notes)
         if arguments.model is not None:
             alignment.save(arguments.model)
         if arguments.report is not None:

@@ -76,7 +76,7 @@ def compare(dry: np.ndarray, wet: np.ndarray, aligned: np.ndarray, fs: float) ->
 def phase_figures(compared: Comparison, sos: np.ndarray, fs: float) -> dict[str, str]:
     """The figures `phase` and `delay`: what the pair asks for and what the cascade does."""
     freqs_hz = compared.freqs_hz
-    fine_hz = _fine_grid(freqs_hz, sos, fs)
+    fine_hz = fine_grid(freqs_hz, sos, fs)
     learned_deg = np.degrees(cascade_phase(sos, fine_hz, fs))
     target_rad = cascade_phase(sos, freqs_hz, fs) + _unwrapped(compared.residual_rad)
     target_deg = np.degrees(target_rad)
@@ -255,8 +255,15 @@ def _unwrapped(residual_rad: np.ndarray) -> np.ndarray:
     return result
 
 
-def _fine_grid(freqs_hz: np.ndarray, sos: np.ndarray, fs: float) -> np.ndarray:
-    # A pole pair can be narrower than any fixed grid: add points around each.
+def fine_grid(freqs_hz: np.ndarray, sos: np.ndarray, fs: float) -> np.ndarray:
+    """Frequencies in Hz from the first to the last of `freqs_hz`, for curves of sections `(n_sections, 6)`.
+
+    A pole pair can be narrower than any fixed grid: there are points around each.
+
+    >>> sos = np.array([[0.9999, 0.0, 1.0, 1.0, 0.0, 0.9999]])
+    >>> bool(np.any(np.isclose(fine_grid(np.array([20.0, 20e3]), sos, 48000.0), 12e3)))
+    True
+    """
     grid = [np.geomspace(freqs_hz[0], freqs_hz[-1], 1200)]
     for row in sos:
         poles = np.roots(row[3:])
