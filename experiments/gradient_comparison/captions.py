@@ -35,8 +35,8 @@ def said_of_radius(rows: Rows) -> str:
         chosen.append(row)
         parts.append(
             f"at {radius:g} the output is off by {percent(row['value'])}, that is "
-            f"{percent(row['effect'])} of what "
-            f"the filter does, and the gradient by {percent(row['gradient'])} (cosine {row['cosine']:.2f})"
+            f"{percent(row['effect']).replace(' times its size', ' times').replace('%', '% of')} what the "
+            f"filter does, and the gradient by {percent(row['gradient'])} (cosine {row['cosine']:.2f})"
         )
     holds = any(row["value"] < 0.05 and row["effect"] > 0.5 and row["gradient"] > 0.5 for row in chosen)
     said = headline("An output that is off by little can be off by all that the filter does.", holds)
