@@ -323,7 +323,8 @@ def _bare_row(filtered: Any, x: np.ndarray, wanted: np.ndarray, settings: config
         value, gradient = jax.value_and_grad(loss)(weights)
         updates, new = optimizer.update(gradient, memory, weights)
         # As `train.make_train_step`: a step that is not finite is not taken.
-        good = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+        size = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))
+        good = jnp.isfinite(value) & jnp.isfinite(size)
         moved = (optax.apply_updates(weights, updates), new)
         return jax.tree.map(lambda one, other: jnp.where(good, one, other), moved, state), value
 
