@@ -15,6 +15,15 @@ from jaxapf.version import __version__
 
 Row = dict[str, Any]
 
+PICTURES: Any = {  # matplotlib's settings
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
+}
+
 
 def table(rows: Sequence[Row], cell: Callable[[str, Any], str]) -> str:
     """Rows of equal keys as a Markdown table; `cell(column, value)` is a value as it is shown.
@@ -126,6 +135,27 @@ def made_with() -> str:
         f"Made with jaxapf {__version__}, JAX {metadata.version('jax')}, Python {platform.python_version()}, "
         f"on {cores} CPU cores."
     )
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do the work of a script: 0, 2 with a sentence for what the user can mend, 130 after Ctrl-C.
+
+    Example:
+        >>> exit_code(lambda: None)
+        0
+    """
+    try:
+        work()
+    except ValueError as error:  # AudioError is one
+        show_progress("")
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        show_progress("")
+        print("run.py: interrupted", file=sys.stderr)
+        return 130
+    show_progress("")
+    return 0
 
 
 def show_progress(text: str) -> None:

@@ -24,7 +24,7 @@ import scipy.signal
 
 import jaxapf
 from jaxapf import allpass, audio, metrics
-from jaxapf._experiments import Row, made_with, put_tables, show_progress, table, verdict
+from jaxapf._experiments import Row, exit_code, made_with, put_tables, show_progress, table, verdict
 from jaxapf._released import surveyor
 
 RESULTS = Path(__file__).with_name("results")
@@ -451,28 +451,22 @@ def check(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write results/, update a README; 0, or 2 with a sentence for what the user can mend."""
     arguments = parse(argv)
-    try:
-        check(arguments)
-        results: Row = {"made_with": f"{made_with()} Seconds to fit include compiling."}
-        RESULTS.mkdir(exist_ok=True)
-        for name in FIGURES:
-            if name in arguments.only:
-                results[name] = FIGURES[name].measure(arguments.data, show_progress)
-                # After each figure, so that a long run cut short leaves what it found.
-                audio.write_text(RESULTS / "figures.json", json.dumps(results, indent=1) + "\n")
-                audio.write_text(RESULTS / "figures.md", markdown(results))
-        if arguments.update is not None:
-            put_tables(arguments.update, markdown(results), MARKERS)
-    except ValueError as error:  # AudioError is one
-        show_progress("")
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        show_progress("")
-        print("run.py: interrupted", file=sys.stderr)
-        return 130
-    show_progress("")
-    return 0
+    return exit_code(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, write, draw, as asked for."""
+    check(arguments)
+    results: Row = {"made_with": f"{made_with()} Seconds to fit include compiling."}
+    RESULTS.mkdir(exist_ok=True)
+    for name in FIGURES:
+        if name in arguments.only:
+            results[name] = FIGURES[name].measure(arguments.data, show_progress)
+            # After each figure, so that a long run cut short leaves what it found.
+            audio.write_text(RESULTS / "figures.json", json.dumps(results, indent=1) + "\n")
+            audio.write_text(RESULTS / "figures.md", markdown(results))
+    if arguments.update is not None:
+        put_tables(arguments.update, markdown(results), MARKERS)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import numpy as np
 import scipy
 
 import jaxapf
-from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
+from jaxapf._experiments import Row, exit_code, put_tables, show_progress, table, verdict
 from jaxapf._measuring import Timing, interleaved, printed_by
 
 RESULTS = Path(__file__).with_name("results")
@@ -406,25 +406,19 @@ def measure(arguments: argparse.Namespace) -> Row:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write results/, update a README; 0, or 2 with a sentence for what the user can mend."""
     arguments = parse(argv)
-    try:
-        if arguments.update is not None:
-            put_tables(arguments.update, None, result_name())
-        with fresh_compilations():
-            results = measure(arguments)
-        if "growth" in results:
-            draw(results)
-        if arguments.update is not None:
-            put_tables(arguments.update, markdown(results), result_name())
-    except ValueError as error:
-        show_progress("")
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        show_progress("")
-        print("run.py: interrupted", file=sys.stderr)
-        return 130
-    show_progress("")
-    return 0
+    return exit_code(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, write, draw, as asked for."""
+    if arguments.update is not None:
+        put_tables(arguments.update, None, result_name())
+    with fresh_compilations():
+        results = measure(arguments)
+    if "growth" in results:
+        draw(results)
+    if arguments.update is not None:
+        put_tables(arguments.update, markdown(results), result_name())
 
 
 if __name__ == "__main__":

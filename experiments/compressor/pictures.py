@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from jaxapf._experiments import PICTURES
 from jaxapf.files import PathLike, atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
@@ -18,14 +19,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73")
 DASHES: tuple[Any, ...] = ((0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 TRUTH, GRID = "#9aa0a8", "#e2e2e2"
 EVERY = 48  # samples: what can be seen
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
-}
 
 
 class Gains(NamedTuple):
@@ -39,7 +32,7 @@ class Gains(NamedTuple):
 
 def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: PathLike) -> None:
     """Draw gains between two moments, a panel above the other; the file appears whole or not at all."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(PICTURES):
         figure, axes = plt.subplots(
             len(panels), 1, figsize=(8, 2.1 * len(panels)), sharex=True, squeeze=False, layout="constrained"
         )

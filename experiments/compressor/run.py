@@ -24,7 +24,16 @@ import speed
 import training
 
 from jaxapf import audio, files, metrics, tracking
-from jaxapf._experiments import Row, check_folder, made_with, put_tables, show_progress, table, verdict
+from jaxapf._experiments import (
+    Row,
+    check_folder,
+    exit_code,
+    made_with,
+    put_tables,
+    show_progress,
+    table,
+    verdict,
+)
 from jaxapf.modelling import compressor as modelling
 
 RESULTS = Path(__file__).with_name("results")
@@ -415,24 +424,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write results/, update a README; 0, or 2 with a sentence for what the user can mend."""
     arguments = parse(argv)
-    try:
-        if arguments.update is not None:
-            put_tables(arguments.update, None, arguments.part)
-        check_folder(RESULTS)
-        text = measure(arguments)
-        show_progress("")
-        if arguments.update is not None:
-            put_tables(arguments.update, text, arguments.part)
-    except ValueError as error:
-        show_progress("")
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        show_progress("")
-        print("run.py: interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, write, draw, as asked for."""
+    if arguments.update is not None:
+        put_tables(arguments.update, None, arguments.part)
+    check_folder(RESULTS)
+    text = measure(arguments)
+    show_progress("")
+    if arguments.update is not None:
+        put_tables(arguments.update, text, arguments.part)
     print(text, end="")
-    return 0
 
 
 if __name__ == "__main__":

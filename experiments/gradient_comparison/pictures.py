@@ -10,6 +10,7 @@ import config
 import numpy as np
 from lookup import Rows, lengths_of, median, padding, values, where
 
+from jaxapf._experiments import PICTURES
 from jaxapf.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers tell them apart in grey.
@@ -19,12 +20,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, INK, GRID = (
 )
 OF_FORM = {"recursion": BLUE, "1x": ORANGE, "2x": GREEN, "4x": PURPLE}
 MARKS = ("o", "s", "^", "v", "D", "P", "X")
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
+STYLE: Any = PICTURES | {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": GRID,
@@ -32,7 +28,6 @@ STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
     "savefig.facecolor": "white",
 }
 FLOOR = 1e-16

@@ -24,7 +24,15 @@ import tables
 
 from jaxapf import files
 from jaxapf._arrays import enable_x64
-from jaxapf._experiments import Row, check_folder, made_with, put_tables, read_figures, show_progress
+from jaxapf._experiments import (
+    Row,
+    check_folder,
+    exit_code,
+    made_with,
+    put_tables,
+    read_figures,
+    show_progress,
+)
 
 RESULTS = Path(__file__).with_name("results")
 NAME = "comparison"
@@ -117,31 +125,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write, draw; 2 for a mistake of the user's."""
     arguments = parse(argv)
+    return exit_code(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, write, draw, as asked for."""
     settings = config.QUICK if arguments.quick else config.Settings()
-    try:
-        check_folder(arguments.folder)
-        pictures.check()
-        if arguments.update:
-            put_tables(arguments.update, None, NAME)
-        found_in(arguments.folder, [name for name in MEASURES if name not in arguments.only])
-        for name in arguments.only:
-            result = measure(name, settings)
-            text = json.dumps(result, indent=1, allow_nan=False)
-            files.write_text(arguments.folder / f"{name}.json", text + "\n")
-            print(f"{name}: {result['seconds']:.0f} s", flush=True)
-        text = write_all(arguments.folder)
-        if arguments.update:
-            put(arguments.update, arguments.folder, text)
-    except (ValueError, files.AudioError) as error:
-        show_progress("")
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        show_progress("")
-        print("run.py: interrupted", file=sys.stderr)
-        return 130
+    check_folder(arguments.folder)
+    pictures.check()
+    if arguments.update:
+        put_tables(arguments.update, None, NAME)
+    found_in(arguments.folder, [name for name in MEASURES if name not in arguments.only])
+    for name in arguments.only:
+        result = measure(name, settings)
+        text = json.dumps(result, indent=1, allow_nan=False)
+        files.write_text(arguments.folder / f"{name}.json", text + "\n")
+        print(f"{name}: {result['seconds']:.0f} s", flush=True)
+    text = write_all(arguments.folder)
+    if arguments.update:
+        put(arguments.update, arguments.folder, text)
     print(text, end="")
-    return 0
 
 
 if __name__ == "__main__":

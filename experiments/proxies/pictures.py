@@ -8,21 +8,13 @@ from typing import Any
 import config
 import numpy as np
 
-from jaxapf._experiments import Row
+from jaxapf._experiments import PICTURES, Row
 from jaxapf.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 DASHES: tuple[Any, ...] = ((0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 TRUTH, GRID = "#9aa0a8", "#e2e2e2"
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
-}
 
 
 def draw(results: Row, folder: Path) -> None:
@@ -38,7 +30,7 @@ def draw(results: Row, folder: Path) -> None:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ValueError("pictures need matplotlib: pip install 'jaxapf[plot]'") from error
-    with plt.rc_context(STYLE):
+    with plt.rc_context(PICTURES):
         if "responses" in results:
             _save(_responses(plt, results["responses"]), folder / "responses.svg")
         if "compressions" in results:

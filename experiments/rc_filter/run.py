@@ -24,7 +24,7 @@ import optax
 import scipy.signal
 
 from jaxapf import audio, batches, cascades, files, loop, losses, metrics, parallel, train
-from jaxapf._experiments import Row, made_with, put_tables, show_progress, table, verdict
+from jaxapf._experiments import Row, exit_code, made_with, put_tables, show_progress, table, verdict
 from jaxapf._released import surveyor
 
 RESULTS = Path(__file__).with_name("results")
@@ -333,25 +333,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, write results/, update a README; 0, or 2 with a sentence for what the user can mend."""
     arguments = parse(argv)
+    return exit_code(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, write, draw, as asked for."""
     problem = make_problem(arguments.order, arguments.power)
-    try:
-        if arguments.update is not None:
-            put_tables(arguments.update, None, problem.name)
-        results = measure(problem, arguments.steps, arguments.starts)
-        show_progress("")
-        write(problem.name, results)
-        if arguments.update is not None:
-            put_tables(arguments.update, markdown(results), problem.name)
-    except ValueError as error:
-        show_progress("")
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        show_progress("")
-        print("run.py: interrupted", file=sys.stderr)
-        return 130
+    if arguments.update is not None:
+        put_tables(arguments.update, None, problem.name)
+    results = measure(problem, arguments.steps, arguments.starts)
+    show_progress("")
+    write(problem.name, results)
+    if arguments.update is not None:
+        put_tables(arguments.update, markdown(results), problem.name)
     print(markdown(results), end="")
-    return 0
 
 
 if __name__ == "__main__":

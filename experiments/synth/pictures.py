@@ -13,18 +13,11 @@ import tables
 from protocol import RECURSION
 from tables import Group
 
+from jaxapf._experiments import PICTURES
 from jaxapf.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 BLUE, ORANGE, GREEN, INK, GRID = "#0072B2", "#D55E00", "#009E73", "#333333", "#e2e2e2"
-STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
-}
 SHOWN = 6  # notes with their cutoff
 
 
@@ -41,7 +34,7 @@ def draw(groups: Sequence[Group], folder: Path) -> None:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ValueError("pictures need matplotlib: pip install 'jaxapf[plot]'") from error
-    with plt.rc_context(STYLE):
+    with plt.rc_context(PICTURES):
         _save(losses(plt, groups), folder / "losses.svg")
         for group in groups:
             if group.notes == "known" and group.filter == "lp":
