@@ -2,104 +2,112 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jaxapf.version import __version__
+from jaxapf._internal.lazy import loader
+from jaxapf._internal.version import __version__
 
 if TYPE_CHECKING:
     from jaxapf import (
-        aligner,
+        alignment,
         allpass,
-        batches,
-        biquad,
-        cascades,
-        checkpoint,
-        deep,
-        distributed,
+        audio,
+        cli,
+        datasets,
         effects,
-        feedback,
-        frames,
+        filters,
         frequency,
-        gradients,
-        hearing,
-        loop,
         losses,
-        matched,
         metrics,
-        modelling,
         nets,
-        parallel,
+        notebooks,
         params,
-        programs,
-        proxies,
-        recursion,
-        style,
-        tracking,
-        train,
-        transfer,
+        report,
+        training,
     )
-    from jaxapf.alignment import Alignment, ModelError
-    from jaxapf.estimate import align
-    from jaxapf.filters import lfilter, sosfilt
-    from jaxapf.recursion import allpole
+    from jaxapf.alignment.estimate import align
+    from jaxapf.alignment.model import Alignment, ModelError
+    from jaxapf.effects import gradients, modelling, proxies, style
+    from jaxapf.effects.style import transfer
+    from jaxapf.filters import biquad, feedback, lattice, matched, recursion
+    from jaxapf.filters.iir import lfilter, sosfilt
+    from jaxapf.filters.recursion import allpole
+    from jaxapf.training import checkpoint
 
 __all__ = [
     "Alignment",
     "ModelError",
     "__version__",
     "align",
-    "aligner",
+    "alignment",
     "allpass",
     "allpole",
-    "batches",
+    "audio",
     "biquad",
-    "cascades",
     "checkpoint",
-    "deep",
-    "distributed",
+    "cli",
+    "datasets",
     "effects",
     "feedback",
-    "frames",
+    "filters",
     "frequency",
     "gradients",
-    "hearing",
+    "lattice",
     "lfilter",
-    "loop",
     "losses",
     "matched",
     "metrics",
     "modelling",
     "nets",
-    "parallel",
+    "notebooks",
     "params",
-    "programs",
     "proxies",
     "recursion",
+    "report",
     "sosfilt",
     "style",
-    "tracking",
-    "train",
+    "training",
     "transfer",
 ]
 
 # Loaded on first use: importing JAX takes a second, and the command line answers most mistakes without it.
-_HOMES = {
-    "Alignment": "alignment",
-    "ModelError": "alignment",
-    "align": "estimate",
-    "allpole": "recursion",
-    "lfilter": "filters",
-    "sosfilt": "filters",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"jaxapf.{_HOMES[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"jaxapf.{name}")
-    raise AttributeError(f"module 'jaxapf' has no attribute {name!r}")
+__getattr__ = loader(
+    __name__,
+    {
+        "Alignment": "alignment.model:Alignment",
+        "ModelError": "alignment.model:ModelError",
+        "align": "alignment.estimate:align",
+        "alignment": "alignment",
+        "allpass": "allpass",
+        "allpole": "filters.recursion:allpole",
+        "audio": "audio",
+        "biquad": "filters.biquad",
+        "checkpoint": "training.checkpoint",
+        "cli": "cli",
+        "datasets": "datasets",
+        "effects": "effects",
+        "feedback": "filters.feedback",
+        "filters": "filters",
+        "frequency": "frequency",
+        "gradients": "effects.gradients",
+        "lattice": "filters.lattice",
+        "lfilter": "filters.iir:lfilter",
+        "losses": "losses",
+        "matched": "filters.matched",
+        "metrics": "metrics",
+        "modelling": "effects.modelling",
+        "nets": "nets",
+        "notebooks": "notebooks",
+        "params": "params",
+        "proxies": "effects.proxies",
+        "recursion": "filters.recursion",
+        "report": "report",
+        "sosfilt": "filters.iir:sosfilt",
+        "style": "effects.style",
+        "training": "training",
+        "transfer": "effects.style.transfer",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf import frames, frequency, lattice, recursion
-from jaxapf._arrays import (
+from jaxapf import frequency
+from jaxapf._internal.arrays import (
     Values,
     all_concrete,
     as_arrays,
@@ -33,7 +33,8 @@ from jaxapf._arrays import (
     require,
     whole_number,
 )
-from jaxapf.filters import check_method
+from jaxapf.filters import lattice, overlap_add, recursion
+from jaxapf.filters.iir import check_method
 
 
 class Sections(NamedTuple):
@@ -350,13 +351,13 @@ def cascade_frames(
         (512,)
     """
     signal = as_signal(x)
-    _check_sets(sections, frames.n_frames(signal.shape[-1], hop), "frame")
+    _check_sets(sections, overlap_add.n_frames(signal.shape[-1], hop), "frame")
     n_fft = 8 * hop if n_fft is None else n_fft
-    n_window = frames.window_length(n_fft, hop, n_window)
+    n_window = overlap_add.window_length(n_fft, hop, n_window)
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
     batch_shape("sections", sections.u.shape[:-2], signal)
     response = jax.jit(_response, static_argnums=1)(sections, n_fft)
-    return frames.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=n_window)
+    return overlap_add.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=n_window)
 
 
 def phase_response(sections: Sections, freqs_hz: Values, fs: float) -> Any:

@@ -16,7 +16,7 @@ import scipy.fft
 import scipy.linalg
 from jax import lax
 
-from jaxapf._arrays import (
+from jaxapf._internal.arrays import (
     Values,
     all_concrete,
     as_arrays,

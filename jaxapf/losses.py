@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._arrays import Values, as_signal
-from jaxapf._arrays import count as checked_count
+from jaxapf._internal.arrays import Values, as_signal
+from jaxapf._internal.arrays import count as checked_count
 
 
 class Resolution(NamedTuple):

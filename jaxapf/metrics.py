@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxapf import spectrum
+from jaxapf.alignment import cross_spectrum
 
 _ROUNDING = 1e-28  # of a sum of squares: what taking out a mean leaves of a constant
 
@@ -220,7 +220,7 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
     """
     x, y = _pair(dry, wet, ("dry", "wet"))
     if nperseg is None:
-        measured = spectrum.measure(x, y, fs, 0)
+        measured = cross_spectrum.measure(x, y, fs, 0)
         return bound_of(measured)
     if nperseg < 2:
         raise ValueError(f"nperseg is {nperseg}; expected at least 2 samples.")
@@ -234,7 +234,7 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
     return _ratio(float(np.sum(sxx)), float(np.sum(syy)), float(np.sum(np.abs(sxy))))
 
 
-def bound_of(measured: spectrum.CrossSpectrum) -> float:
+def bound_of(measured: cross_spectrum.CrossSpectrum) -> float:
     """The strict bound from a cross-spectrum already taken."""
     return _ratio(measured.dry_energy, measured.wet_energy, measured.max_correlation)
 

@@ -118,7 +118,7 @@ def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
         (0.499995, 20.0, 0.0)
     """
     # The command line reads ranges before JAX is there: it is imported here.
-    from jaxapf._arrays import as_arrays
+    from jaxapf._internal.arrays import as_arrays
 
     xp, (values,) = as_arrays(raw)
     _check(values, controls, "raw")
@@ -143,7 +143,7 @@ def normalise(values: Any, controls: Sequence[Control]) -> Any:
         >>> normalise(np.array([20.0]), [CUTOFF_HZ]).tolist()
         [-1.0]
     """
-    from jaxapf._arrays import as_arrays
+    from jaxapf._internal.arrays import as_arrays
 
     xp, (given,) = as_arrays(values)
     _check(given, controls, "values")

@@ -8,13 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxapf.checkpoint import CheckpointError, Checkpoints
+from jaxapf.training.checkpoint import CheckpointError, Checkpoints
 
 CONFIG = {"model": {"order": 8, "taps": [1, 2]}, "lr": 0.1, "wet": True}
 
 
 class State(NamedTuple):
-    """A training state like that of jaxapf.train, which is none of this file's business."""
+    """A training state like that of jaxapf.training.step, which is none of this file's business."""
 
     step: Any
     params: Any

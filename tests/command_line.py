@@ -1,4 +1,4 @@
-"""The command in this process, with a stand-in for `jaxapf.estimate` that delays by whole samples."""
+"""The command in this process, with a stand-in for `jaxapf.alignment.estimate` that delays by whole samples."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ class StandIn(types.ModuleType):
     Alignment, ModelError, stream = Alignment, ModelError, staticmethod(stream)
 
     def __init__(self):
-        super().__init__("jaxapf.estimate")
+        super().__init__("jaxapf.alignment.estimate")
         self.calls, self.reports, self.gain, self.delay, self.error = [], [], 1.0, 3, None
 
     def align(self, dry, wet, fs, **options):

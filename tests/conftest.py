@@ -67,15 +67,15 @@ def loose_jax():
 
 @pytest.fixture
 def align(monkeypatch):
-    """A stand-in for jaxapf.estimate, and a report that is one line."""
+    """A stand-in for jaxapf.alignment.estimate, and a report that is one line."""
     import command_line
 
-    from jaxapf._commands import starting
+    from jaxapf.cli import jax_setup
 
     stand_in = command_line.StandIn()
-    monkeypatch.setitem(sys.modules, "jaxapf.estimate", stand_in)
+    monkeypatch.setitem(sys.modules, "jaxapf.alignment.estimate", stand_in)
     monkeypatch.setitem(sys.modules, "jaxapf.report", command_line.Report(stand_in.reports))
-    monkeypatch.setattr(starting, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(jax_setup, "use_compilation_cache", lambda: None)
     return stand_in
 
 

@@ -12,10 +12,10 @@ import optax
 import pytest
 from problems import PROBLEMS
 
-from jaxapf import loop, parallel
-from jaxapf._arrays import enable_x64
-from jaxapf.programs import collective_bytes
-from jaxapf.train import init_starts, init_state, make_train_step, many_starts
+from jaxapf._internal.arrays import enable_x64
+from jaxapf.training import fit, parallel
+from jaxapf.training.lowering import collective_bytes
+from jaxapf.training.step import init_starts, init_state, make_train_step, many_starts
 
 OPTIMIZER = optax.adam(1e-2)
 PLANS = {"mesh": parallel.mesh, "pmap": parallel.pmap}
@@ -142,7 +142,7 @@ def test_the_loop_trains_alike_with_every_plan():
     step = make_train_step(problem.loss_fn, OPTIMIZER)
     state = init_state(problem.params, OPTIMIZER, key=jax.random.key(0))
     runs = {
-        plan: loop.fit(getattr(parallel, plan)(step), state, lambda _: problem.batch, 12, log_every=5)
+        plan: fit.fit(getattr(parallel, plan)(step), state, lambda _: problem.batch, 12, log_every=5)
         for plan in ("single", *PLANS)
     }
     for plan in PLANS:
@@ -173,9 +173,9 @@ def test_a_run_goes_on_with_another_plan(first, then):
     step = make_train_step(problem.loss_fn, OPTIMIZER)
     state = init_state(problem.params, OPTIMIZER, key=jax.random.key(0))
     plans = {name: getattr(parallel, name)(step) for name in {first, then}}
-    half = loop.fit(plans[first], state, lambda _: problem.batch, 5).state
-    found = loop.fit(plans[then], half, lambda _: problem.batch, 10).state
-    expected = loop.fit(parallel.single(step), state, lambda _: problem.batch, 10).state
+    half = fit.fit(plans[first], state, lambda _: problem.batch, 5).state
+    found = fit.fit(plans[then], half, lambda _: problem.batch, 10).state
+    expected = fit.fit(parallel.single(step), state, lambda _: problem.batch, 10).state
     assert relative(found.params, expected.params) < 1e-6
 
 
@@ -189,5 +189,5 @@ def test_batches_have_the_precision_of_the_caller():
     with enable_x64():
         state = init_state(jnp.zeros(()), OPTIMIZER, key=jax.random.key(0))
         plan = parallel.mesh(make_train_step(loss_fn, OPTIMIZER))
-        loop.fit(plan, state, lambda _: np.ones(8), 3)
+        fit.fit(plan, state, lambda _: np.ones(8), 3)
     assert set(seen) == {(np.dtype(np.float64), np.dtype(np.float64))}

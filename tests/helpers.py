@@ -8,7 +8,8 @@ import numpy as np
 import reference
 from scipy import signal
 
-from jaxapf import allpass, filters, recursion
+from jaxapf import allpass
+from jaxapf.filters import iir, recursion
 
 EXACT_METHODS = recursion.METHODS
 
@@ -85,7 +86,7 @@ def relative_rms(got, expected):
 
 def _lfilter(params, x, zi, method="auto"):
     b, a = params
-    return _with_state(filters.lfilter(b, a, x, zi=zi, method=method), zi)
+    return _with_state(iir.lfilter(b, a, x, zi=zi, method=method), zi)
 
 
 def _lfilter_reference(params, x, zi):
@@ -94,7 +95,7 @@ def _lfilter_reference(params, x, zi):
 
 
 def _sosfilt(sos, x, zi, method="auto"):
-    return _with_state(filters.sosfilt(sos, x, zi=zi, method=method), zi)
+    return _with_state(iir.sosfilt(sos, x, zi=zi, method=method), zi)
 
 
 def _allpole(a, x, zi, method="auto"):

@@ -9,22 +9,14 @@ import optax
 import pytest
 import scipy.signal
 
-from jaxapf import (
-    align,
-    aligner,
-    allpass,
-    audio,
-    hearing,
-    metrics,
-    params,
-    placing,
-    playing,
-    spectrum,
-    stored,
-)
-from jaxapf.aligner import Answers, Design, Network
-from jaxapf.estimate import alignment_of
-from jaxapf.hearing import Controls, Heard
+from jaxapf import align, allpass, datasets, metrics, params
+from jaxapf.alignment import cross_spectrum, matching_pursuit, rollouts
+from jaxapf.alignment import features as hearing
+from jaxapf.alignment import network as aligner
+from jaxapf.alignment.estimate import alignment_of
+from jaxapf.alignment.features import Controls, Heard
+from jaxapf.alignment.network import Answers, Design, Network
+from jaxapf.training import pretrained
 
 FS = 44100.0
 
@@ -70,7 +62,7 @@ def tiny(hears="cross-phase", **changes):
 
 def test_bands_hold_the_inner_product():
     x, y = noise(seed=1), noise(seed=2) + 0.5 * noise(seed=1)
-    heard = hearing.hear(spectrum.measure(x, y, FS, 0), [0.0])
+    heard = hearing.hear(cross_spectrum.measure(x, y, FS, 0), [0.0])
     assert np.sum(heard.cross.real) == pytest.approx(metrics.correlation(x, y), abs=2e-4)
     assert heard.cross.shape == (1, hearing.BANDS)
 
@@ -78,7 +70,7 @@ def test_bands_hold_the_inner_product():
 def test_a_delay_is_taken_out():
     x = noise()
     late = np.concatenate([np.zeros(100), x[:-100]])
-    heard = hearing.hear(spectrum.measure(x, late, FS, 200), [0.0, 100.0])
+    heard = hearing.hear(cross_spectrum.measure(x, late, FS, 200), [0.0, 100.0])
     worth = np.sum(heard.cross.real, axis=1)
     assert worth[1] == pytest.approx(metrics.correlation(x[:-100], x[:-100]), abs=0.02)
     assert worth[0] < 0.3
@@ -93,7 +85,7 @@ def test_turns_are_exponentials(delay, count):
 
 
 def test_bands_above_half_the_rate_are_empty():
-    heard = hearing.hear(spectrum.measure(noise(), noise(), 16000.0, 0), [0.0])
+    heard = hearing.hear(cross_spectrum.measure(noise(), noise(), 16000.0, 0), [0.0])
     centres = np.geomspace(20, 20e3, hearing.BANDS + 1)[:-1]
     assert np.all(heard.total[0, centres > 8100] == 0)
     assert np.all(np.isfinite(hearing.cross_phase(heard)))
@@ -101,7 +93,7 @@ def test_bands_above_half_the_rate_are_empty():
 
 def test_what_a_network_hears_is_bounded_and_knows_the_phase():
     x = noise()
-    heard = hearing.hear(spectrum.measure(x, -x, FS, 0), [0.0])
+    heard = hearing.hear(cross_spectrum.measure(x, -x, FS, 0), [0.0])
     cosine, sine, level, place = np.asarray(hearing.cross_phase(heard))[0]
     loud = level > 0.5
     np.testing.assert_allclose(cosine[loud], -1.0, atol=1e-3)
@@ -109,7 +101,7 @@ def test_what_a_network_hears_is_bounded_and_knows_the_phase():
     assert level.max() == 1.0
     assert level.min() >= 0
     assert (place[0], place[-1]) == (-1.0, 1.0)
-    both = hearing.hear(spectrum.measure(x, noise(seed=5), FS, 0), [0.0])
+    both = hearing.hear(cross_spectrum.measure(x, noise(seed=5), FS, 0), [0.0])
     features = np.asarray(hearing.cross_phase(both))[0]
     assert np.median(np.hypot(*features[:2])[loud]) < 0.9  # two different signals: little coherence
 
@@ -117,7 +109,7 @@ def test_what_a_network_hears_is_bounded_and_knows_the_phase():
 @pytest.mark.parametrize("n", [1, 2, 50])
 def test_silence_and_short_signals_are_finite(n):
     for x, y in ((np.zeros(n), np.zeros(n)), (np.ones(n), np.zeros(n)), (np.ones(n), -np.ones(n))):
-        cross = spectrum.measure(x, y, FS, 0)
+        cross = cross_spectrum.measure(x, y, FS, 0)
         answers = aligner.predict(tiny(), cross, 0)
         assert all(np.all(np.isfinite(field)) for field in (*answers.controls, answers.score))
 
@@ -132,7 +124,7 @@ def test_score_is_the_correlation_of_the_shifted_signal(method, seed):
     x[-4096:] = 0  # room for the tail
     controls = some_controls(seed)
     y = filtered_by_scipy(some_controls(seed + 10), x) + 0.1 * noise(16384, 9)
-    heard = hearing.hear(spectrum.measure(x, y, FS, 0), 0.0)
+    heard = hearing.hear(cross_spectrum.measure(x, y, FS, 0), 0.0)
     one = Controls(*(jnp.asarray(field, jnp.float32)[None] for field in controls))
     worth = hearing.score(one, Heard(heard.omega, heard.cross[0], heard.total[0]), np.float32(FS))
     shifted = np.asarray(
@@ -214,9 +206,9 @@ def test_scales_have_inverses():
 @pytest.mark.usefixtures("loose_jax")
 @pytest.mark.parametrize("hears", ["cross-phase", "waves"])
 def test_a_network_learns_one_pair(hears):
-    pair = audio.Pairs(4096, FS, key=3, recipe=audio.Recipe(room=1.0))[1]
+    pair = datasets.Pairs(4096, FS, key=3, recipe=datasets.Recipe(room=1.0))[1]
     network = tiny(hears)
-    cross = spectrum.measure(pair.dry, pair.wet, FS, 0)
+    cross = cross_spectrum.measure(pair.dry, pair.wet, FS, 0)
     heard = hearing.hear(cross, [0.0, 5.0])
     batch = {"cross": heard.cross[None], "total": heard.total[None]}
     if hears == "waves":
@@ -239,18 +231,18 @@ def test_a_network_learns_one_pair(hears):
 
 
 def test_before_training_the_network_places_greedily():
-    pair = audio.Pairs(4096, FS, key=3, recipe=audio.Recipe(room=1.0))[1]
-    cross = spectrum.measure(pair.dry, pair.wet, FS, 800)
+    pair = datasets.Pairs(4096, FS, key=3, recipe=datasets.Recipe(room=1.0))[1]
+    cross = cross_spectrum.measure(pair.dry, pair.wet, FS, 800)
     answers, greedy = aligner.predict(tiny(), cross, 800), aligner.place_greedily(cross, 800)
     np.testing.assert_allclose(answers.score, greedy.score, atol=1e-5)
 
 
 def test_predictions_are_ranked_and_signed():
     x = noise()
-    answers = aligner.predict(tiny(), spectrum.measure(x, -x, FS, 100), 100)
+    answers = aligner.predict(tiny(), cross_spectrum.measure(x, -x, FS, 100), 100)
     assert np.all(np.diff(answers.score) <= 0)
     assert set(np.unique(answers.controls.polarity)) <= {-1.0, 1.0}
-    assert len(answers.score) == placing.ROWS
+    assert len(answers.score) == matching_pursuit.ROWS
     best = answers.best
     shifted = np.asarray(aligner.shift(Controls(*(jnp.asarray(f, jnp.float32) for f in best)), x, FS))
     assert metrics.correlation(shifted, -x) == pytest.approx(answers.score[0], abs=0.01)
@@ -259,7 +251,7 @@ def test_predictions_are_ranked_and_signed():
 def test_networks_refuse_what_they_cannot_hear():
     x = noise(500)
     with pytest.raises(ValueError, match="hears 'waves'; expected one for 'cross-phase'"):
-        aligner.predict(tiny("waves"), spectrum.measure(x, x, FS, 0), 0)
+        aligner.predict(tiny("waves"), cross_spectrum.measure(x, x, FS, 0), 0)
     with pytest.raises(ValueError, match="hears 'cross-phase'; expected one for 'waves'"):
         aligner.predict_from_waves(tiny(), x, x, FS, 0)
     with pytest.raises(ValueError, match=r"^hears is 'smells'; choose one of cross-phase, waves"):
@@ -306,7 +298,7 @@ def test_refining_finds_a_known_cascade():
         np.stack([truth.cutoff_hz * 1.1] * 2),
         np.stack([truth.q * 0.9] * 2),
     )
-    cross = spectrum.measure(x, y, FS, 200)
+    cross = cross_spectrum.measure(x, y, FS, 200)
     found = aligner.refine(Answers(start, np.ones(2)), cross, 200, steps=10)
     assert found.delay == pytest.approx(0.5e-3 * FS, abs=0.05)
     assert found.polarity == -1
@@ -319,7 +311,7 @@ def test_refining_adds_sections_where_the_network_has_too_few():
     x[-4096:] = 0
     y = filtered_by_scipy(some_controls(1, delay_ms=0.5), x)
     start = Controls(np.array([0.5]), np.array([-1.0]), np.array([[300.0]]), np.array([[1.0]]))
-    cross = spectrum.measure(x, y, FS, 200)
+    cross = cross_spectrum.measure(x, y, FS, 200)
     errors = [
         alignment_of(aligner.refine(Answers(start, np.ones(1)), cross, 200, steps=steps), FS).apply(x) - y
         for steps in (10, 50)
@@ -331,10 +323,10 @@ def test_refining_adds_sections_where_the_network_has_too_few():
 
 
 def test_the_stored_network_is_small_and_aligns():
-    path = stored.path("tcn-aligner")
+    path = pretrained.path("tcn-aligner")
     assert path.stat().st_size < 8_000_000
-    recipe = audio.Recipe(room=1.0, filtered=0.0)
-    pairs = audio.Pairs(32768, FS, key=31, recipe=recipe)
+    recipe = datasets.Recipe(room=1.0, filtered=0.0)
+    pairs = datasets.Pairs(32768, FS, key=31, recipe=recipe)
     gained = []
     for number in range(8):
         dry, wet = pairs[number][:2]
@@ -350,19 +342,19 @@ def test_the_stored_network_is_small_and_aligns():
 
 def test_the_stored_network_knows_which_rows_to_play():
     """With few rows it ends nearer to known cascades than the same placing without a network."""
-    network = aligner.load(stored.path("tcn-aligner"))
-    judge = playing.judge_of(aligner.make_net(network.design), network.weights)
+    network = aligner.load(pretrained.path("tcn-aligner"))
+    judge = rollouts.judge_of(aligner.make_net(network.design), network.weights)
 
     @partial(jax.jit, static_argnums=1)
     def reached(heard, judge):
-        return placing.place(placing.scene_of(heard, FS), judge, 6, rows=2).reached[0]
+        return matching_pursuit.place(matching_pursuit.scene_of(heard, FS), judge, 6, rows=2).reached[0]
 
-    pairs = audio.Pairs(16384, FS, key=31, recipe=audio.KNOWN)
+    pairs = datasets.Pairs(16384, FS, key=31, recipe=datasets.KNOWN)
     found = []
     for number in range(24):
-        cross = spectrum.measure(pairs[number].dry, pairs[number].wet, FS, 300)
+        cross = cross_spectrum.measure(pairs[number].dry, pairs[number].wet, FS, 300)
         heard = hearing.hear(cross, hearing.candidates(cross, 300))
-        found.append([float(reached(heard, one)) for one in (judge, placing.greedy)])
+        found.append([float(reached(heard, one)) for one in (judge, matching_pursuit.greedy)])
     ours, greedy = np.mean(1 - np.array(found), axis=0)
     assert ours < 0.85 * greedy
 
@@ -386,7 +378,7 @@ def test_it_says_why_there_is_no_filter():
 
 @pytest.mark.parametrize("method", ["tcn", "auto"])
 def test_where_the_user_has_float64(x64, method):
-    pair = audio.Pairs(8192, FS, key=5, recipe=audio.Recipe(room=1.0))[0]
+    pair = datasets.Pairs(8192, FS, key=5, recipe=datasets.Recipe(room=1.0))[0]
     found = align(pair.dry, pair.wet, FS, method=method)
     assert found.metrics["n_sections"] > 0
     assert found.metrics["esr_aligned"] < found.metrics["esr_delay"]

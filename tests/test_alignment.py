@@ -16,7 +16,7 @@ from scipy import signal
 from scipy.signal import windows
 
 from jaxapf import Alignment, ModelError, allpass, metrics
-from jaxapf.alignment import HALF_WIDTH, interpolator, order_of, stream
+from jaxapf.alignment.model import HALF_WIDTH, interpolator, order_of, stream
 
 FS = 48000.0
 NONE = allpass.first_order(np.zeros(0))

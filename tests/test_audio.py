@@ -14,7 +14,7 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxapf import audio
+from jaxapf import audio, datasets
 from jaxapf.audio import reading, writing
 
 RNG = np.random.default_rng(0)
@@ -574,11 +574,11 @@ def test_informative_segments_of_little_or_nothing(tmp_path):
 
 
 def test_the_example_is_a_pair_that_fits_the_package():
-    dry, wet = map(audio.info, audio.example_pair())
+    dry, wet = map(audio.info, datasets.example_pair())
     assert dry[1:] == wet[1:] == (48000, 343680, 1, "FLAC", "PCM_24")
-    assert sum(path.stat().st_size for path in audio.example_pair()) < 2_000_000
-    assert "CC0" in (audio.example_pair()[0].parent / "LICENSE.md").read_text()
-    x, y = (audio.read(path)[0] for path in audio.example_pair())
+    assert sum(path.stat().st_size for path in datasets.example_pair()) < 2_000_000
+    assert "CC0" in (datasets.example_pair()[0].parent / "LICENSE.md").read_text()
+    x, y = (audio.read(path)[0] for path in datasets.example_pair())
     assert 0.05 < np.sqrt(np.mean(x**2)) < 0.3
     # Out of phase, as a tape machine leaves it: subtracting makes it louder, not quieter.
     assert np.sum((x - y) ** 2) > np.sum(y**2)

@@ -12,7 +12,8 @@ import reference
 import scipy.signal
 from helpers import relative_rms
 
-from jaxapf import _experiments, _measuring, allpass
+from experiments.common import measuring, runner
+from jaxapf import allpass
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "benchmark"
 MODULES = ("cases", "config", "memory", "picture")
@@ -245,7 +246,7 @@ def test_goals_are_printed_met_or_missed(run, capsys):
 
 def test_copy_bandwidth_and_its_fraction(run, monkeypatch):
     """On a clock by which every call takes 2 ms, a copy of 1 MiB moves 2 MiB in that time."""
-    monkeypatch.setattr(_measuring, "timed", lambda call: (call(), 2e-3)[1])
+    monkeypatch.setattr(measuring, "timed", lambda call: (call(), 2e-3)[1])
     settings = run.config.QUICK._replace(copied_bytes=2**20)
     assert run.copy_bandwidth(2**20, settings) == pytest.approx(2**21 / 2e-3)
     rows = {"ours": {"forward ms": 8.0}, run.cases.SCIPY: {"forward ms": 8.0}}
@@ -268,7 +269,7 @@ def test_results_of_a_gpu_have_their_own_name_and_markers(run, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert run.result_name() == "benchmark-gpu"
     both = README + README.replace("benchmark:", "benchmark-gpu:")
-    assert _experiments.updated(both, "new\n", "benchmark-gpu") == README + README.replace(
+    assert runner.updated(both, "new\n", "benchmark-gpu") == README + README.replace(
         "benchmark:", "benchmark-gpu:"
     ).replace("old", "new")
 
@@ -288,7 +289,7 @@ def test_a_readme_that_cannot_be_updated_is_refused_first(run, tmp_path, capsys,
 def test_the_experiments_own_readme_can_be_updated(run):
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     for name in ("benchmark", "benchmark-gpu"):
-        assert "\nnew tables\n" in _experiments.updated(text, "new tables\n", name)
+        assert "\nnew tables\n" in runner.updated(text, "new tables\n", name)
 
 
 def test_an_unknown_figure_is_refused(run, capsys):

@@ -10,7 +10,8 @@ import pytest
 import scipy.signal
 from helpers import relative_rms
 
-from jaxapf import _experiments, params
+from experiments.common import runner
+from jaxapf import params
 from jaxapf.effects import equalizer
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "benchmark"
@@ -98,6 +99,6 @@ def test_goals_are_for_both_directions(effects, monkeypatch):
 def test_the_experiments_own_readme_can_be_updated(effects, capsys):
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     for name in ("effects", "effects-gpu"):
-        assert "\nnew tables\n" in _experiments.updated(text, "new tables\n", name)
+        assert "\nnew tables\n" in runner.updated(text, "new tables\n", name)
     assert effects.main(["--quick", "--update", "missing.md"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

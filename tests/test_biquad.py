@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxapf import biquad, frequency
+from jaxapf import frequency
+from jaxapf.filters import biquad
 
 FS = 48000.0
 cutoffs = st.floats(10.0, 23000.0)

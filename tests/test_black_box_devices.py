@@ -8,7 +8,7 @@ import pytest
 from scipy import signal
 
 import jaxapf
-from jaxapf import allpass, audio, metrics
+from jaxapf import allpass, audio, datasets, metrics
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "black_box"
 SPEC = importlib.util.spec_from_file_location("black_box_devices", FOLDER / "devices.py")
@@ -154,7 +154,7 @@ def test_the_music_is_its_segments(music):
 
 def test_the_recording_is_the_one_of_the_package(music):
     x, fs, segments = music
-    dry, dry_fs = audio.read(audio.example_pair()[0])
+    dry, dry_fs = audio.read(datasets.example_pair()[0])
     drums = audio.resample(x[: round(segments[0][2] * fs)], fs, dry_fs)
     part = dry[0, : len(drums)]
     assert metrics.correlation(drums, part) > 0.9999

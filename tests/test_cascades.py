@@ -10,12 +10,13 @@ import scipy.signal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxapf import allpass, cascades
+from jaxapf import allpass
+from jaxapf.alignment import biasnet
 from jaxapf.params import FIRST_ORDER, SECOND_ORDER, denormalise
 
 FS = 192_000.0
 KEY = jax.random.key(0)
-KINDS = {"sequential": cascades.sequential, "connected": cascades.connected}
+KINDS = {"sequential": biasnet.sequential, "connected": biasnet.connected}
 QUICK_KINDS = [pytest.param(kind, marks=pytest.mark.slow) if kind == "sequential" else kind for kind in KINDS]
 
 
@@ -33,7 +34,7 @@ def size(tree):
     ],
 )
 def test_numbers_of_parameters(kind, order, warped, count):
-    model = KINDS[kind](cascades.structure(order, warped=warped), FS)
+    model = KINDS[kind](biasnet.structure(order, warped=warped), FS)
     assert size(jax.eval_shape(model.init, KEY)) == count
 
 
@@ -41,11 +42,11 @@ def test_numbers_of_parameters(kind, order, warped, count):
 @pytest.mark.parametrize("order", [*(pytest.param(one, marks=pytest.mark.slow) for one in (1, 4)), 7])
 @pytest.mark.parametrize(("warped", "stretch"), [(False, 1), (True, 1), (True, 3)])
 def test_the_filter_is_the_papers_difference_equation(kind, order, warped, stretch):
-    shape = cascades.structure(order, warped=warped, stretch=stretch)
+    shape = biasnet.structure(order, warped=warped, stretch=stretch)
     model = KINDS[kind](shape, FS)
     weights = model.init(jax.random.key(3))
     x = np.random.default_rng(0).standard_normal(600).astype(np.float32)
-    raw = cascades.outputs(model, weights)
+    raw = biasnet.outputs(model, weights)
     expected: Any = x.astype(np.float64)
     for row, controls in [(row, SECOND_ORDER) for row in raw.second] + [
         (row, FIRST_ORDER) for row in raw.first
@@ -77,7 +78,7 @@ def test_the_filter_is_the_papers_difference_equation(kind, order, warped, stret
 
 @pytest.mark.parametrize("kind", QUICK_KINDS)
 def test_every_weight_has_a_slope(kind):
-    model = KINDS[kind](cascades.structure(3), FS)
+    model = KINDS[kind](biasnet.structure(3), FS)
     x = jax.random.normal(KEY, (512,))
     slopes = jax.grad(lambda weights: jnp.mean((model.filter(weights, x) - x) ** 2))(model.init(KEY))
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf != 0) for leaf in jax.tree.leaves(slopes))
@@ -87,22 +88,22 @@ def test_every_weight_has_a_slope(kind):
 @pytest.mark.parametrize("fs", [8000.0, 16_000.0, 44_100.0])
 def test_frequencies_stay_below_half_the_rate(kind, fs):
     """Also where 20 kHz is beyond it: outside of `jit`, where values are checked."""
-    shape = cascades.structure(4)
+    shape = biasnet.structure(4)
     model = KINDS[kind](shape, fs)
     weights = model.init(KEY)
     x = np.random.default_rng(0).standard_normal(200).astype(np.float32)
     expected = scipy.signal.sosfilt(np.asarray(model.sos(weights), np.float64), x.astype(np.float64))
     np.testing.assert_allclose(model.filter(weights, x), expected, atol=1e-4)
-    highest = cascades.Raw(np.full((2, 3), 0.999), np.zeros((0, 2)))
-    rows = cascades.named_controls(highest, shape, fs)
+    highest = biasnet.Raw(np.full((2, 3), 0.999), np.zeros((0, 2)))
+    rows = biasnet.named_controls(highest, shape, fs)
     assert all(min(19.9e3, 0.49 * fs) < row["cutoff_hz"] < fs / 2 for row in rows)
-    assert np.all(np.isfinite(cascades.sections_of(highest, shape, fs).sos))
+    assert np.all(np.isfinite(biasnet.sections_of(highest, shape, fs).sos))
 
 
 @pytest.mark.parametrize("kind", QUICK_KINDS)
 def test_networks_in_float64(kind, x64):
     """The weights stay in float32, the signal in float64, and nothing is promoted in silence."""
-    model = KINDS[kind](cascades.structure(3), FS)
+    model = KINDS[kind](biasnet.structure(3), FS)
     weights = jax.jit(model.init)(KEY)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(weights)} == {"float32"}
     x = np.random.default_rng(0).standard_normal(200)
@@ -114,7 +115,7 @@ def test_networks_in_float64(kind, x64):
 
 
 def test_naive_is_the_difference_equation():
-    model = cascades.naive(cascades.structure(3, warped=False))
+    model = biasnet.naive(biasnet.structure(3, warped=False))
     weights = {"c": jnp.array([0.6]), "d": jnp.array([-1.1]), "g": jnp.array([-0.3])}
     x = np.random.default_rng(1).standard_normal(300).astype(np.float32)
     y = scipy.signal.lfilter([0.6, -1.1, 1], [1, -1.1, 0.6], x.astype(np.float64))
@@ -122,7 +123,7 @@ def test_naive_is_the_difference_equation():
     np.testing.assert_allclose(model.filter(weights, x), expected, atol=1e-5)
     assert size(model.init(KEY)) == 3
     with pytest.raises(ValueError, match="give warped=False"):
-        cascades.naive(cascades.structure(3))
+        biasnet.naive(biasnet.structure(3))
 
 
 complex_poles = st.tuples(
@@ -136,9 +137,9 @@ def test_there_and_back(poles, g, odd):
     sections = allpass.rbj(cutoff_hz, q, FS)
     if odd:
         sections = allpass.concatenate(sections, allpass.first_order(np.array([g])))
-    shape = cascades.structure(2 * len(poles) + odd)
-    raw = cascades.raw_of(sections, shape, FS)
-    back = cascades.sections_of(raw, shape, FS)
+    shape = biasnet.structure(2 * len(poles) + odd)
+    raw = biasnet.raw_of(sections, shape, FS)
+    back = biasnet.sections_of(raw, shape, FS)
     for one, other in zip(back, sections, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
@@ -146,11 +147,11 @@ def test_there_and_back(poles, g, odd):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", [1, pytest.param(6, marks=pytest.mark.slow), 7])
 def test_weights_that_give_wanted_outputs(kind, order):
-    shape = cascades.structure(order)
+    shape = biasnet.structure(order)
     sections = allpass.rbj(np.array([30.0, 1300.0, 9000.0])[: order // 2], 20.0, FS)
     sections = allpass.concatenate(sections, allpass.first_order(np.full(order % 2, -0.999)))
     model: Any = KINDS[kind](shape, FS)
-    wanted = cascades.raw_of(sections, shape, FS)
+    wanted = biasnet.raw_of(sections, shape, FS)
     found = model.raw(model.start(KEY, wanted))
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(one, other, atol=5e-7)
@@ -161,16 +162,16 @@ def test_weights_that_give_wanted_outputs(kind, order):
 
 def test_poles_that_radius_and_frequency_cannot_give():
     real = allpass.rbj(np.array([500.0]), 0.2, FS)  # two real poles
-    back = cascades.sections_of(cascades.raw_of(real, cascades.structure(2), FS), cascades.structure(2), FS)
+    back = biasnet.sections_of(biasnet.raw_of(real, biasnet.structure(2), FS), biasnet.structure(2), FS)
     poles = np.roots(back.sos[0, 3:])
     low, high = sorted(np.roots(real.sos[0, 3:]).real)
     assert np.all((low < poles.real) & (poles.real < high))
     assert np.all(np.abs(poles.imag) < 1e-4)
     wrong = allpass.first_order(np.zeros(2))
     with pytest.raises(ValueError, match="0 of second and 2 of first order; expected those of"):
-        cascades.raw_of(wrong, cascades.structure(2), FS)
+        biasnet.raw_of(wrong, biasnet.structure(2), FS)
     with pytest.raises(ValueError, match="unstretched"):
-        cascades.raw_of(real, cascades.structure(2, stretch=2), FS)
+        biasnet.raw_of(real, biasnet.structure(2, stretch=2), FS)
 
 
 @given(
@@ -180,7 +181,7 @@ def test_poles_that_radius_and_frequency_cannot_give():
 def test_real_poles_become_two_sections(poles, g):
     cutoff_hz, q = np.array(poles).T
     sections = allpass.concatenate(allpass.first_order(np.array([g])), allpass.rbj(cutoff_hz, q, FS))
-    split = cascades.with_complex_poles(sections)
+    split = biasnet.with_complex_poles(sections)
     freqs_hz = np.geomspace(5.0, 90e3, 60)
     found, expected = (allpass.phase_response(one, freqs_hz, FS) for one in (split, sections))
     np.testing.assert_allclose(found, expected, atol=1e-7)
@@ -192,4 +193,4 @@ def test_real_poles_become_two_sections(poles, g):
 @pytest.mark.parametrize(("order", "stretch"), [(0, 1), (7, 0), (2.5, 1)])
 def test_structures_that_are_none(order, stretch):
     with pytest.raises((ValueError, TypeError), match=r"order|stretch"):
-        cascades.structure(order, stretch=stretch)
+        biasnet.structure(order, stretch=stretch)

@@ -20,8 +20,8 @@ from checkpoint_states import (
     state_at,
 )
 
-from jaxapf import _steps
-from jaxapf.checkpoint import Checkpoints, describe, load
+from jaxapf.training import steps as _steps
+from jaxapf.training.checkpoint import Checkpoints, describe, load
 
 # There and back
 

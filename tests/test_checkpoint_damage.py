@@ -26,8 +26,8 @@ from checkpoint_states import (
     state_at,
 )
 
-from jaxapf import _steps
-from jaxapf.checkpoint import Checkpoints, DamagedCheckpointWarning, load, read
+from jaxapf.training import steps
+from jaxapf.training.checkpoint import Checkpoints, DamagedCheckpointWarning, load, read
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
@@ -101,7 +101,7 @@ def test_arrays_that_are_not_those_of_the_document(folder):
     shutil.rmtree(folder / "2" / "state")
     shutil.copytree(folder / "1" / "state", folder / "2" / "state")
     (folder / "2").rename(folder / "2.tmp")
-    _steps.seal(folder, 2)
+    steps.seal(folder, 2)
     (folder / "2.tmp").rename(folder / "2")
     with pytest.warns(DamagedCheckpointWarning, match=r"'\w\S*' is not what was saved"):
         load(folder, state_at(0))
@@ -155,7 +155,7 @@ def test_a_damaged_step_that_was_asked_for_has_no_substitute(folder):
     assert names_in(folder) == ["1", "2"]
 
 
-@pytest.mark.parametrize(("module", "function"), [(pathlib.Path, "read_bytes"), (_steps, "_file_checksum")])
+@pytest.mark.parametrize(("module", "function"), [(pathlib.Path, "read_bytes"), (steps, "_file_checksum")])
 def test_a_file_that_may_not_be_opened_is_no_damage(module, function, folder, monkeypatch):
     def forbidden(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -169,7 +169,7 @@ def test_a_file_that_may_not_be_opened_is_no_damage(module, function, folder, mo
 
 
 def test_a_save_that_fails_is_told_and_costs_no_step(folder, monkeypatch, caplog):
-    seal = _steps.seal
+    seal = steps.seal
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -179,7 +179,7 @@ def test_a_save_that_fails_is_told_and_costs_no_step(folder, monkeypatch, caplog
             checkpoints.save(state_at(3))
             raise RuntimeError("the run")
 
-    monkeypatch.setattr(_steps, "seal", full)
+    monkeypatch.setattr(steps, "seal", full)
     checkpoints = Checkpoints(folder)
     expected = (
         f"step 3 was not written to '{folder}': No space left on device; the steps before it are as they were"
@@ -194,7 +194,7 @@ def test_a_save_that_fails_is_told_and_costs_no_step(folder, monkeypatch, caplog
         run()
     assert caught.value.__notes__ == [expected]
     assert caplog.records == []
-    monkeypatch.setattr(_steps, "seal", seal)
+    monkeypatch.setattr(steps, "seal", seal)
     with Checkpoints(folder) as checkpoints:
         assert names_in(folder) == ["1", "2"]
         assert_same(checkpoints.restore(state_at(0)), state_at(2))

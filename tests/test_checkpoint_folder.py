@@ -19,8 +19,8 @@ from checkpoint_states import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxapf import _steps
-from jaxapf.checkpoint import Checkpoints, describe, kept, load, read
+from jaxapf.training import steps as _steps
+from jaxapf.training.checkpoint import Checkpoints, describe, kept, load, read
 
 # What is kept
 

@@ -1,6 +1,6 @@
 """The command: every mistake is one sentence and exit code 2, and nothing half-written stays behind.
 
-Most of these tests, which are about files and messages, have a stand-in for `jaxapf.estimate`. `jaxapf align`
+Most of these tests, which are about files and messages, have a stand-in for `jaxapf.alignment.estimate`. `jaxapf align`
 and the command as a process of its own are in files of their own.
 """
 
@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from command_line import ALIGN, refused, run
 
-from jaxapf import audio, cli, stored
+from jaxapf import audio
+from jaxapf.cli import parser
+from jaxapf.training import pretrained
 
 # What goes well
 
@@ -50,16 +52,16 @@ def test_info_names_versions_and_stored_checkpoints(tmp_path, monkeypatch, align
     for package in ("jax", "flax", "optax", "orbax-checkpoint", "numpy"):
         assert lines[package] == importlib.metadata.version(package)
     stated = json.loads(run(capsys, "info", "--json")[1])["checkpoints"]
-    assert stated == [{**one, "path": str(stored.path(one["name"]))} for one in stored.manifest()]
+    assert stated == [{**one, "path": str(pretrained.path(one["name"]))} for one in pretrained.manifest()]
 
-    for name, text in stored.EMPTY.items():
+    for name, text in pretrained.EMPTY.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(stored, "folder", lambda: tmp_path)
+    monkeypatch.setattr(pretrained, "folder", lambda: tmp_path)
     assert run(capsys, "info")[1].endswith("checkpoints       none\n")
     model = tmp_path.parent / "fit.json"
     model.write_text("x" * 1600)
     said = {"what": "seven sections", "command": "python run.py", "data": "noise"}
-    stored.add("tape", model, **said, figure=("ESR", 0.02345))
+    pretrained.add("tape", model, **said, figure=("ESR", 0.02345))
     assert run(capsys, "info")[1].splitlines()[-2:] == [
         "checkpoints       1 stored, 0.0016 MB",
         "  tape: seven sections, ESR 0.02345, 2 kB",
@@ -76,14 +78,14 @@ def test_info_without_stored_checkpoints_or_a_package(monkeypatch, align, capsys
         raise ValueError("this copy of jaxapf has no stored checkpoints")
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    monkeypatch.setattr(stored, "folder", nowhere)
+    monkeypatch.setattr(pretrained, "folder", nowhere)
     out = run(capsys, "info")[1]
     assert "orbax-checkpoint  not installed\n" in out
     assert out.endswith("checkpoints       none\n")
 
 
 def test_info_on_training_checkpoints(tmp_path, monkeypatch, capsys):
-    checkpoint = importlib.import_module("jaxapf.checkpoint")
+    checkpoint = importlib.import_module("jaxapf.training.checkpoint")
     monkeypatch.chdir(tmp_path)
     state = {"params": {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float32)}, "mu": np.zeros(16)}
     config = {"order": 7, "optimiser": {"lr": 1e-3}, "boxes": ["a"]}
@@ -140,9 +142,9 @@ def test_help_is_help(capsys):
 
 
 def test_methods_and_orders_are_those_of_align():
-    module = importlib.import_module("jaxapf.estimate")
-    assert set(cli.METHODS) == set(module.METHODS)
-    assert cli.MAX_ORDER == module.MAX_ORDER
+    module = importlib.import_module("jaxapf.alignment.estimate")
+    assert set(parser.METHODS) == set(module.METHODS)
+    assert parser.MAX_ORDER == module.MAX_ORDER
 
 
 # What is refused

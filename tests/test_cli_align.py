@@ -1,6 +1,6 @@
 """`jaxapf align`: what it writes and says, and that unusable inputs are one sentence and leave no file.
 
-These tests are about files and messages: a stand-in takes the place of `jaxapf.estimate`.
+These tests are about files and messages: a stand-in takes the place of `jaxapf.alignment.estimate`.
 """
 
 import json
@@ -14,7 +14,7 @@ import soundfile as sf
 from command_line import ALIGN, FS, RNG, files, refused, run
 
 from jaxapf import audio
-from jaxapf._commands import pair as commands
+from jaxapf.cli import align as commands
 
 # What goes well
 

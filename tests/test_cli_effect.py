@@ -8,11 +8,11 @@ import pytest
 from command_line import FS, files, refused, run
 from helpers import relative_rms
 
-from jaxapf import _commands, audio
-from jaxapf._commands import starting
+from jaxapf import audio, cli
+from jaxapf.cli import jax_setup
 from jaxapf.effects import chain, reverb
 
-NAMES = sorted(_commands.EFFECTS)
+NAMES = sorted(cli.EFFECTS)
 # A setting of each that changes the sound.
 SETTINGS = {
     "equalizer": {"peak_2_gain_db": 12.0, "peak_2_cutoff_hz": 900.0},
@@ -30,7 +30,7 @@ SETTINGS = {
 def take(tmp_path, monkeypatch, loose_jax):
     """x.wav, stereo."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(starting, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(jax_setup, "use_compilation_cache", lambda: None)
     x = 0.2 * np.random.default_rng(0).standard_normal((2, FS // 2)).clip(-4, 4).astype(np.float32)
     audio.write("x.wav", x, FS, subtype="FLOAT")
     return x
@@ -41,14 +41,14 @@ def options(changes):
 
 
 def test_the_effects_are_those_of_the_chain():
-    assert {name: kind.controls for name, kind in chain.KINDS.items()} == _commands.EFFECTS
-    assert set(_commands.CHANNELS) == set(SETTINGS) == set(chain.KINDS)
+    assert {name: kind.controls for name, kind in chain.KINDS.items()} == cli.EFFECTS
+    assert set(cli.CHANNELS) == set(SETTINGS) == set(chain.KINDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults_are_within_their_ranges(name):
-    for one in _commands.EFFECTS[name]:
-        assert one.low <= _commands.default(name, one) <= one.high
+    for one in cli.EFFECTS[name]:
+        assert one.low <= cli.default(name, one) <= one.high
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +58,7 @@ def test_a_file_goes_through(take, capsys, name):
     assert (code, err) == (0, "")
     assert "y.wav: WAV FLOAT, 8000 Hz, 2 channels" in out
     y, _ = audio.read("y.wav")
-    values = [changes.get(one.name, _commands.default(name, one)) for one in _commands.EFFECTS[name]]
+    values = [changes.get(one.name, cli.default(name, one)) for one in cli.EFFECTS[name]]
     x = take.mean(axis=0) if name == "panner" else take
     # The command takes the whole response, to the end of its longest decay.
     length: Any = {"length": reverb.whole_length(reverb.packed(values), FS)} if name == "reverb" else {}
@@ -76,7 +76,7 @@ def test_without_options_nothing_is_done(take, capsys, name):
 @pytest.mark.parametrize("name", ["compressor", "distortion", "reverb"])
 def test_blocks_are_the_whole(take, name):
     effect = chain.effect(name)
-    values = [SETTINGS[name].get(one.name, _commands.default(name, one)) for one in effect.controls]
+    values = [SETTINGS[name].get(one.name, cli.default(name, one)) for one in effect.controls]
     blocks = chain.stream(effect, values, lambda a, b: take[:, a:b], take.shape[-1], FS, block_samples=700)
     y = np.concatenate(list(blocks), axis=-1)
     whole = np.asarray(chain.apply(effect, values, take, FS))
@@ -86,7 +86,7 @@ def test_blocks_are_the_whole(take, name):
 def test_the_list_has_all_controls(capsys, take):
     code, out, _ = run(capsys, "effect", "--list")
     assert code == 0
-    for controls in _commands.EFFECTS.values():
+    for controls in cli.EFFECTS.values():
         for one in controls:
             assert f"--{one.name.replace('_', '-')} " in out
     found = json.loads(run(capsys, "effect", "--list", "--json")[1])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from command_line import FS, RNG, files, refused, run
 
-from jaxapf import audio, modelling
-from jaxapf._commands import starting
-from jaxapf.effects import compressor, phaser
-from jaxapf.modelling import compressor as compressor_fit
-from jaxapf.modelling import phaser as phaser_fit
+from jaxapf import audio
+from jaxapf.cli import jax_setup
+from jaxapf.effects import compressor, modelling, phaser
+from jaxapf.effects.modelling import compressor as compressor_fit
+from jaxapf.effects.modelling import phaser as phaser_fit
 
 FIT = ("phaser", "fit", "dry.wav", "wet.wav", "-o", "m.json")
 
@@ -22,7 +22,7 @@ FIT = ("phaser", "fit", "dry.wav", "wet.wav", "-o", "m.json")
 def fits(tmp_path, monkeypatch, loose_jax):
     """dry.wav and wet.wav, one channel, and fits that take no time; what they were called with is kept."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(starting, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(jax_setup, "use_compilation_cache", lambda: None)
     x = 0.2 * RNG.standard_normal((1, 2 * FS)).clip(-4, 4)
     audio.write("dry.wav", x, FS)
     audio.write("wet.wav", 0.5 * x, FS)

@@ -39,7 +39,7 @@ def test_answers_without_importing_jax(tmp_path, arguments, code):
 def test_info_imports_no_training_library(tmp_path):
     program = (
         "import sys\nfrom jaxapf.__main__ import main\ncode = main(['info'])\n"
-        "assert not {'flax', 'optax', 'orbax', 'jaxapf.estimate'} & set(sys.modules)\nsys.exit(code)"
+        "assert not {'flax', 'optax', 'orbax', 'jaxapf.alignment.estimate'} & set(sys.modules)\nsys.exit(code)"
     )
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
@@ -123,7 +123,7 @@ def test_a_foreign_model_is_refused_by_the_real_command(aligned, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="cache folder as on Linux")
 def test_compiled_code_is_kept_between_runs(tmp_path, variable):
     program = (
-        "from jaxapf._commands import starting\nfolder = starting.use_compilation_cache()\n"
+        "from jaxapf.cli import starting\nfolder = starting.use_compilation_cache()\n"
         "import jax\njax.jit(lambda x: x * 2 + 1)(1.0)\nprint(folder)"
     )
     environment = {name: value for name, value in os.environ.items() if "CACHE" not in name}
@@ -155,7 +155,7 @@ STANDING_IN = """
 import resource, signal, sys
 import command_line
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-sys.modules["jaxapf.estimate"] = command_line.StandIn()
+sys.modules["jaxapf.alignment.estimate"] = command_line.StandIn()
 sys.modules["jaxapf.report"] = command_line.Report([])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 from jaxapf.__main__ import main
@@ -195,7 +195,7 @@ def slow(alignment, read, n_samples):
     print("halfway", flush=True)
     time.sleep(60)
 stand_in.stream = slow
-sys.modules["jaxapf.estimate"] = stand_in
+sys.modules["jaxapf.alignment.estimate"] = stand_in
 from jaxapf.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -1,4 +1,4 @@
-"""`jaxapf style`, what `apply`, `info` and `export` make of its controls, and `jaxapf.transfer` beneath."""
+"""`jaxapf style`, what `apply`, `info` and `export` make of its controls, and `jaxapf.effects.style.transfer` beneath."""
 
 import importlib
 import itertools
@@ -12,11 +12,13 @@ import scipy.signal
 from command_line import FS, files, refused, run
 from helpers import relative_rms
 
-from jaxapf import audio, params, style, transfer
-from jaxapf._commands import starting
-from jaxapf.alignment import ModelError
+from jaxapf import audio, params
+from jaxapf.alignment.model import ModelError
 from jaxapf.audio import level
+from jaxapf.cli import jax_setup
 from jaxapf.effects import equalizer
+from jaxapf.effects.style import network as style
+from jaxapf.effects.style import transfer
 
 STYLE = ("style", "x.wav", "ref.wav", "-o", "y.wav", "--network", "net.npz")
 DESIGN = style.Design(channels=4, dilations=(1,), hidden=(8,))
@@ -41,7 +43,7 @@ def bursts(n, seed=0):
 def takes(tmp_path, monkeypatch, loose_jax):
     """x.wav, stereo; ref.wav, mono and at another rate; net.npz."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(starting, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(jax_setup, "use_compilation_cache", lambda: None)
     left = bursts(FS)
     audio.write("x.wav", np.stack([left, 0.25 * left]), FS, subtype="FLOAT")
     audio.write("ref.wav", 0.3 * bursts(12000, seed=1), 12000)
@@ -153,7 +155,7 @@ def test_without_a_network_it_says_so(takes, capsys, monkeypatch):
     def missing(name):
         raise ValueError(f"there is no stored checkpoint '{name}'")
 
-    monkeypatch.setattr("jaxapf.stored.path", missing)
+    monkeypatch.setattr("jaxapf.training.pretrained.path", missing)
     assert "name one with --network" in refused(capsys, *STYLE[:5])
 
 
@@ -205,7 +207,7 @@ def test_the_gain_over_time_is_that_of_the_loop(played):
 
 def test_the_command_knows_what_it_cannot_import():
     # Not "from": the package has a function of the module's name.
-    command = importlib.import_module("jaxapf._commands.style")
+    command = importlib.import_module("jaxapf.cli.style")
     assert (command.HEARD_HZ, command.STORED) == (style.FS, transfer.STORED)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxapf.effects.compressor import Controls
-from jaxapf.modelling import compressor as modelling
+from jaxapf.effects.modelling import compressor as modelling
 
 FS = 8000.0
 TRUE = Controls(-26.0, 4.0, 5.0, 80.0, 2.0, 6.0, 3.0, 0.0)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import Alignment, align, allpass, cascades, deep, metrics, spectrum
+from jaxapf import Alignment, align, allpass, metrics
+from jaxapf.alignment import biasnet, cross_spectrum, refinement
 
 FS = 48_000.0
 
@@ -18,9 +19,9 @@ def test_weighting_is_that_of_the_spectrum():
     dry, wet = noise(6000), noise(6000, 1)
     # Silence at the end, so that circular and linear filtering agree.
     dry[:, 5000:] = wet[:, 5000:] = 0
-    bins = spectrum.log_bins(spectrum.measure(dry, wet, FS, 0), 12)
+    bins = cross_spectrum.log_bins(cross_spectrum.measure(dry, wet, FS, 0), 12)
     weight = 1 / np.arange(1, len(bins.omega) + 1)
-    pair = deep.weighted(dry, wet, bins, weight)
+    pair = refinement.weighted(dry, wet, bins, weight)
     n_fft = 1 << 15
     omega = 2 * np.pi * np.arange(n_fft // 2 + 1) / n_fft
     at = np.interp(np.log(np.maximum(omega, 1e-9)), np.log(bins.omega), weight, left=0, right=0)
@@ -37,16 +38,16 @@ def test_weighting_takes_delay_and_polarity_out(delay):
         return np.sin(2 * np.pi * 700 * t) * np.exp(-((t / 0.01) ** 2))[None]
 
     dry, wet = burst(0.0), -burst(delay)
-    bins = spectrum.log_bins(spectrum.measure(dry, wet, FS, 8), 12)
-    pair = deep.weighted(dry, wet, bins, np.ones(len(bins.omega)), delay=delay, polarity=-1)
+    bins = cross_spectrum.log_bins(cross_spectrum.measure(dry, wet, FS, 8), 12)
+    pair = refinement.weighted(dry, wet, bins, np.ones(len(bins.omega)), delay=delay, polarity=-1)
     assert metrics.esr(pair["dry"], pair["wet"]) < 1e-4
 
 
 @pytest.mark.parametrize(
-    "make", [pytest.param(cascades.sequential, marks=pytest.mark.slow), cascades.connected]
+    "make", [pytest.param(biasnet.sequential, marks=pytest.mark.slow), biasnet.connected]
 )
 def test_refining_finds_what_the_start_lacks(make):
-    shape = cascades.structure(3)
+    shape = biasnet.structure(3)
     truth = allpass.concatenate(
         allpass.rbj(np.array([900.0]), 1.2, FS), allpass.first_order(np.array([-0.8]))
     )
@@ -55,27 +56,29 @@ def test_refining_finds_what_the_start_lacks(make):
     )
     x = noise(8192).astype(np.float32)
     pair = {"dry": x, "wet": np.asarray(scipy.signal.sosfilt(truth.sos, x), np.float32)}
-    found = deep.refine(
-        make(shape, FS), cascades.raw_of(start, shape, FS), pair, key=jax.random.key(0), steps=200, rate=5e-5
+    found = refinement.refine(
+        make(shape, FS), biasnet.raw_of(start, shape, FS), pair, key=jax.random.key(0), steps=200, rate=5e-5
     )
     assert found.loss_before > 1e-3
     assert found.loss_after < 1e-2 * found.loss_before
-    y = scipy.signal.sosfilt(cascades.sections_of(found.raw, shape, FS).sos, x[0])
+    y = scipy.signal.sosfilt(biasnet.sections_of(found.raw, shape, FS).sos, x[0])
     assert metrics.esr(y, pair["wet"][0]) == pytest.approx(found.loss_after, rel=0.05, abs=1e-7)
 
 
 def test_refining_never_loses_its_start():
-    shape = cascades.structure(1)
+    shape = biasnet.structure(1)
     x = noise(4096).astype(np.float32)
-    start = cascades.raw_of(allpass.first_order(np.array([0.4])), shape, FS)
-    sections = cascades.sections_of(start, shape, FS)
+    start = biasnet.raw_of(allpass.first_order(np.array([0.4])), shape, FS)
+    sections = biasnet.sections_of(start, shape, FS)
     pair = {"dry": x, "wet": np.asarray(scipy.signal.sosfilt(sections.sos, x), np.float32)}
     # A rate at which Adam only jumps about.
-    found = deep.refine(cascades.connected(shape, FS), start, pair, key=jax.random.key(0), steps=20, rate=0.1)
+    found = refinement.refine(
+        biasnet.connected(shape, FS), start, pair, key=jax.random.key(0), steps=20, rate=0.1
+    )
     assert found.loss_after <= found.loss_before < 1e-10
-    plain = cascades.naive(cascades.structure(1, warped=False))
+    plain = biasnet.naive(biasnet.structure(1, warped=False))
     with pytest.raises(ValueError, match="no controls to start from"):
-        deep.refine(plain, start, pair, key=jax.random.key(0))
+        refinement.refine(plain, start, pair, key=jax.random.key(0))
 
 
 @pytest.mark.slow

@@ -7,10 +7,12 @@ import optax
 import pytest
 import scipy.signal
 
-from jaxapf import align, audio, cli, descent, estimate
-from jaxapf.fitting import FIRST, SECOND, Cascade
-from jaxapf.programs import lowered, wide_types
-from jaxapf.train import init_starts, make_train_step, many_starts
+from jaxapf import align, audio
+from jaxapf.alignment import estimate, gradient_descent
+from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
+from jaxapf.cli import parser
+from jaxapf.training.lowering import lowered, wide_types
+from jaxapf.training.step import init_starts, make_train_step, many_starts
 
 FS = 48000
 KIND = np.array([SECOND, SECOND, FIRST], np.int32)
@@ -39,7 +41,7 @@ def random_params():
 
 
 def test_sections_are_those_of_the_search(random_params):
-    sections = descent.sections_of(random_params, KIND)
+    sections = gradient_descent.sections_of(random_params, KIND)
     cascade = Cascade(0.0, random_params["log_t"], random_params["log_d"], KIND, 1.0)
     for found, expected in zip(sections, estimate._sections(cascade), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-6)
@@ -47,9 +49,9 @@ def test_sections_are_those_of_the_search(random_params):
 
 def test_prediction_is_that_of_the_model(random_params):
     x = np.random.default_rng(2).standard_normal((2, 4096)).astype(np.float32)
-    delay = float(random_params["delay"]) * descent.DELAY_STEP_S * FS
+    delay = float(random_params["delay"]) * gradient_descent.DELAY_STEP_S * FS
     cascade = Cascade(delay, random_params["log_t"], random_params["log_d"], KIND, 1.0)
-    found = np.asarray(descent.predict(random_params, KIND, jnp.asarray(x), FS))
+    found = np.asarray(gradient_descent.predict(random_params, KIND, jnp.asarray(x), FS))
     for row, expected in zip(found, (estimate._filtered(one, cascade) for one in x), strict=True):
         # The interpolator's band ends below half the rate, and the ends differ: one wraps, one is cut.
         mid = slice(1024, 3072)
@@ -59,14 +61,14 @@ def test_prediction_is_that_of_the_model(random_params):
 def test_the_error_takes_the_better_polarity():
     x, y = (jnp.asarray(np.random.default_rng(seed).standard_normal(64), jnp.float32) for seed in (0, 1))
     expected = min(float(jnp.mean((x - y) ** 2)), float(jnp.mean((x + y) ** 2)))
-    assert float(descent.phase_only_error(x, y)) == pytest.approx(expected, rel=1e-5)
+    assert float(gradient_descent.phase_only_error(x, y)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_its_step_lowers_for_every_platform():
-    loss_fn = descent.make_loss(KIND, FS, slice(8, 120))
+    loss_fn = gradient_descent.make_loss(KIND, FS, slice(8, 120))
     optimizer = optax.adam(0.1)
     step = many_starts(make_train_step(loss_fn, optimizer))
-    start = descent._random_start(KIND, [0.0], FS)
+    start = gradient_descent._random_start(KIND, [0.0], FS)
     states = jax.eval_shape(lambda key: init_starts(start, optimizer, 4, key=key), jax.random.key(0))
     batch = {"dry": np.ones((1, 128), np.float32), "wet": np.ones((1, 128), np.float32)}
     for program in lowered(step, states, batch).values():
@@ -97,7 +99,7 @@ def test_order_auto_is_the_papers(tmp_path, capsys):
         audio.write(tmp_path / f"{name}.wav", 0.2 * signal, FS)
     words = ["align", "dry.wav", "wet.wav", "-o", "out.wav", "--model", "model.json", "--method", "direct"]
     paths = [str(tmp_path / word) if "." in word else word for word in words]
-    assert cli.main(paths) == 0
+    assert parser.main(paths) == 0
     assert "method direct; the order 7 is the default of method direct" in capsys.readouterr().out
     assert estimate.Alignment.load(tmp_path / "model.json").metrics["order"] == 7
 

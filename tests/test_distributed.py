@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxapf import distributed
+from jaxapf.training import distributed
 
 PROGRAM = Path(__file__).with_name("programs") / "several.py"
 RESUME = "start all processes again: the run resumes from its last checkpoint"

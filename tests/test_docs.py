@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import jaxapf
-from jaxapf import allpass, cli, feedback, frames, losses, params, recursion
+from jaxapf import allpass, losses, params
+from jaxapf.cli import parser
 from jaxapf.effects import compressor, phaser
+from jaxapf.filters import feedback, overlap_add, recursion
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -64,7 +66,7 @@ def test_shell_examples_are_commands():
     assert len(lines) >= 2
     assert len(inline) >= 2
     for line in lines + inline:
-        assert callable(cli.parse(line.split()[1:]).run), line
+        assert callable(parser.parse(line.split()[1:]).run), line
 
 
 # The reference
@@ -319,7 +321,7 @@ def test_page_frames():
     gains = np.linspace(0.5, 2.0, 17)  # of the frames 0 to 16; beyond, the first and the last hold
     x = np.random.default_rng(0).standard_normal(n).astype(np.float32)
     response = np.repeat(gains[:, None], 17, axis=1).astype(complex)
-    found = frames.filter_frames(response, x, n_fft=32, hop=hop, n_window=window)
+    found = overlap_add.filter_frames(response, x, n_fft=32, hop=hop, n_window=window)
     held = gains[np.clip(np.arange(-8, 30), 0, 16)]
     np.testing.assert_allclose(found, (held @ weights) * x, atol=1e-5)
 

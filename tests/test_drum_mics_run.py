@@ -9,7 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxapf import aligner, audio, tracking
+from jaxapf import datasets
+from jaxapf.alignment import network as aligner
+from jaxapf.training import logging
 
 HERE = Path(__file__).parents[1] / "experiments" / "drum_mics"
 MODULES = ("config", "baselines", "measures", "training", "known", "evaluate", "pictures", "listening", "run")
@@ -65,13 +67,13 @@ def test_training_goes_on_where_it_was_stopped(run, tmp_path, hears, monkeypatch
     again = training.trained(training.design_of(hears), tmp_path / "cut", 6)
     for one, other in zip(jax.tree.leaves(whole.weights), jax.tree.leaves(again.weights), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
-    steps = [record["step"] for record in tracking.read_metrics(tmp_path / "cut" / "metrics.jsonl")]
+    steps = [record["step"] for record in logging.read_metrics(tmp_path / "cut" / "metrics.jsonl")]
     assert steps == [2, 4, 6]
 
 
 def test_a_pair_is_seen_again_later(run):
     training, config = sys.modules["training"], sys.modules["config"]
-    pairs = audio.Pairs(256, FS, key=0)
+    pairs = datasets.Pairs(256, FS, key=0)
     examples = training.Examples(pairs, training.design_of("cross-phase"), 8)
     late = config.LAG + 5
     new = [examples[late * 8 + slot]["cross"] for slot in range(2)]
@@ -83,7 +85,7 @@ def test_a_pair_is_seen_again_later(run):
 def test_a_short_training_of_what_is_shipped(run, tmp_path, capsys):
     assert run.main(["train", "--steps", "2", "--folder", str(tmp_path)]) == 0
     assert "after 2 steps" in capsys.readouterr().out
-    records = tracking.read_metrics(tmp_path / "cross-phase" / "metrics.jsonl")
+    records = logging.read_metrics(tmp_path / "cross-phase" / "metrics.jsonl")
     assert 0 < records[-1]["loss"] < 1
     assert aligner.load(tmp_path / "cross-phase" / "network.npz").design.hears == "cross-phase"
 
@@ -125,7 +127,7 @@ def test_commands_train_and_measure(run, tmp_path, capsys):
     for name in ("loss.svg", "pairs.svg", "phase.svg", "listening.html", "evaluation.md"):
         assert (tmp_path / "results" / name).stat().st_size > 100
     # What the table says is what the signals say.
-    rooms = audio.Pairs(2048, FS, key=run.ROOMS_KEY, recipe=audio.Recipe(room=1.0, filtered=0.0))
+    rooms = datasets.Pairs(2048, FS, key=run.ROOMS_KEY, recipe=datasets.Recipe(room=1.0, filtered=0.0))
     dry, wet = (np.asarray(x, float) for x in rooms[0][:2])
     raw = next(row for row in document["rows"] if (row["method"], row["pair"]) == ("as is", "00"))
     assert raw["correlation"] == pytest.approx(dry @ wet / np.sqrt(dry @ dry * (wet @ wet)), abs=1e-6)
@@ -159,7 +161,7 @@ def test_pairs_that_cannot_be_measured(run, monkeypatch, signal, said):
     evaluate = sys.modules["evaluate"]
     monkeypatch.setattr(evaluate.audio, "read_pair", lambda pair: (signal, signal, FS))
     with pytest.raises(ValueError, match=said):
-        evaluate.read([audio.RecordedPair("00", "near", "snare", Path(), Path(), None, None)])
+        evaluate.read([datasets.RecordedPair("00", "near", "snare", Path(), Path(), None, None)])
     with pytest.raises(ValueError, match="there are no pairs to measure"):
         evaluate.read([])
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from helpers import noise
 
-from jaxapf.alignment import ModelError
+from jaxapf.alignment.model import ModelError
 from jaxapf.effects import compressor, phaser
-from jaxapf.modelling import EffectModel, compressor_model, phaser_model
-from jaxapf.modelling import compressor as compressor_fit
-from jaxapf.modelling import model as models
-from jaxapf.modelling import phaser as phaser_fit
+from jaxapf.effects.modelling import EffectModel, compressor_model, phaser_model
+from jaxapf.effects.modelling import compressor as compressor_fit
+from jaxapf.effects.modelling import model as models
+from jaxapf.effects.modelling import phaser as phaser_fit
 
 FS = 8000.0
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from jaxapf import Alignment, align, allpass, audio, estimate, metrics
-from jaxapf.alignment import order_of
-from jaxapf.fitting import FIRST, SECOND, Cascade
+from jaxapf import Alignment, align, allpass, audio, metrics
+from jaxapf.alignment import estimate
+from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
+from jaxapf.alignment.model import order_of
 
 FS = 16000
 MARGIN = 400  # silent samples at both ends: delays of either sign cut nothing off

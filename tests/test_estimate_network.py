@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from helpers import noise
 
-from jaxapf import align, audio, estimate, search
-from jaxapf.fitting import Cascade
+from jaxapf import align, datasets
+from jaxapf.alignment import estimate, search
+from jaxapf.alignment.least_squares import Cascade
 
 FS = 16000
 
@@ -17,7 +18,7 @@ def test_the_network_has_one_order(order):
 
 
 def room_pair(n_samples=8192):
-    pair = audio.Pairs(n_samples, FS, key=5, recipe=audio.Recipe(room=1.0))[0]
+    pair = datasets.Pairs(n_samples, FS, key=5, recipe=datasets.Recipe(room=1.0))[0]
     return pair.dry, pair.wet
 
 

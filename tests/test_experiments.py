@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import Alignment, _released, allpass, audio, metrics
+from experiments.common import released
+from jaxapf import Alignment, allpass, audio, metrics
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "alignment"
 FS = 8000
@@ -162,7 +163,7 @@ def test_figures_of_the_command(run, data):
 
 def test_surveyor_cascade_is_the_released_one(run):
     """Its response is that of the released coefficients with z^-1 replaced by the warped delay."""
-    given = _released.SURVEYOR
+    given = released.SURVEYOR
     z = np.exp(-1j * np.geomspace(1e-4, 3.0, 50))
     c, d, a = (np.array(given[name])[:, None] for name in "cda")
     w = (a + z) / (1 + a * z)

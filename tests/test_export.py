@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jaxapf import export
+from jaxapf.alignment import export
 
 
 def model(n_sections):

@@ -9,7 +9,7 @@ import scipy.signal
 from helpers import noise, relative_rms
 from jax.test_util import check_grads
 
-from jaxapf import feedback, native
+from jaxapf.filters import feedback, native
 
 METHODS = [
     "scan",

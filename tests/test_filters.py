@@ -6,7 +6,7 @@ import pytest
 from helpers import EXACT_METHODS, noise, relative_rms
 from scipy import signal
 
-from jaxapf import filters
+from jaxapf.filters import iir
 
 ALL_METHODS = (*EXACT_METHODS, "fsm", "auto")
 B, A = np.array([0.2, 0.3, 0.1]), np.array([2.0, -1.1, 0.5, 0.1])
@@ -19,11 +19,11 @@ def test_lfilter_is_scipys(x64, axis):
     zi_shape = list(x.shape)
     zi_shape[axis] = 3
     zi = noise(*zi_shape, seed=1)
-    y, zf = filters.lfilter(B, A, x, axis, zi)
+    y, zf = iir.lfilter(B, A, x, axis, zi)
     expected, expected_zf = signal.lfilter(B, A, x, axis, zi)
     assert relative_rms(y, expected) < 1e-12
     assert relative_rms(zf, expected_zf) < 1e-12
-    assert relative_rms(filters.lfilter(B, A, x, axis), signal.lfilter(B, A, x, axis)) < 1e-12
+    assert relative_rms(iir.lfilter(B, A, x, axis), signal.lfilter(B, A, x, axis)) < 1e-12
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -32,16 +32,16 @@ def test_sosfilt_is_scipys(x64, axis):
     zi_shape = [2, *x.shape]
     zi_shape[axis if axis < 0 else axis + 1] = 2
     zi = noise(*zi_shape, seed=1)
-    y, zf = filters.sosfilt(SOS, x, axis, zi)
+    y, zf = iir.sosfilt(SOS, x, axis, zi)
     expected, expected_zf = signal.sosfilt(SOS, x, axis, zi)
     assert relative_rms(y, expected) < 1e-12
     assert relative_rms(zf, expected_zf) < 1e-12
-    assert relative_rms(filters.sosfilt(SOS, x, axis), signal.sosfilt(SOS, x, axis)) < 1e-12
+    assert relative_rms(iir.sosfilt(SOS, x, axis), signal.sosfilt(SOS, x, axis)) < 1e-12
 
 
 def test_steady_state_from_scipy(x64):
     zi = signal.sosfilt_zi(SOS)
-    y, zf = filters.sosfilt(SOS, np.ones(20), zi=zi)
+    y, zf = iir.sosfilt(SOS, np.ones(20), zi=zi)
     np.testing.assert_allclose(y, np.full(20, y[0]), rtol=1e-12)
     np.testing.assert_allclose(zf, zi, rtol=1e-12, atol=1e-14)
 
@@ -49,7 +49,7 @@ def test_steady_state_from_scipy(x64):
 def test_batched_sections(x64):
     rows = np.stack([SOS, SOS[::-1], SOS])[:, None]  # (3, 1, n_sections, 6)
     x = noise(4, 30)
-    y, zf = filters.sosfilt(rows, x, zi=np.zeros((2, 3, 4, 2)))
+    y, zf = iir.sosfilt(rows, x, zi=np.zeros((2, 3, 4, 2)))
     assert y.shape == (3, 4, 30)
     assert zf.shape == (2, 3, 4, 2)
     for i in range(3):
@@ -61,7 +61,7 @@ def test_batched_sections(x64):
 def test_batched_lfilter(x64):
     b, a = noise(3, 2), np.array([1.0, -0.5])
     x = noise(1, 20)
-    y = filters.lfilter(b, a, x)
+    y = iir.lfilter(b, a, x)
     for i in range(3):
         assert relative_rms(y[i], signal.lfilter(b[i], a, x[0])) < 1e-12
 
@@ -70,8 +70,8 @@ def test_batched_lfilter(x64):
 def test_every_method(method):
     x = noise(300).astype(np.float32)
     for got, expected in (
-        (filters.sosfilt(SOS, x, method=method), signal.sosfilt(SOS, x)),
-        (filters.lfilter(B, A, x, method=method), signal.lfilter(B, A, x)),
+        (iir.sosfilt(SOS, x, method=method), signal.sosfilt(SOS, x)),
+        (iir.lfilter(B, A, x, method=method), signal.lfilter(B, A, x)),
     ):
         assert got.dtype == jnp.float32
         assert relative_rms(got, expected) < 1e-6
@@ -84,41 +84,41 @@ def test_marginal_and_unstable_filters(x64):
     denominators = [[1.0, -1.0, 0.0], [1.0, 0.3, 1.0], [1.0, -1.0, 0.25], [1.0, -2.0, 1.0], [1.0, 2.5, 1.2]]
     sos = np.array([[[1.0, 0.4, -0.3, *a]] for a in denominators])
     for method in EXACT_METHODS:
-        y = filters.sosfilt(sos, x, method=method)
+        y = iir.sosfilt(sos, x, method=method)
         for i in range(len(sos)):
             assert relative_rms(y[i], signal.sosfilt(sos[i], x)) < 1e-9
 
 
 def test_complex_signal_and_coefficients(x64):
     x = noise(40) + 1j * noise(40, seed=1)
-    assert relative_rms(filters.sosfilt(SOS, x), signal.sosfilt(SOS, x)) < 1e-12
+    assert relative_rms(iir.sosfilt(SOS, x), signal.sosfilt(SOS, x)) < 1e-12
     b, a = np.array([1.0, 0.5j]), np.array([1.0, 0.3 - 0.4j])
-    assert relative_rms(filters.lfilter(b, a, x.real), signal.lfilter(b, a, x.real)) < 1e-12
+    assert relative_rms(iir.lfilter(b, a, x.real), signal.lfilter(b, a, x.real)) < 1e-12
 
 
 def test_dtype_follows_the_signal(x64):
     for dtype in (jnp.float32, jnp.float64, jnp.complex64):
-        assert filters.sosfilt(SOS, jnp.ones(8, dtype)).dtype == dtype
-        assert filters.lfilter(B, A, jnp.ones(8, dtype)).dtype == dtype
-    assert filters.sosfilt(SOS, np.arange(8)).dtype == jnp.float64
+        assert iir.sosfilt(SOS, jnp.ones(8, dtype)).dtype == dtype
+        assert iir.lfilter(B, A, jnp.ones(8, dtype)).dtype == dtype
+    assert iir.sosfilt(SOS, np.arange(8)).dtype == jnp.float64
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: filters.lfilter(B, A, np.ones(8), method="fast"), "scan, blocked, associative, fsm, auto"),
-        (lambda: filters.sosfilt(SOS, np.ones(8), method="fast"), "scan, blocked, associative, fsm, auto"),
-        (lambda: filters.lfilter(B, A, np.ones(8), zi=np.zeros(3), method="fsm"), "zi is given"),
-        (lambda: filters.sosfilt(SOS, np.ones(8), zi=np.zeros((2, 2)), method="fsm"), "zi is given"),
-        (lambda: filters.lfilter(B, A, np.ones(8), zi=np.zeros(2)), r"zi has shape \(2,\); expected \(3,\)"),
-        (lambda: filters.lfilter(B, [0.0, 1.0], np.ones(8)), r"a\[0\] is 0"),
-        (lambda: filters.lfilter([], A, np.ones(8)), "b has shape"),
-        (lambda: filters.lfilter(B, A, 1.0), "x is a single number"),
-        (lambda: filters.lfilter(B, A, np.ones((2, 8)), axis=2), "axis is 2"),
-        (lambda: filters.sosfilt(SOS[:, :5], np.ones(8)), r"sos has shape \(2, 5\)"),
-        (lambda: filters.sosfilt(2 * SOS, np.ones(8)), "a0"),
-        (lambda: filters.sosfilt(SOS, np.ones(8), zi=np.zeros((2, 3))), r"expected \(2, 2\)"),
-        (lambda: filters.sosfilt(np.stack([SOS] * 2), np.ones((3, 8))), "sos has batch axes"),
+        (lambda: iir.lfilter(B, A, np.ones(8), method="fast"), "scan, blocked, associative, fsm, auto"),
+        (lambda: iir.sosfilt(SOS, np.ones(8), method="fast"), "scan, blocked, associative, fsm, auto"),
+        (lambda: iir.lfilter(B, A, np.ones(8), zi=np.zeros(3), method="fsm"), "zi is given"),
+        (lambda: iir.sosfilt(SOS, np.ones(8), zi=np.zeros((2, 2)), method="fsm"), "zi is given"),
+        (lambda: iir.lfilter(B, A, np.ones(8), zi=np.zeros(2)), r"zi has shape \(2,\); expected \(3,\)"),
+        (lambda: iir.lfilter(B, [0.0, 1.0], np.ones(8)), r"a\[0\] is 0"),
+        (lambda: iir.lfilter([], A, np.ones(8)), "b has shape"),
+        (lambda: iir.lfilter(B, A, 1.0), "x is a single number"),
+        (lambda: iir.lfilter(B, A, np.ones((2, 8)), axis=2), "axis is 2"),
+        (lambda: iir.sosfilt(SOS[:, :5], np.ones(8)), r"sos has shape \(2, 5\)"),
+        (lambda: iir.sosfilt(2 * SOS, np.ones(8)), "a0"),
+        (lambda: iir.sosfilt(SOS, np.ones(8), zi=np.zeros((2, 3))), r"expected \(2, 2\)"),
+        (lambda: iir.sosfilt(np.stack([SOS] * 2), np.ones((3, 8))), "sos has batch axes"),
     ],
 )
 def test_errors(call, words):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import _arrays, allpass
+from jaxapf import allpass
+from jaxapf._internal import arrays
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "gradient_comparison"
 MODULES = (
@@ -32,7 +33,7 @@ def module(monkeypatch, loose_jax):
 
 @pytest.fixture
 def float64():
-    with _arrays.enable_x64():
+    with arrays.enable_x64():
         yield
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import gradients, params
-from jaxapf.effects import chain
+from jaxapf import params
+from jaxapf.effects import chain, gradients
 
 FS = 8000.0
 N = 200

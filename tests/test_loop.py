@@ -9,8 +9,8 @@ import optax
 import pytest
 from problems import PROBLEMS
 
-from jaxapf import batches, loop, parallel
-from jaxapf.train import init_starts, init_state, make_train_step, many_starts
+from jaxapf.training import data, fit, parallel
+from jaxapf.training.step import init_starts, init_state, make_train_step, many_starts
 
 OPTIMIZER = optax.adam(1e-2)
 KEY = jax.random.key(3)
@@ -24,7 +24,7 @@ def loss_fn(params, batch, key):
 
 STEP = make_train_step(loss_fn, OPTIMIZER)
 START = init_state(jnp.zeros((1, 4)), OPTIMIZER, key=KEY)
-BATCH_AT = batches.shuffled(DATA, 8, seed=1)
+BATCH_AT = data.shuffled(DATA, 8, seed=1)
 
 
 class Kept:
@@ -43,12 +43,10 @@ class Kept:
 
 def test_a_run_in_two_pieces_is_the_run_in_one():
     kept = Kept()
-    whole = loop.fit(parallel.single(STEP), START, BATCH_AT, 60, log_every=10)
-    first = loop.fit(
-        parallel.single(STEP), START, BATCH_AT, 60, log_every=10, save_every=20, checkpoints=kept
-    )
+    whole = fit.fit(parallel.single(STEP), START, BATCH_AT, 60, log_every=10)
+    first = fit.fit(parallel.single(STEP), START, BATCH_AT, 60, log_every=10, save_every=20, checkpoints=kept)
     assert sorted(kept.saved) == [20, 40, 60]
-    rest = loop.fit(parallel.single(STEP), kept.saved[40], BATCH_AT, 60, log_every=10)
+    rest = fit.fit(parallel.single(STEP), kept.saved[40], BATCH_AT, 60, log_every=10)
     for run in (first, rest):
         np.testing.assert_array_equal(run.state.params, whole.state.params)
         jax.tree.map(np.testing.assert_array_equal, run.state.opt_state, whole.state.opt_state)
@@ -65,7 +63,7 @@ def test_records_are_means_over_the_steps_between_them():
         state, metrics = step(state, BATCH_AT(position))
         losses.append(float(metrics["loss"]))
     seen = []
-    run = loop.fit(parallel.single(STEP), START, BATCH_AT, 25, log_every=10, on_record=seen.append)
+    run = fit.fit(parallel.single(STEP), START, BATCH_AT, 25, log_every=10, on_record=seen.append)
     assert seen == run.records
     assert [one["step"] for one in seen] == [10, 20, 25]
     for record, part in zip(seen, (losses[:10], losses[10:20], losses[20:]), strict=True):
@@ -80,7 +78,7 @@ def test_metrics_come_to_the_host_once_a_record(prefetch):
     fetched = []
     plan = parallel.single(STEP)
     plan = plan._replace(get_metrics=lambda one, real=plan.get_metrics: fetched.append(len(one)) or real(one))
-    run = loop.fit(plan, START, BATCH_AT, 25, log_every=10, prefetch=prefetch)
+    run = fit.fit(plan, START, BATCH_AT, 25, log_every=10, prefetch=prefetch)
     assert fetched == [10, 10, 5]
     assert len(run.records) == 3
 
@@ -97,7 +95,7 @@ def test_the_state_stays_on_the_device():
 
 def test_starts_report_their_best():
     states = init_starts(lambda key: jax.random.normal(key, (1, 4)), OPTIMIZER, 5, key=KEY)
-    run = loop.fit(parallel.single(many_starts(STEP)), states, BATCH_AT, 20, log_every=20)
+    run = fit.fit(parallel.single(many_starts(STEP)), states, BATCH_AT, 20, log_every=20)
     record = run.records[-1]
     assert 0 <= record["best_start"] < 5
     assert record["loss"] < record["loss_median"]
@@ -110,7 +108,7 @@ def test_evaluation_goes_into_the_record_and_the_checkpoint():
     def evaluate(state):
         return {"distance": jnp.mean(jnp.abs(state.params))}
 
-    run = loop.fit(
+    run = fit.fit(
         parallel.single(STEP),
         START,
         BATCH_AT,
@@ -130,19 +128,19 @@ def broken_from(position):
 
 def test_a_run_that_only_skips_stops():
     message = "the last 20 steps were skipped, .* position 10.; lower the learning rate"
-    with pytest.raises(loop.TrainingError, match=message):
-        loop.fit(parallel.single(STEP), START, broken_from(10), 1000, log_every=10, max_skipped=15)
+    with pytest.raises(fit.TrainingError, match=message):
+        fit.fit(parallel.single(STEP), START, broken_from(10), 1000, log_every=10, max_skipped=15)
 
 
 def test_a_short_run_that_only_skips_stops_too():
     kept = Kept()
-    with pytest.raises(loop.TrainingError, match="the last 12 steps were skipped"):
-        loop.fit(parallel.single(STEP), START, broken_from(0), 12, log_every=5, checkpoints=kept)
+    with pytest.raises(fit.TrainingError, match="the last 12 steps were skipped"):
+        fit.fit(parallel.single(STEP), START, broken_from(0), 12, log_every=5, checkpoints=kept)
 
 
 def test_a_run_that_ends_in_skipping_stops_too():
-    with pytest.raises(loop.TrainingError, match="the last 29 steps were skipped"):
-        loop.fit(parallel.single(STEP), START, broken_from(1), 30, log_every=10)
+    with pytest.raises(fit.TrainingError, match="the last 29 steps were skipped"):
+        fit.fit(parallel.single(STEP), START, broken_from(1), 30, log_every=10)
 
 
 @pytest.mark.parametrize("starts", [0, 3])
@@ -154,16 +152,16 @@ def test_parameters_that_overflow_stop_the_run_and_are_not_kept(starts):
         state = init_starts(lambda key: jnp.zeros((1, 4)), optimizer, starts, key=KEY)
         plan = parallel.single(many_starts(step))
     with pytest.raises(
-        loop.TrainingError, match="parameters are not finite any more, since a step between 30 and 40"
+        fit.TrainingError, match="parameters are not finite any more, since a step between 30 and 40"
     ):
-        loop.fit(plan, state, BATCH_AT, 60, log_every=10, checkpoints=kept)
+        fit.fit(plan, state, BATCH_AT, 60, log_every=10, checkpoints=kept)
     assert sorted(kept.saved) == [10, 20, 30]
 
 
 def test_one_start_that_overflowed_does_not_stop_the_others():
     states = init_starts(lambda key: jax.random.normal(key, (1, 4)), OPTIMIZER, 3, key=KEY)
     broken = states._replace(params=states.params.at[1].set(jnp.inf))
-    run = loop.fit(parallel.single(many_starts(STEP)), broken, BATCH_AT, 20, log_every=10)
+    run = fit.fit(parallel.single(many_starts(STEP)), broken, BATCH_AT, 20, log_every=10)
     assert run.records[-1]["best_start"] != 1
 
 
@@ -171,14 +169,14 @@ def test_some_skipped_steps_are_counted_and_left_out_of_the_means():
     def batch_at(at):
         return BATCH_AT(at) * np.float32(np.inf if at % 10 == 3 else 1)
 
-    run = loop.fit(parallel.single(STEP), START, batch_at, 20, log_every=10)
+    run = fit.fit(parallel.single(STEP), START, batch_at, 20, log_every=10)
     assert [one["skipped"] for one in run.records] == [1, 2]
     assert all(np.isfinite(one["loss"]) for one in run.records)
 
 
 def test_a_finished_run_is_left_as_it_is():
-    done = loop.fit(parallel.single(STEP), START, BATCH_AT, 10)
-    again = loop.fit(parallel.single(STEP), done.state, BATCH_AT, 10)
+    done = fit.fit(parallel.single(STEP), START, BATCH_AT, 10)
+    again = fit.fit(parallel.single(STEP), done.state, BATCH_AT, 10)
     np.testing.assert_array_equal(again.state.params, done.state.params)
     assert again.records == []
 
@@ -190,13 +188,13 @@ def test_what_fails_in_the_data_reaches_the_caller_and_leaves_no_thread():
         return BATCH_AT(at)
 
     with pytest.raises(OSError, match="disk gone"):
-        loop.fit(parallel.single(STEP), START, batch_at, 20)
+        fit.fit(parallel.single(STEP), START, batch_at, 20)
     assert not [one for one in threading.enumerate() if one.name.startswith("jaxapf-batches")]
 
 
 def test_evaluation_may_not_take_the_records_names():
     with pytest.raises(ValueError, match="evaluate returned 'step', a name of the record's own"):
-        loop.fit(parallel.single(STEP), START, BATCH_AT, 10, evaluate=lambda state: {"step": 1.0})
+        fit.fit(parallel.single(STEP), START, BATCH_AT, 10, evaluate=lambda state: {"step": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -210,12 +208,12 @@ def test_evaluation_may_not_take_the_records_names():
 )
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
-        loop.fit(parallel.single(STEP), START, BATCH_AT, **{"steps": 10, **options})
+        fit.fit(parallel.single(STEP), START, BATCH_AT, **{"steps": 10, **options})
 
 
 def test_saving_between_records_is_refused():
     with pytest.raises(ValueError, match="save_every is 75 and log_every 50; give a multiple"):
-        loop.fit(parallel.single(STEP), START, BATCH_AT, 100, save_every=75)
+        fit.fit(parallel.single(STEP), START, BATCH_AT, 100, save_every=75)
 
 
 @pytest.mark.parametrize("name", ["dense", "cascade-blocked"])
@@ -223,12 +221,12 @@ def test_problems_are_learnt(name):
     problem = PROBLEMS[name]()
     step = make_train_step(problem.loss_fn, OPTIMIZER)
     state = init_state(problem.params, OPTIMIZER, key=KEY)
-    run = loop.fit(parallel.single(step), state, lambda _: problem.batch, 60, log_every=10)
+    run = fit.fit(parallel.single(step), state, lambda _: problem.batch, 60, log_every=10)
     assert run.records[-1]["loss"] < 0.9 * run.records[0]["loss"]
 
 
 def test_each_epoch_shows_every_example_once():
-    batch_at = batches.shuffled({"n": np.arange(12)}, 4, seed=3)
+    batch_at = data.shuffled({"n": np.arange(12)}, 4, seed=3)
     epochs = [np.concatenate([batch_at(3 * epoch + n)["n"] for n in range(3)]) for epoch in range(3)]
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch), np.arange(12))
@@ -237,7 +235,7 @@ def test_each_epoch_shows_every_example_once():
 
 def test_shares_of_a_batch_make_the_batch():
     whole, first, second = (
-        batches.shuffled(DATA, 8, seed=3, rows=rows) for rows in (slice(None), slice(0, 4), slice(4, 8))
+        data.shuffled(DATA, 8, seed=3, rows=rows) for rows in (slice(None), slice(0, 4), slice(4, 8))
     )
     for position in range(7):
         np.testing.assert_array_equal(np.concatenate([first(position), second(position)]), whole(position))
@@ -254,4 +252,4 @@ def test_shares_of_a_batch_make_the_batch():
 )
 def test_arrays_that_make_no_batches(arrays, size, message):
     with pytest.raises(ValueError, match=message):
-        batches.shuffled(arrays, size)
+        data.shuffled(arrays, size)

@@ -7,8 +7,9 @@ import pytest
 import scipy.signal
 from helpers import relative_rms
 
-from jaxapf import matched, params
+from jaxapf import params
 from jaxapf.effects import equalizer
+from jaxapf.filters import matched
 
 DESIGNS = {"lowshelf": matched.lowshelf, "peak": matched.peak, "highshelf": matched.highshelf}
 KINDS = ("lowshelf", "peak", "peak", "peak", "peak", "highshelf")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxapf import _measuring
+from experiments.common import measuring
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now, self.calls = 0.0, []
-        monkeypatch.setattr(_measuring.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(measuring.time, "perf_counter", lambda: self.now)
 
     def call(self, name, *seconds):
         durations = itertools.chain(seconds, itertools.repeat(seconds[-1]))
@@ -30,7 +30,7 @@ class Clock:
 def test_timing_takes_turns_and_sets_the_first_call_apart(monkeypatch):
     clock = Clock(monkeypatch)
     calls = {"steady": clock.call("steady", 7.0, 2.0), "varied": clock.call("varied", 5.0, 3.0, 1.0, 8.0)}
-    found = _measuring.interleaved(calls, (3, 3), 0.0)
+    found = measuring.interleaved(calls, (3, 3), 0.0)
     assert found == {"steady": (2.0, 2.0, 3, 5.0), "varied": (1.0, 3.0, 3, 4.0)}
     assert all(set(clock.calls[i : i + 2]) == set(calls) for i in range(0, 8, 2))
 
@@ -42,13 +42,13 @@ def test_timing_stops_by_time_and_by_rounds(monkeypatch):
         "quick": clock.call("quick", 1.0),
         "tiny": clock.call("tiny", 0.125),
     }
-    found = _measuring.interleaved(calls, (2, 6), 5.0)
+    found = measuring.interleaved(calls, (2, 6), 5.0)
     assert {name: timing.repeats for name, timing in found.items()} == {"slow": 2, "quick": 5, "tiny": 6}
 
 
 def test_the_order_of_turns_changes(monkeypatch):
     clock = Clock(monkeypatch)
-    _measuring.interleaved({name: clock.call(name, 1.0) for name in "abcd"}, (20, 20), 0.0)
+    measuring.interleaved({name: clock.call(name, 1.0) for name in "abcd"}, (20, 20), 0.0)
     assert len({tuple(clock.calls[i : i + 4]) for i in range(4, 84, 4)}) > 5
 
 
@@ -56,23 +56,23 @@ def test_measured_memory_is_what_a_call_takes():
     def call():
         return np.ones(2**23).sum()  # 64 MiB
 
-    grown = _measuring.growth_on_host(call)
+    grown = measuring.growth_on_host(call)
     if grown is None:
         pytest.skip("this system has no /proc")
     assert 60 < grown / 2**20 < 70
-    idle = _measuring.growth_on_host(lambda: None)
+    idle = measuring.growth_on_host(lambda: None)
     assert idle is not None
     assert idle < 2**20
 
 
 def test_planned_memory_holds_the_output():
     compiled = jax.jit(lambda x: jnp.outer(x, x)).lower(jnp.ones(256)).compile()
-    found = _measuring.planned(compiled)
+    found = measuring.planned(compiled)
     assert found is None or 4 * 256**2 <= found < 3 * 4 * 256**2
 
 
 def test_a_footprint_is_input_plan_and_growth():
-    found = _measuring.footprint(lambda x: jnp.outer(x, x), jnp.ones(256))
+    found = measuring.footprint(lambda x: jnp.outer(x, x), jnp.ones(256))
     assert found["input"] == 4 * 256
     planned = found["planned"]
     assert planned is None or planned >= 4 * 256**2
@@ -82,4 +82,4 @@ def test_a_script_that_fails_says_why(tmp_path):
     script = tmp_path / "broken.py"
     script.write_text("import sys\nsys.exit('no ' + sys.argv[1])\n")
     with pytest.raises(RuntimeError, match="exited with 1: no luck"):
-        _measuring.printed_by(script, "luck")
+        measuring.printed_by(script, "luck")

@@ -12,7 +12,8 @@ import reference
 from helpers import noise, relative_rms
 from jax import export
 
-from jaxapf import allpass, native, recursion
+from jaxapf import allpass
+from jaxapf.filters import native, recursion
 
 needs_kernels = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
 

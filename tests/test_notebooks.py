@@ -14,9 +14,12 @@ import soundfile
 from notebook_cells import cell_of
 
 import jaxapf
-from jaxapf import _notebook_sentences, allpass, audio, cli, metrics, notebooks, tracking
-from jaxapf._commands import pair
-from jaxapf.report import plots
+from jaxapf import allpass, audio, datasets, metrics, notebooks
+from jaxapf.cli import align as pair
+from jaxapf.cli import parser
+from jaxapf.notebooks import sentences
+from jaxapf.report import figures
+from jaxapf.training import logging
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:IPython")
 
@@ -39,7 +42,7 @@ def test_the_quick_start_asks_for_what_the_command_does(shown, aligning):
     x = np.random.default_rng(0).standard_normal((1, 48_000)).astype(np.float32)
     names = {"pair": notebooks.Pair(x, x, 48000), "small": True, "notebooks": notebooks}
     exec(cell_of("quick_start", "Find the delay"), names)
-    command = cli.parse(["align", "a.wav", "b.wav", "-o", "c.wav"])
+    command = parser.parse(["align", "a.wav", "b.wav", "-o", "c.wav"])
     (asked,) = aligning
     assert asked.get("order", "auto") == command.order
     assert asked.get("method", "auto") == command.method
@@ -76,7 +79,7 @@ def test_doubts_about_own_recordings_are_said(shown, monkeypatch, name, title):
 
 def test_doubts_are_those_of_the_command():
     assert notebooks.doubts(0.1, 2.0) == [f"After aligning the files still {STRANGERS}"]
-    assert pair.strangers is _notebook_sentences.strangers
+    assert pair.strangers is sentences.strangers
     assert notebooks.doubts(0.2, 2.0) == notebooks.doubts(None, 2.0) == []
 
 
@@ -195,7 +198,7 @@ def test_a_box_that_cannot_be_learnt_is_refused(shown):
 
 @pytest.mark.slow
 def test_a_box_that_inverts_is_learnt(shown):
-    dry, fs = audio.read(audio.example_pair()[0])
+    dry, fs = audio.read(datasets.example_pair()[0])
     wet = -np.asarray(allpass.cascade(allpass.rbj(np.array([200.0, 1500.0]), 0.8, fs), dry))
     late = np.pad(wet, ((0, 0), (30, 0)))[:, : dry.shape[-1]]
     names = box(dry, late, fs)
@@ -335,7 +338,7 @@ def test_listening_beyond_the_end_is_refused(shown):
 
 def test_progress_is_one_line_and_lets_others_through(shown, capsys, monkeypatch):
     monkeypatch.setattr(notebooks, "REDRAWN_S", 0.0)
-    with notebooks.progress("Training"), tracking.progress(10) as show:
+    with notebooks.progress("Training"), logging.progress(10) as show:
         show({"step": 5, "loss": 0.25})
         print("a warning", file=sys.stderr)
     assert shown[0] == "<code>Training …</code>"
@@ -351,7 +354,7 @@ def test_progress_says_that_it_was_stopped(shown):
 
 
 def test_redrawing_is_rare(shown):
-    with notebooks.progress("Training"), tracking.progress(1000) as show:
+    with notebooks.progress("Training"), logging.progress(1000) as show:
         for step in range(1000):
             show({"step": step})
     assert len(shown) < 30
@@ -365,7 +368,7 @@ def delayed_pair():
 def test_the_mix_says_where_it_cancels(shown):
     dry, wet = delayed_pair()  # by half a millisecond: the notch lies at 1 kHz
     notebooks.show_mix(dry, wet, wet, 48000.0)
-    compared = plots.compare(dry, wet, wet, 48000.0)
+    compared = figures.compare(dry, wet, wet, 48000.0)
     worst = int(np.nanargmin(compared.mix_before_db))
     assert compared.freqs_hz[worst] == pytest.approx(1000, rel=0.1)
     said = f"cancel by up to {-compared.mix_before_db[worst]:.1f} dB (at {compared.freqs_hz[worst]:.0f} Hz)"
@@ -397,7 +400,7 @@ def test_the_share_of_bands_that_show_a_phase_is_said(shown):
     late = np.pad(dry, ((0, 0), (4800, 0)))[:, :48000]
     found = jaxapf.Alignment(allpass.first_order(np.zeros(0)), 0.0, 1, 48000.0, [], {})
     notebooks.show_phase(dry, late, dry, found)
-    known = np.isfinite(plots.compare(dry, late, dry, 48000.0).residual_rad).mean()
+    known = np.isfinite(figures.compare(dry, late, dry, 48000.0).residual_rad).mean()
     assert known < 0.5
     expected = f"Of the {100 * known:.0f} % of bands that show" if known else "No band shows a phase"
     assert expected in shown[0]

@@ -12,8 +12,8 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from jaxapf import parallel
-from jaxapf.train import init_state, make_train_step
+from jaxapf.training import parallel
+from jaxapf.training.step import init_state, make_train_step
 
 EIGHT = pathlib.Path(__file__).with_name("eight_devices.py")
 

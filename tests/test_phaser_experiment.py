@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import audio, feedback
+from jaxapf import audio
 from jaxapf.effects import phaser
+from jaxapf.filters import feedback
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "phaser"
 MODULES = ("config", "data", "known", "training", "fits", "tables", "pictures", "listening", "speed", "run")

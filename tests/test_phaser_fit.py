@@ -8,8 +8,8 @@ from helpers import noise
 
 from jaxapf import metrics
 from jaxapf.effects import phaser
-from jaxapf.modelling import descent, latency, phaser_model, sweeps
-from jaxapf.modelling.phaser import fit_phaser
+from jaxapf.effects.modelling import descent, latency, phaser_model, sweep_estimation
+from jaxapf.effects.modelling.phaser import fit_phaser
 
 FS = 8000.0
 
@@ -72,7 +72,7 @@ def test_half_a_turn_of_a_sine_is_a_sine(loose_jax):
 @pytest.mark.parametrize(("rate", "tolerance"), [(0.2, 0.1), (1.3, 0.03), (6.0, 0.03)])  # 0.6, 4, 18 turns
 def test_the_sweep_is_read_off_the_spectra(rate, tolerance):
     x = noise(24000)
-    found = sweeps.starts(sweeps.spectra_of(x, known(x, rate=rate), FS), count=1)[0]
+    found = sweep_estimation.starts(sweep_estimation.spectra_of(x, known(x, rate=rate), FS), count=1)[0]
     assert found.layout.stages == 4
     np.testing.assert_allclose(found.rate_hz, rate, rtol=tolerance)
     np.testing.assert_allclose(found.through, found.around, rtol=0.15)
@@ -84,7 +84,7 @@ def test_a_path_follows_what_is_least():
     grid, at = np.arange(40.0), 20 + 10 * np.sin(0.05 * np.arange(200))
     errors = (grid[None] - at[:, None]) ** 2
     errors[50:60] = np.mean(errors)  # nothing heard
-    path = sweeps.smooth_path(errors)
+    path = sweep_estimation.smooth_path(errors)
     np.testing.assert_allclose(path, at, atol=3.0)
 
 

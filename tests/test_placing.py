@@ -10,8 +10,9 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxapf import allpass, placing, playing
-from jaxapf.hearing import BANDS, Heard
+from jaxapf import allpass
+from jaxapf.alignment import matching_pursuit, rollouts
+from jaxapf.alignment.features import BANDS, Heard
 
 FS = 44100.0
 OMEGA = (
@@ -33,10 +34,10 @@ def heard(answer, seed=0) -> Heard:
     return Heard(OMEGA, (total * answer).astype(np.complex64), total)
 
 
-def placed(cutoff_hz, q, delay=0.0) -> placing.Placed:
+def placed(cutoff_hz, q, delay=0.0) -> matching_pursuit.Placed:
     log_t = np.log(np.tan(np.pi / FS * np.asarray(cutoff_hz, np.float32)))
     rows = len(log_t)
-    return placing.Placed(
+    return matching_pursuit.Placed(
         jnp.arange(rows),
         jnp.full(rows, delay, jnp.float32),
         jnp.asarray(log_t),
@@ -46,9 +47,9 @@ def placed(cutoff_hz, q, delay=0.0) -> placing.Placed:
 
 
 def test_the_residual_is_what_scipy_leaves():
-    scene = placing.scene_of(heard(np.ones(BANDS)), FS)
+    scene = matching_pursuit.scene_of(heard(np.ones(BANDS)), FS)
     cutoff_hz, q = [[300.0, 5000.0], [80.0, 12e3]], [[0.7, 3.0], [0.3, 9.0]]
-    left = placing.residual(placed(cutoff_hz, q, 2.5), scene)
+    left = matching_pursuit.residual(placed(cutoff_hz, q, 2.5), scene)
     for row, sign in enumerate((1.0, -1.0)):
         turned = response(cutoff_hz[row], q[row]) * np.exp(-2.5j * OMEGA)
         expected = sign * np.asarray(scene.cross[row]) * np.conj(turned)
@@ -57,17 +58,21 @@ def test_the_residual_is_what_scipy_leaves():
 
 def test_gains_are_those_of_a_loop_over_words_and_delays():
     truth = response([700.0], [1.1]) * np.exp(-3j * OMEGA)
-    scene = placing.scene_of(heard(truth), FS)
-    left = placing.residual(placing.nothing_placed(scene, 1), scene)
-    found, change = placing.gains(left, placing.make_dictionary(scene))
-    shifts = FS * np.concatenate([[0.0], placing.SHIFTS_S, -placing.SHIFTS_S])
-    centres = OMEGA.reshape(-1, placing.FOLD).mean(axis=1)
-    for word in (0, 100, 155, placing.WORDS - 1):
-        hz, q = placing.WORD_HZ[word // len(placing.WORD_Q)], placing.WORD_Q[word % len(placing.WORD_Q)]
+    scene = matching_pursuit.scene_of(heard(truth), FS)
+    left = matching_pursuit.residual(matching_pursuit.nothing_placed(scene, 1), scene)
+    found, change = matching_pursuit.gains(left, matching_pursuit.make_dictionary(scene))
+    shifts = FS * np.concatenate([[0.0], matching_pursuit.SHIFTS_S, -matching_pursuit.SHIFTS_S])
+    centres = OMEGA.reshape(-1, matching_pursuit.FOLD).mean(axis=1)
+    for word in (0, 100, 155, matching_pursuit.WORDS - 1):
+        hz, q = (
+            matching_pursuit.WORD_HZ[word // len(matching_pursuit.WORD_Q)],
+            matching_pursuit.WORD_Q[word % len(matching_pursuit.WORD_Q)],
+        )
         answer = np.conj(response(hz, q, centres))
         worth = [
             np.sum(
-                (np.asarray(left[0]) * np.exp(1j * OMEGA * d)).reshape(-1, placing.FOLD).sum(axis=1) * answer
+                (np.asarray(left[0]) * np.exp(1j * OMEGA * d)).reshape(-1, matching_pursuit.FOLD).sum(axis=1)
+                * answer
             ).real
             for d in shifts
         ]
@@ -76,9 +81,9 @@ def test_gains_are_those_of_a_loop_over_words_and_delays():
 
 
 def test_proposals_are_apart():
-    worth = jnp.asarray(np.random.default_rng(1).uniform(size=(3, placing.WORDS)), jnp.float32)
-    found = np.asarray(placing.distinct(worth, 5))
-    places = found // (placing.APART * len(placing.WORD_Q))
+    worth = jnp.asarray(np.random.default_rng(1).uniform(size=(3, matching_pursuit.WORDS)), jnp.float32)
+    found = np.asarray(matching_pursuit.distinct(worth, 5))
+    places = found // (matching_pursuit.APART * len(matching_pursuit.WORD_Q))
     assert all(len(set(row)) == 5 for row in places.tolist())
     np.testing.assert_array_equal(found[:, 0], np.argmax(worth, axis=1))
 
@@ -92,9 +97,9 @@ def test_proposals_are_apart():
 @settings(max_examples=25, deadline=None)
 def test_settling_never_loses_and_stays_in_range(hz, q, delay, seed):
     phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, BANDS)
-    scene = placing.scene_of(heard(np.exp(1j * phase), seed), FS)
+    scene = matching_pursuit.scene_of(heard(np.exp(1j * phase), seed), FS)
     start = placed([hz] * 2, [q] * 2, delay)
-    before = np.asarray(jnp.sum(placing.residual(start, scene).real, axis=1))
+    before = np.asarray(jnp.sum(matching_pursuit.residual(start, scene).real, axis=1))
     there = jnp.array([True, True, False])
     found = _settle(start, scene, there)
     assert np.all(np.asarray(found.reached) >= before - 1e-6)
@@ -105,15 +110,15 @@ def test_settling_never_loses_and_stays_in_range(hz, q, delay, seed):
     assert np.all(np.abs(np.asarray(found.delay)) <= 0.003 * FS + 1e-3)
 
 
-_settle = jax.jit(placing.settle)
+_settle = jax.jit(matching_pursuit.settle)
 
 
 def test_the_slope_is_the_gradient(x64):
     at = jnp.asarray([[1.5, -2.0, -1.0, 0.3, -0.4], [-0.5, -3.0, 0.5, 0.1, 0.4]])
     cross = jnp.asarray(heard(np.exp(1j * np.linspace(0, 9, BANDS))).cross, jnp.complex128)
     omega = jnp.asarray(OMEGA, jnp.float64)
-    _, slope, curvature = placing._normal(at, omega, cross)
-    gradient = jax.grad(lambda at: jnp.sum(placing._normal(at, omega, cross).reached))(at)
+    _, slope, curvature = matching_pursuit._normal(at, omega, cross)
+    gradient = jax.grad(lambda at: jnp.sum(matching_pursuit._normal(at, omega, cross).reached))(at)
     np.testing.assert_allclose(slope, gradient, atol=1e-12)
     assert np.all(np.linalg.eigvalsh(curvature) > -1e-12)
 
@@ -126,8 +131,8 @@ def test_a_known_section_is_found(polarity, cutoff_hz, q):
     truth = polarity * response(cutoff_hz, q) * np.exp(-4.4j * OMEGA)
     (level,) = heard(truth).total
     shifted = level * truth * np.exp(1j * np.outer(delays, OMEGA))
-    scene = placing.scene_of(Heard(OMEGA, shifted.astype(np.complex64), np.tile(level, (4, 1))), FS)
-    found = placing.place(scene, placing.greedy, 2)
+    scene = matching_pursuit.scene_of(Heard(OMEGA, shifted.astype(np.complex64), np.tile(level, (4, 1))), FS)
+    found = matching_pursuit.place(scene, matching_pursuit.greedy, 2)
     assert float(found.reached[0]) > 0.999
     assert scene.polarity[found.row[0]] == polarity
     assert np.all(np.diff(found.reached) <= 0)
@@ -140,8 +145,8 @@ def test_a_known_section_is_found(polarity, cutoff_hz, q):
 def test_a_repeated_candidate_is_played_once():
     (level,), truth = heard(np.ones(BANDS)).total, response(900.0, 1.4)
     cross = np.stack([level * truth] * 3 + [level * truth * np.exp(2j * OMEGA)])
-    scene = placing.scene_of(Heard(OMEGA, cross.astype(np.complex64), np.tile(level, (4, 1))), FS)
-    found = placing.place(scene, placing.greedy, 1, rows=4)
+    scene = matching_pursuit.scene_of(Heard(OMEGA, cross.astype(np.complex64), np.tile(level, (4, 1))), FS)
+    found = matching_pursuit.place(scene, matching_pursuit.greedy, 1, rows=4)
     assert sorted(np.asarray(found.row).tolist()) == [0, 3, 4, 7]
 
 
@@ -150,13 +155,13 @@ def test_a_repeated_candidate_is_played_once():
 
 def test_what_is_played_without_straying_is_what_is_placed():
     truth = response([250.0, 1800.0], [0.6, 2.0]) * np.exp(-4.4j * OMEGA)
-    scene = placing.scene_of(heard(truth), FS)
-    played, reached = playing.play_out(lambda _, gains: gains, scene, 3, jax.random.key(0))
-    placed = placing._in_rounds(scene, placing.greedy, 3, rows=2)
+    scene = matching_pursuit.scene_of(heard(truth), FS)
+    played, reached = rollouts.play_out(lambda _, gains: gains, scene, 3, jax.random.key(0))
+    placed = matching_pursuit._in_rounds(scene, matching_pursuit.greedy, 3, rows=2)
     np.testing.assert_allclose(reached[:2], placed.reached[jnp.argsort(placed.row)], atol=1e-5)
-    assert placing.place(scene, placing.greedy, 3).reached[0] >= jnp.max(placed.reached)
-    rows = 2 + 2 * playing.TRIES  # no more than the scene has to explore
-    assert played.heard.shape == (3, rows, playing.CHANNELS, BANDS)
+    assert matching_pursuit.place(scene, matching_pursuit.greedy, 3).reached[0] >= jnp.max(placed.reached)
+    rows = 2 + 2 * rollouts.TRIES  # no more than the scene has to explore
+    assert played.heard.shape == (3, rows, rollouts.CHANNELS, BANDS)
     assert np.all(played.counts[:, :2])
     # Where one strays it counts from there on.
     assert np.all(np.diff(np.asarray(played.counts, int), axis=0) >= 0)
@@ -164,5 +169,5 @@ def test_what_is_played_without_straying_is_what_is_placed():
 
 def test_forecasts_lie_between_what_is_gained_at_once_and_all():
     gains = jnp.linspace(0, 1, 5)
-    np.testing.assert_array_equal(playing.worth(jnp.zeros(5), gains), gains)
-    np.testing.assert_allclose(playing.worth(jnp.ones(5), gains), 1.0)
+    np.testing.assert_array_equal(rollouts.worth(jnp.zeros(5), gains), gains)
+    np.testing.assert_allclose(rollouts.worth(jnp.ones(5), gains), 1.0)

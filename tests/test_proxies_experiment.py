@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxapf import audio, losses, proxies
+from jaxapf import audio, losses
+from jaxapf.effects import proxies
 from jaxapf.nets.proxy import ProxyCNN
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "proxies"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import audio, params, proxies
-from jaxapf.effects import chain
+from jaxapf import audio, datasets, params
+from jaxapf.effects import chain, proxies
 from jaxapf.nets import proxy as nets
 
 NETS = {
@@ -263,7 +263,7 @@ def test_controls_that_the_effect_no_longer_has(proxy, tmp_path, monkeypatch):
 def test_a_stored_proxy_is_nearer_to_its_effect_than_any_gain(name, loose_jax):
     proxy, effect, fs = proxies.load(f"proxy-{name}-cnn"), proxies.EFFECTS[name], proxies.FS
     rng = np.random.default_rng(3)
-    recording, rate = audio.read(audio.example_pair()[0])
+    recording, rate = audio.read(datasets.example_pair()[0])
     x = audio.segment(audio.resample(recording[0], rate, fs), 6000)[:12].astype(np.float32)
     raw = rng.uniform(-1, 1, (len(x), len(effect.controls))).astype(np.float32)
     wet = np.asarray(chain.apply(effect, params.denormalise(raw, effect.controls), x, fs), np.float64)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jaxapf import audio, cli, stored, transfer
+from jaxapf import audio, datasets
 from jaxapf.__main__ import main
+from jaxapf.cli import parser
+from jaxapf.effects.style import transfer
+from jaxapf.training import pretrained
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -38,7 +41,7 @@ def needs_the_style_network(line: str) -> bool:
 def takes(tmp_path, monkeypatch, loose_jax):
     """The files that the examples name, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    for name, source in zip(("dry.wav", "wet.wav"), audio.example_pair(), strict=True):
+    for name, source in zip(("dry.wav", "wet.wav"), datasets.example_pair(), strict=True):
         samples, fs = audio.read(source, stop=96000)
         audio.write(tmp_path / name, samples, fs)
     shutil.copy("dry.wav", "other_take.wav")
@@ -60,7 +63,7 @@ def test_shell_examples_run(takes, capsys):
 
 
 @pytest.mark.skipif(
-    all(entry["name"] != transfer.STORED for entry in stored.manifest()),
+    all(entry["name"] != transfer.STORED for entry in pretrained.manifest()),
     reason="the network is not stored yet",
 )
 def test_shell_examples_of_styles_run(takes, capsys):
@@ -78,7 +81,7 @@ def test_shell_examples_of_effects_run(takes, capsys):
 
 def test_shell_examples_are_commands():
     for line in commands():
-        assert callable(cli.parse(line.split()[1:]).run)
+        assert callable(parser.parse(line.split()[1:]).run)
 
 
 def test_relative_links_lead_somewhere():

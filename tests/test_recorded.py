@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxapf import audio
+from jaxapf import audio, datasets
 
 FS = 8000
 ENTRY = {
@@ -44,10 +44,10 @@ def one_sentence(message):
 def test_pairs_are_listed_as_the_file_says(tmp_path):
     plain = {"pair": "a-1.x", "kind": "near_far", "source": "kick"}
     put(tmp_path, ENTRY, plain, plain | {"pair": "02", "polarity": None, "direct_delay_samples": 7})
-    found = audio.pairs_json(tmp_path)
-    assert found == audio.pairs_json(str(tmp_path / "pairs.json"))
+    found = datasets.pairs_json(tmp_path)
+    assert found == datasets.pairs_json(str(tmp_path / "pairs.json"))
     files = tmp_path / "00_mic1.flac", tmp_path / "00_mic2.flac"
-    assert found[0] == audio.RecordedPair("00", "top_bottom", "snare", *files, -3.25, -1)
+    assert found[0] == datasets.RecordedPair("00", "top_bottom", "snare", *files, -3.25, -1)
     assert [(p.name, p.delay_samples, p.polarity) for p in found[1:]] == [
         ("a-1.x", None, None),
         ("02", 7.0, None),
@@ -56,8 +56,8 @@ def test_pairs_are_listed_as_the_file_says(tmp_path):
 
 
 def test_both_are_read_to_the_shorter_length(tmp_path):
-    [pair] = audio.pairs_json(put(tmp_path, ENTRY))
-    dry, wet, fs = audio.read_pair(pair)
+    [pair] = datasets.pairs_json(put(tmp_path, ENTRY))
+    dry, wet, fs = datasets.read_pair(pair)
     assert (dry.shape, wet.shape, fs) == ((410,), (410,), FS)
     assert dry.dtype == wet.dtype == np.float32
     np.testing.assert_allclose(dry, noise(410, seed=1)[0], atol=2**-22)
@@ -65,21 +65,21 @@ def test_both_are_read_to_the_shorter_length(tmp_path):
 
 
 def test_channels_are_averaged(tmp_path):
-    [pair] = audio.pairs_json(put(tmp_path, ENTRY))
+    [pair] = datasets.pairs_json(put(tmp_path, ENTRY))
     stereo = noise(n_channels=2)
     audio.write(pair.wet, stereo, FS)
-    np.testing.assert_allclose(audio.read_pair(pair)[1], (stereo[0] + stereo[1]) / 2, atol=2**-22)
+    np.testing.assert_allclose(datasets.read_pair(pair)[1], (stereo[0] + stereo[1]) / 2, atol=2**-22)
 
 
 def test_two_rates_are_refused(tmp_path):
-    [pair] = audio.pairs_json(put(tmp_path, ENTRY))
+    [pair] = datasets.pairs_json(put(tmp_path, ENTRY))
     audio.write(pair.wet, noise(), 2 * FS)
     with pytest.raises(audio.AudioError, match=r"has 8000 Hz and '.*' has 16000 Hz; convert"):
-        audio.read_pair(pair)
+        datasets.read_pair(pair)
     with pytest.raises(
         audio.AudioError, match=r"00_mic2.flac' has 16000 Hz, but sample_rate in .* is 8000; "
     ):
-        audio.pairs_json(tmp_path)
+        datasets.pairs_json(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_wrong_field_is_named(tmp_path, field, value, words):
     put(tmp_path, ENTRY)
     (tmp_path / "pairs.json").write_text(json.dumps({"sample_rate": FS, "pairs": [ENTRY | {field: value}]}))
     with pytest.raises(audio.AudioError, match=f"pairs.json': {words}") as caught:
-        audio.pairs_json(tmp_path)
+        datasets.pairs_json(tmp_path)
     assert one_sentence(str(caught.value))
 
 
@@ -116,7 +116,7 @@ def test_a_missing_field_is_named(tmp_path, field):
     entry = {name: value for name, value in ENTRY.items() if name != field}
     (tmp_path / "pairs.json").write_text(json.dumps({"sample_rate": FS, "pairs": [entry]}))
     with pytest.raises(audio.AudioError, match=f"{field} of pair 1 is missing, expected .*; correct"):
-        audio.pairs_json(tmp_path)
+        datasets.pairs_json(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -140,36 +140,34 @@ def test_a_missing_field_is_named(tmp_path, field):
 def test_a_wrong_file_is_named(tmp_path, text, words):
     (tmp_path / "pairs.json").write_text(text)
     with pytest.raises(audio.AudioError, match=rf"pairs.json'.* ?{words}") as caught:
-        audio.pairs_json(tmp_path)
+        datasets.pairs_json(tmp_path)
     assert one_sentence(str(caught.value))
 
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "pairs.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(audio.AudioError, match="is not JSON"):
-        audio.pairs_json(tmp_path)
+        datasets.pairs_json(tmp_path)
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(
         audio.AudioError, match=r"pairs.json' cannot be opened: no such file.*; give the folder"
     ):
-        audio.pairs_json(tmp_path)
+        datasets.pairs_json(tmp_path)
     with pytest.raises(audio.AudioError, match=r"nowhere' cannot be opened: no such file.*; give the folder"):
-        audio.pairs_json(tmp_path / "nowhere")
+        datasets.pairs_json(tmp_path / "nowhere")
 
 
 def test_a_recording_that_is_not_there(tmp_path):
     put(tmp_path, ENTRY)
     (tmp_path / "00_mic2.flac").unlink()
     with pytest.raises(audio.AudioError, match=r"00_mic2.flac' does not exist"):
-        audio.pairs_json(tmp_path)
+        datasets.pairs_json(tmp_path)
 
 
 def test_reading_pairs_needs_no_jax():
-    command = (
-        "import sys; from jaxapf import audio; audio.pairs_json, audio.sdds; sys.exit('jax' in sys.modules)"
-    )
+    command = "import sys; from jaxapf import datasets; datasets.pairs_json, datasets.sdds; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
@@ -228,7 +226,7 @@ def snares(tmp_path):
 def test_top_is_laid_on_bottom(snares, annotated):
     if not annotated:
         (snares / "annotations.csv").unlink()
-    pairs = audio.sdds(snares)
+    pairs = datasets.sdds(snares)
     assert sorted(strokes(pairs)) == [
         ("Gretsch None 1", "AKG_414 TP", "AKG_414 BTM"),
         ("Gretsch None 1", "Shure_SM57 TP", "AKG_414 BTM"),
@@ -237,8 +235,8 @@ def test_top_is_laid_on_bottom(snares, annotated):
     ]
     assert {(p.kind, p.delay_samples, p.polarity) for p in pairs} == {("TP_BTM", None, None)}
     assert len({p.name for p in pairs}) == len(pairs)
-    assert len(audio.sdds(snares, "Shure SM57", "AKG 414 BTM")) == 2
-    dry, _, fs = audio.read_pair(pairs[0])
+    assert len(datasets.sdds(snares, "Shure SM57", "AKG 414 BTM")) == 2
+    dry, _, fs = datasets.read_pair(pairs[0])
     number = [stem(*take) for take in TAKES].index(pairs[0].dry.stem)
     np.testing.assert_allclose(dry, noise(seed=number)[0], atol=2**-22)
     assert fs == FS
@@ -247,7 +245,7 @@ def test_top_is_laid_on_bottom(snares, annotated):
 def test_pairs_keep_the_order_of_the_annotations(snares):
     lines = (snares / "annotations.csv").read_text().splitlines()
     (snares / "annotations.csv").write_text("\r\n".join(["\ufeff" + lines[0], *reversed(lines[1:])]))
-    assert [hit for hit, _, _ in strokes(audio.sdds(snares))] == [
+    assert [hit for hit, _, _ in strokes(datasets.sdds(snares))] == [
         "Tama6.5 None 1",
         "Gretsch None 10",
         "Gretsch None 1",
@@ -267,17 +265,17 @@ def test_pairs_keep_the_order_of_the_annotations(snares):
     ],
 )
 def test_microphones_are_chosen_by_name_and_place(snares, dry, wet, expected):
-    found = [one for one in strokes(audio.sdds(snares, dry, wet)) if one[0] == "Gretsch None 1"]
+    found = [one for one in strokes(datasets.sdds(snares, dry, wet)) if one[0] == "Gretsch None 1"]
     assert found == [("Gretsch None 1", *expected[0][1:])]
 
 
 def test_all_that_heard_a_stroke_beside_the_reference(snares):
-    on_top = strokes(audio.sdds(snares, None, "Shure SM57 TP"))
+    on_top = strokes(datasets.sdds(snares, None, "Shure SM57 TP"))
     assert [one for one in on_top if one[0] == "Gretsch None 1"] == [
         ("Gretsch None 1", f"{microphone} {place}", "Shure_SM57 TP")
         for _, _, microphone, place, _ in TAKES[1:5]
     ]
-    turned = [(hit, wet, dry) for hit, dry, wet in strokes(audio.sdds(snares, "Shure SM57 TP", None))]
+    turned = [(hit, wet, dry) for hit, dry, wet in strokes(datasets.sdds(snares, "Shure SM57 TP", None))]
     assert sorted(turned) == sorted(on_top)
 
 
@@ -286,9 +284,9 @@ def test_columns_of_another_name(snares):
     (snares / "annotations.csv").unlink()
     other = snares.parent / f"{snares.name}.csv"
     other.write_text(text.replace("FileName", "wav").replace("ClassID", "hit").replace("Position", "side"))
-    columns = audio.SddsColumns("wav", ("Snare", "Strike"), ("side",))
+    columns = datasets.SddsColumns("wav", ("Snare", "Strike"), ("side",))
     try:
-        pairs = audio.sdds(snares, annotations=other, columns=columns)
+        pairs = datasets.sdds(snares, annotations=other, columns=columns)
     finally:
         other.unlink()
     assert [p.hit for p in pairs] == ["Gretsch 1", "Gretsch 1", "Gretsch 10", "Tama6.5 1"]
@@ -300,7 +298,7 @@ def test_files_in_folders(snares):
         name.rename(snares / "takes" / name.name)
     lines = (snares / "annotations.csv").read_text().splitlines()
     (snares / "annotations.csv").write_text("\n".join([lines[0], *(f"takes/{one}" for one in lines[1:])]))
-    assert {p.dry.parent.name for p in audio.sdds(snares)} == {"takes"}
+    assert {p.dry.parent.name for p in datasets.sdds(snares)} == {"takes"}
 
 
 FIRST = line(TAKES[0])
@@ -322,7 +320,7 @@ FIRST = line(TAKES[0])
 def test_wrong_annotations_are_named(snares, lines, words):
     (snares / "annotations.csv").write_text("\n".join(lines))
     with pytest.raises(audio.AudioError, match=words) as caught:
-        audio.sdds(snares)
+        datasets.sdds(snares)
     assert str(snares) in str(caught.value)
     assert one_sentence(str(caught.value))
 
@@ -330,27 +328,27 @@ def test_wrong_annotations_are_named(snares, lines, words):
 def test_unreadable_annotations(snares):
     (snares / "annotations.csv").write_bytes(b"FileName,Snare\xff\n")
     with pytest.raises(audio.AudioError, match="is not a CSV file in UTF-8"):
-        audio.sdds(snares)
+        datasets.sdds(snares)
     with pytest.raises(audio.AudioError, match=r"nowhere.csv' cannot be opened: no such file.*; give"):
-        audio.sdds(snares, annotations=snares / "nowhere.csv")
+        datasets.sdds(snares, annotations=snares / "nowhere.csv")
     with pytest.raises(audio.AudioError, match="is not a folder; give the one"):
-        audio.sdds(snares / "annotations.csv")
+        datasets.sdds(snares / "annotations.csv")
 
 
 def test_a_file_that_is_named_otherwise(snares):
     (snares / "annotations.csv").unlink()
     (snares / "._hidden.wav").touch()
     (snares / "notes.txt").touch()
-    assert len(audio.sdds(snares)) == 4
+    assert len(datasets.sdds(snares)) == 4
     (snares / "take 1.wav").touch()
     with pytest.raises(audio.AudioError, match=r"take 1.wav' is not named .*, expected SNARE_.*; give"):
-        audio.sdds(snares)
+        datasets.sdds(snares)
 
 
 def test_names_that_nobody_has(snares):
     with pytest.raises(
         audio.AudioError, match=r"by both 'top' and any other; its microphones are AKG 414 BTM, "
     ):
-        audio.sdds(snares, "top", None)
+        datasets.sdds(snares, "top", None)
     with pytest.raises(ValueError, match="dry and wet are both None; name"):
-        audio.sdds(snares, None, None)
+        datasets.sdds(snares, None, None)

@@ -9,7 +9,8 @@ import pytest
 import reference
 from helpers import ALLPOLE_METHODS, EXACT_METHODS, FILTERS, N_SAMPLES, noise, relative_rms
 
-from jaxapf import allpass, recursion
+from jaxapf import allpass
+from jaxapf.filters import recursion
 
 # One program each: run operation by operation, every one of them would be compiled by itself.
 linear_recurrence = jax.jit(recursion.linear_recurrence, static_argnums=0, static_argnames="method")

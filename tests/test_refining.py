@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from jaxapf import audio, refining, search, spectrum
-from jaxapf.fitting import SECOND, Cascade, Target
+from jaxapf import datasets
+from jaxapf.alignment import cross_spectrum, local_search, search
+from jaxapf.alignment.least_squares import SECOND, Cascade, Target
 
 FS = 44100.0
 
 
 def weighed(pair) -> search.Weighing:
-    return search.Weighing(spectrum.measure(pair.dry, pair.wet, FS, 400), 0.0, 400)
+    return search.Weighing(cross_spectrum.measure(pair.dry, pair.wet, FS, 400), 0.0, 400)
 
 
 def cascade(delay, cutoff_hz, q, polarity=1.0) -> Cascade:
@@ -29,7 +30,7 @@ def score_of(found: Cascade, weighing: search.Weighing) -> float:
 
 @pytest.fixture(scope="module")
 def room():
-    return weighed(audio.Pairs(8192, FS, key=5, recipe=audio.Recipe(room=1.0))[0])
+    return weighed(datasets.Pairs(8192, FS, key=5, recipe=datasets.Recipe(room=1.0))[0])
 
 
 def test_steps_are_counted(room, monkeypatch):
@@ -38,34 +39,36 @@ def test_steps_are_counted(room, monkeypatch):
     monkeypatch.setattr(
         search, "refine_all", lambda c, p, steps: taken.append(steps) or refine_all(c, p, steps)
     )
-    delay, polarity = spectrum.best_delay(room.cross, 400)
+    delay, polarity = cross_spectrum.best_delay(room.cross, 400)
     for steps in (10, 23, 50):
         taken.clear()
-        refining.refine([cascade(delay, [15e3], [5.0], polarity)], room, steps)
+        local_search.refine([cascade(delay, [15e3], [5.0], polarity)], room, steps)
         assert sum(taken) == steps
 
 
 def test_more_steps_reach_more_and_what_they_say(room):
-    delay, polarity = spectrum.best_delay(room.cross, 400)
+    delay, polarity = cross_spectrum.best_delay(room.cross, 400)
     start = cascade(delay, [15e3], [5.0], polarity)
-    found = [refining.refine([start], room, steps) for steps in (10, 50)]
+    found = [local_search.refine([start], room, steps) for steps in (10, 50)]
     assert score_of(start, room) < found[0][0] < found[1][0]
-    assert len(found[1][1].kind) <= refining.MOST
+    assert len(found[1][1].kind) <= local_search.MOST
     for score, answer in found:
         assert score == pytest.approx(score_of(answer, room), abs=2e-3)
 
 
 def test_a_full_cascade_exchanges_sections(room):
-    delay, polarity = spectrum.best_delay(room.cross, 400)
-    full = cascade(delay, np.geomspace(12e3, 18e3, refining.MOST), np.full(refining.MOST, 9.0), polarity)
+    delay, polarity = cross_spectrum.best_delay(room.cross, 400)
+    full = cascade(
+        delay, np.geomspace(12e3, 18e3, local_search.MOST), np.full(local_search.MOST, 9.0), polarity
+    )
     fine = search.pose(room, search.FINE, float(delay), narrowest_hz=0.5)
-    moves = refining._insertions(full, fine)
+    moves = local_search._insertions(full, fine)
     assert moves
-    assert all(len(move.kind) == refining.MOST for move in moves)
-    assert refining.refine([full], room, 30)[0] > score_of(full, room)
+    assert all(len(move.kind) == local_search.MOST for move in moves)
+    assert local_search.refine([full], room, 30)[0] > score_of(full, room)
 
 
 @pytest.mark.parametrize("steps", [9, 0, -3])
 def test_too_few_steps(room, steps):
     with pytest.raises(ValueError, match=f"^steps is {steps} and there are 1 starts; expected 10 or more"):
-        refining.refine([cascade(0.0, [1e3], [1.0])], room, steps)
+        local_search.refine([cascade(0.0, [1e3], [1.0])], room, steps)

@@ -22,7 +22,7 @@ import soundfile
 from scipy import signal
 
 from jaxapf import audio, report
-from jaxapf.report import page, players, plots, svg
+from jaxapf.report import figures, page, players, svg
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
@@ -76,9 +76,9 @@ def test_cascade_phase_and_delay_agree_with_scipy(fs):
     _, response = signal.freqz(b, a, worN=freqs_hz, fs=fs)
     _, delay = signal.group_delay((b, a), w=freqs_hz, fs=fs)
     np.testing.assert_allclose(
-        plots.cascade_phase(sos, freqs_hz, fs), np.unwrap(np.angle(response)), atol=1e-9
+        figures.cascade_phase(sos, freqs_hz, fs), np.unwrap(np.angle(response)), atol=1e-9
     )
-    np.testing.assert_allclose(plots.cascade_delay(sos, freqs_hz, fs), delay, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(figures.cascade_delay(sos, freqs_hz, fs), delay, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])
@@ -86,16 +86,16 @@ def test_the_residual_is_the_phase_that_the_aligned_signal_lacks(n_channels):
     fs, dry = 48000, noise((n_channels, 96000))
     sos = two_sections(fs)
     wet = -np.asarray(signal.sosfilt(sos, dry))
-    compared = plots.compare(dry, wet, dry, fs)
-    expected = np.angle(-np.exp(1j * plots.cascade_phase(sos, compared.freqs_hz, fs)))
+    compared = figures.compare(dry, wet, dry, fs)
+    expected = np.angle(-np.exp(1j * figures.cascade_phase(sos, compared.freqs_hz, fs)))
     error = np.angle(np.exp(1j * (compared.residual_rad - expected)))
     assert np.isfinite(error).mean() > 0.95
     assert np.nanmax(np.abs(error)) < np.radians(4.0)
-    assert np.nanmax(np.abs(plots.compare(dry, wet, wet, fs).residual_rad)) < 1e-9
+    assert np.nanmax(np.abs(figures.compare(dry, wet, wet, fs).residual_rad)) < 1e-9
 
 
 def test_phase_of_unrelated_signals_is_left_out():
-    compared = plots.compare(noise((1, 96000), 1), noise((1, 96000), 2), noise((1, 96000), 3), 48000)
+    compared = figures.compare(noise((1, 96000), 1), noise((1, 96000), 2), noise((1, 96000), 3), 48000)
     assert np.isfinite(compared.residual_rad).mean() < 0.1
 
 
@@ -103,7 +103,7 @@ def test_the_mix_of_a_delayed_copy_is_a_comb():
     fs, delay = 48000, 8
     dry = noise((1, 192000))
     wet = np.roll(dry, delay, axis=-1)
-    compared = plots.compare(dry, wet, wet, fs)
+    compared = figures.compare(dry, wet, wet, fs)
     comb_db = 20 * np.log10(np.abs(np.cos(np.pi * compared.freqs_hz * delay / fs)))
     below = (compared.freqs_hz > 40) & (compared.freqs_hz < 1800)
     np.testing.assert_allclose(compared.mix_before_db[below], comb_db[below], atol=0.35)
@@ -120,7 +120,7 @@ def test_closeups_are_where_their_titles_say():
     x[1, 3 * fs : 3 * fs + 900] += 0.8 * np.sin(2 * np.pi * 500 * t[:900])
     aligned = x.copy()
     aligned[1, 3 * fs + fs // 2] += 0.2
-    onset, low, high, worst = plots.places(x, aligned, fs)
+    onset, low, high, worst = figures.places(x, aligned, fs)
     assert {place.channel for place in (onset, low, high, worst)} == {1}
     assert onset.start < 3 * fs + 240 < onset.stop
     assert fs <= low.start < low.stop <= 1.5 * fs

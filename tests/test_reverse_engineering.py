@@ -73,7 +73,7 @@ def test_the_search_gets_nearer_and_the_files_are_written(run, tmp_path, capsys)
     readme.write_text(README, encoding="utf-8")
     assert run.main(["--seed", "1", "--folder", str(tmp_path), "--update", str(readme)]) == 0
     (row,) = json.loads((tmp_path / "recovered.json").read_text(encoding="utf-8"))
-    dry = run.read_clip(Path(run.audio.example_pair()[0]))
+    dry = run.read_clip(Path(run.datasets.example_pair()[0]))
     wet = run.make_wet(row["true"], dry)
     begin = np.asarray(run.fitting.processed(np.zeros(25, np.float32), dry, 24e3))
     assert row["esr"] < 0.3 * np.sum((begin - wet) ** 2) / np.sum(wet**2)

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from jaxapf import fitting, search, spectrum
-from jaxapf.alignment import enable_x64
-from jaxapf.fitting import FIRST, SECOND, Bounds, Cascade, Target
-from jaxapf.search import Problem
+from jaxapf.alignment import cross_spectrum, least_squares, search
+from jaxapf.alignment.least_squares import FIRST, SECOND, Bounds, Cascade, Target
+from jaxapf.alignment.model import enable_x64
+from jaxapf.alignment.search import Problem
 
 FS = 8000.0
 BOUNDS = Bounds(delay=(-40.0, 40.0), log_t=(-7.0, 3.0), log_d=(-6.0, 3.0), log_bandwidth=-9.0)
 SIZE = 4  # all cascades padded to it: one compilation
 seeds = st.integers(0, 10**6)
 kinds = st.lists(st.sampled_from([FIRST, SECOND]), min_size=1, max_size=SIZE)
-refine = fitting.refine
-score = jax.jit(fitting.score)
+refine = least_squares.refine
+score = jax.jit(least_squares.score)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -143,9 +143,9 @@ def with_flat(cascade, p):
     return cascade._replace(delay=p[0], log_t=p[1 : n + 1], log_d=p[n + 1 :])
 
 
-normal_equations = jax.jit(lambda c, t: fitting._normal_equations(c, t, jnp.tan(t.omega / 2)))
+normal_equations = jax.jit(lambda c, t: least_squares._normal_equations(c, t, jnp.tan(t.omega / 2)))
 hessian_of_score = jax.jit(
-    jax.hessian(lambda p, cascade, target: fitting.score(with_flat(cascade, p), target))
+    jax.hessian(lambda p, cascade, target: least_squares.score(with_flat(cascade, p), target))
 )
 
 
@@ -225,7 +225,9 @@ def test_refining_respects_the_narrowest_bandwidth():
 
 @given(st.integers(16, 400), seeds)
 def test_target_is_normalised_and_padding_changes_nothing(n, seed):
-    bins = spectrum.log_bins(spectrum.measure(noise(n, seed=seed), noise(n, seed=seed + 1), FS, 0), 12)
+    bins = cross_spectrum.log_bins(
+        cross_spectrum.measure(noise(n, seed=seed), noise(n, seed=seed + 1), FS, 0), 12
+    )
     weight = 1.0 + np.arange(len(bins.omega))
     plain, padded = search.make_target(bins, weight), search.make_target(bins, weight, 256)
     assert padded.omega.shape == padded.cross.shape == (256,)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxapf
-from jaxapf import checkpoint, stored
+from jaxapf.training import checkpoint, pretrained
 
 SAID = {"what": "eight sections", "command": "python run.py", "data": "noise", "figure": ("ESR", 0.0231)}
 
@@ -21,7 +21,7 @@ def place(tmp_path):
     """A folder of checkpoints that holds none yet, and a checkpoint beside it."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    for name, text in stored.EMPTY.items():
+    for name, text in pretrained.EMPTY.items():
         (folder / name).write_text(text, encoding="utf-8")
     source = tmp_path / "run" / "7"
     (source / "state").mkdir(parents=True)
@@ -42,11 +42,11 @@ def content(folder):
 
 
 def test_the_stored_checkpoints_are_what_the_manifest_says():
-    assert stored.verify() == []
-    assert stored.folder() == Path(jaxapf.__file__).parents[1] / "checkpoints"
-    files = [p for p in stored.folder().rglob("*") if p.is_file()]
+    assert pretrained.verify() == []
+    assert pretrained.folder() == Path(jaxapf.__file__).parents[1] / "checkpoints"
+    files = [p for p in pretrained.folder().rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) < 25e6
-    names = [entry["name"] for entry in stored.manifest()]
+    names = [entry["name"] for entry in pretrained.manifest()]
     assert names == sorted(set(names))
 
 
@@ -55,7 +55,7 @@ def test_git_takes_every_file_of_them():
     """A stored file that .gitignore leaves out would be missing from every clone."""
     done = subprocess.run(
         ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "."],
-        cwd=stored.folder(),
+        cwd=pretrained.folder(),
         capture_output=True,
         text=True,
     )
@@ -66,11 +66,11 @@ def test_git_takes_every_file_of_them():
 
 def test_a_folder_is_stored_whole(place, source):
     before = content(source)
-    entry = stored.add("biasnet-tape", source, **SAID, at=place)
-    assert content(source) == before == content(stored.path("biasnet-tape", at=place))
-    assert stored.path("biasnet-tape", at=place) == place / "biasnet-tape"
-    assert entry == stored.manifest(at=place)[0]
-    assert tuple(entry) == stored.FIELDS
+    entry = pretrained.add("biasnet-tape", source, **SAID, at=place)
+    assert content(source) == before == content(pretrained.path("biasnet-tape", at=place))
+    assert pretrained.path("biasnet-tape", at=place) == place / "biasnet-tape"
+    assert entry == pretrained.manifest(at=place)[0]
+    assert tuple(entry) == pretrained.FIELDS
     assert (entry["figure"], entry["bytes"]) == (
         {"name": "ESR", "value": 0.0231},
         sum(map(len, before.values())),
@@ -81,7 +81,7 @@ def test_a_folder_is_stored_whole(place, source):
         "| [biasnet-tape](biasnet-tape) | eight sections | `python run.py` | noise | ESR 0.0231 |" in readme
     )
     assert entry["sha256"][:16] in readme
-    assert stored.verify(at=place) == []
+    assert pretrained.verify(at=place) == []
     assert sorted(os.listdir(place)) == ["README.md", "biasnet-tape", "manifest.json"]
 
 
@@ -89,85 +89,85 @@ def test_a_training_checkpoint_survives_being_stored(place, tmp_path):
     state = {"params": {"w": np.arange(12.0, dtype=np.float32).reshape(3, 4)}}
     with checkpoint.Checkpoints(tmp_path / "trained", config={"order": 7}) as checkpoints:
         checkpoints.save(state, {"loss": 0.5}, step=3)
-    stored.add("trained", tmp_path / "trained", **SAID, at=place)
+    pretrained.add("trained", tmp_path / "trained", **SAID, at=place)
     folders = [p for p in (place / "trained").rglob("*") if p.is_dir()]
     assert all(any(folder.iterdir()) for folder in folders)  # git keeps no empty folder
-    loaded = checkpoint.load(stored.path("trained", at=place), state)
+    loaded = checkpoint.load(pretrained.path("trained", at=place), state)
     np.testing.assert_array_equal(loaded["params"]["w"], state["params"]["w"])
-    assert stored.verify(at=place) == []  # reading has changed nothing
+    assert pretrained.verify(at=place) == []  # reading has changed nothing
 
 
 def test_a_file_keeps_its_suffix_and_entries_their_order(place, source):
-    stored.add("tcn", source / "meta", **SAID, at=place)
+    pretrained.add("tcn", source / "meta", **SAID, at=place)
     model = source.parent / "fit.JSON"
     model.write_text("{}")
-    stored.add("align", model, **{**SAID, "what": "a | b\nc"}, at=place)
-    assert [entry["path"] for entry in stored.manifest(at=place)] == ["align.json", "tcn"]
+    pretrained.add("align", model, **{**SAID, "what": "a | b\nc"}, at=place)
+    assert [entry["path"] for entry in pretrained.manifest(at=place)] == ["align.json", "tcn"]
     assert "| a \\| b c |" in (place / "README.md").read_text(encoding="utf-8")
-    assert stored.verify(at=place) == []
+    assert pretrained.verify(at=place) == []
 
 
 def test_one_of_the_same_name_is_replaced(place, source):
-    stored.add("biasnet", source, **SAID, at=place)
+    pretrained.add("biasnet", source, **SAID, at=place)
     (source / "meta").write_text('{"step": 8}')
     (source / "state" / "a-b").unlink()
-    stored.add("biasnet", source, **{**SAID, "figure": ("ESR", 0.02)}, at=place)
+    pretrained.add("biasnet", source, **{**SAID, "figure": ("ESR", 0.02)}, at=place)
     assert content(place / "biasnet") == content(source)
-    stored.add("biasnet", source / "meta", **SAID, at=place)  # a file now
-    (entry,) = stored.manifest(at=place)
+    pretrained.add("biasnet", source / "meta", **SAID, at=place)  # a file now
+    (entry,) = pretrained.manifest(at=place)
     assert entry["figure"]["value"] == 0.0231
     assert (place / "biasnet").read_text() == '{"step": 8}'
-    assert stored.verify(at=place) == []
+    assert pretrained.verify(at=place) == []
 
 
 @pytest.mark.skipif(not shutil.which("sha256sum"), reason="needs sha256sum")
 def test_the_hash_is_what_the_readme_says(source):
     (source / "Z").write_text("capitals sort first")
     command = "find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"
-    assert command in (stored.folder() / "README.md").read_text(encoding="utf-8")
+    assert command in (pretrained.folder() / "README.md").read_text(encoding="utf-8")
     done = subprocess.run(command, shell=True, cwd=source, capture_output=True, text=True)
-    assert done.stdout.split()[0] == stored.digest(source)
+    assert done.stdout.split()[0] == pretrained.digest(source)
     done = subprocess.run(["sha256sum", source / "Z"], capture_output=True, text=True)
-    assert done.stdout.split()[0] == stored.digest(source / "Z")
+    assert done.stdout.split()[0] == pretrained.digest(source / "Z")
 
 
 def test_whatever_was_changed_is_found(place, source):
-    stored.add("biasnet", source, **SAID, at=place)
+    pretrained.add("biasnet", source, **SAID, at=place)
     for file in content(place / "biasnet"):
         path = place / "biasnet" / file
         kept = path.read_bytes()
         path.write_bytes(bytes([*kept[:-1], (kept or b"\0")[-1] ^ 1]))  # one bit, or one byte more
-        assert "SHA-256" in stored.verify(at=place)[-1], file
+        assert "SHA-256" in pretrained.verify(at=place)[-1], file
         path.rename(path.with_name("other"))
-        assert "SHA-256" in stored.verify(at=place)[-1], file
+        assert "SHA-256" in pretrained.verify(at=place)[-1], file
         path.with_name("other").rename(path)
         path.write_bytes(kept)
-    assert stored.verify(at=place) == []
+    assert pretrained.verify(at=place) == []
 
     (place / "stray").mkdir()
-    assert stored.verify(at=place) == ["'stray' is not in the manifest"]
+    assert pretrained.verify(at=place) == ["'stray' is not in the manifest"]
     (place / "stray").rmdir()
 
     readme = place / "README.md"
     text = readme.read_text(encoding="utf-8")
     readme.write_text(text.replace("noise", "music"), encoding="utf-8")
-    assert stored.verify(at=place) == ["the table of README.md is not that of the manifest"]
+    assert pretrained.verify(at=place) == ["the table of README.md is not that of the manifest"]
     readme.write_text("no table", encoding="utf-8")
-    assert "needs one line '<!-- checkpoints:begin -->'" in stored.verify(at=place)[0]
+    assert "needs one line '<!-- checkpoints:begin -->'" in pretrained.verify(at=place)[0]
     readme.write_text(text, encoding="utf-8")
 
-    listed = stored.manifest(at=place)
+    listed = pretrained.manifest(at=place)
     listed[0]["bytes"] = 26_000_000
     (place / "manifest.json").write_text(json.dumps(listed), encoding="utf-8")
-    wrong = " ".join(stored.verify(at=place))
+    wrong = " ".join(pretrained.verify(at=place))
     assert f"biasnet has {sum(map(len, content(source).values()))} bytes, 26000000 in the manifest" in wrong
     assert "26000000 bytes, more than 25000000" in wrong
 
     shutil.rmtree(place / "biasnet")
     listed[0]["bytes"] = 0
     (place / "manifest.json").write_text(json.dumps(listed), encoding="utf-8")
-    readme.write_text(stored.updated_readme(text, listed), encoding="utf-8")
-    assert stored.verify(at=place) == [
+    readme.write_text(pretrained.updated_readme(text, listed), encoding="utf-8")
+    assert pretrained.verify(at=place) == [
         f"biasnet: '{place / 'biasnet'}' does not exist; give a file, or a folder of plain files"
     ]
 
@@ -189,18 +189,18 @@ def test_whatever_was_changed_is_found(place, source):
     ],
 )
 def test_what_cannot_be_stored_is_refused_and_changes_nothing(place, source, change, message):
-    stored.add("biasnet", source, **SAID, at=place)
+    pretrained.add("biasnet", source, **SAID, at=place)
     before = content(place)
     for name in ("empty", "linked"):
         (place.parent / name).mkdir()
     (place.parent / "linked" / "link").symlink_to(source / "meta")
     with open(place.parent / "large", "wb") as file:
-        file.truncate(stored.MAX_BYTES - 100)
+        file.truncate(pretrained.MAX_BYTES - 100)
     arguments = {"name": "new", **SAID, **change}
     if "source" in change:
         arguments["source"] = place.parent / change["source"]
     with pytest.raises(ValueError, match=message):
-        stored.add(arguments.pop("name"), arguments.pop("source", source), **arguments, at=place)
+        pretrained.add(arguments.pop("name"), arguments.pop("source", source), **arguments, at=place)
     assert content(place) == before
 
 
@@ -208,15 +208,15 @@ def test_a_readme_without_markers_is_refused_before_anything_is_changed(place, s
     (place / "README.md").write_text("no table", encoding="utf-8")
     before = content(place)
     with pytest.raises(ValueError, match=r"README\.md' cannot be updated: needs one line"):
-        stored.add("biasnet", source, **SAID, at=place)
+        pretrained.add("biasnet", source, **SAID, at=place)
     assert content(place) == before
     (place / "README.md").unlink()
     with pytest.raises(ValueError, match=r"README\.md' cannot be updated: no such file"):
-        stored.add("biasnet", source, **SAID, at=place)
+        pretrained.add("biasnet", source, **SAID, at=place)
 
 
 def test_a_failed_copy_leaves_what_was_there(place, source, monkeypatch):
-    stored.add("biasnet", source, **SAID, at=place)
+    pretrained.add("biasnet", source, **SAID, at=place)
     before = content(place)
 
     def half(_, target):
@@ -225,7 +225,7 @@ def test_a_failed_copy_leaves_what_was_there(place, source, monkeypatch):
 
     monkeypatch.setattr(shutil, "copytree", half)
     with pytest.raises(ValueError, match=r"cannot be stored in .*: no space left"):
-        stored.add("biasnet", source, **SAID, at=place)
+        pretrained.add("biasnet", source, **SAID, at=place)
     assert content(place) == before
     assert sorted(os.listdir(place)) == ["README.md", "biasnet", "manifest.json"]
 
@@ -233,7 +233,7 @@ def test_a_failed_copy_leaves_what_was_there(place, source, monkeypatch):
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"name": "x"}]', "\xff"])
 def test_a_broken_manifest_is_one_sentence(place, text):
     (place / "manifest.json").write_text(text, encoding="latin-1")
-    for use in (stored.manifest, stored.verify, lambda at: stored.path("x", at=at)):
+    for use in (pretrained.manifest, pretrained.verify, lambda at: pretrained.path("x", at=at)):
         with pytest.raises(ValueError, match=r"manifest\.json' cannot be read"):
             use(at=place)
 
@@ -243,7 +243,7 @@ def test_a_copy_of_the_package_alone_says_so(tmp_path):
     package = tmp_path / "jaxapf"
     package.mkdir()
     for name in ("__init__", "stored", "files", "version", "_experiments"):
-        shutil.copy(Path(stored.__file__).with_name(f"{name}.py"), package)
+        shutil.copy(Path(pretrained.__file__).with_name(f"{name}.py"), package)
     program = "from jaxapf import stored\ntry:\n print(stored.folder())\nexcept ValueError as e:\n print(e)"
 
     def run():

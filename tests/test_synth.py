@@ -14,9 +14,9 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxapf import biquad, native
 from jaxapf.effects import synth
 from jaxapf.effects.synth import Controls, free, rest, synth_sampled
+from jaxapf.filters import biquad, native
 
 FS, HOP = 48_000, 40
 STEP = 2.0**-16 * FS  # Hz; of these frequencies nothing is lost in a phase of 32 bits

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from experiments.common.runner import read_figures
 from jaxapf import audio
-from jaxapf._experiments import read_figures
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "synth"
 MODULES = ("config", "listening", "notes", "pictures", "protocol", "tables", "timing", "trainings")

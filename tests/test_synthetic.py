@@ -9,34 +9,35 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import audio, batches
-from jaxapf.audio import synthetic
+from jaxapf import datasets
+from jaxapf.datasets import synthetic
+from jaxapf.training import data
 
 FS = 44100
 
 
 def test_a_pair_is_a_function_of_key_and_position():
-    one, other = audio.Pairs(2048, FS, key=3), audio.Pairs(2048, FS, key=3)
+    one, other = datasets.Pairs(2048, FS, key=3), datasets.Pairs(2048, FS, key=3)
     backwards = [other[n] for n in (7, 3, 0)][::-1]
     for n, again in zip((0, 3, 7), backwards, strict=True):
         for a, b in zip(one[n], again, strict=True):
             np.testing.assert_array_equal(a, b)
     assert np.any(one[0].dry != one[1].dry)
-    assert np.any(one[0].dry != audio.Pairs(2048, FS, key=4)[0].dry)
+    assert np.any(one[0].dry != datasets.Pairs(2048, FS, key=4)[0].dry)
 
 
 def test_keys_may_be_jaxs():
-    keyed = audio.Pairs(512, FS, key=jax.random.key(5))[0]
-    np.testing.assert_array_equal(keyed.dry, audio.Pairs(512, FS, key=[0, 5])[0].dry)
+    keyed = datasets.Pairs(512, FS, key=jax.random.key(5))[0]
+    np.testing.assert_array_equal(keyed.dry, datasets.Pairs(512, FS, key=[0, 5])[0].dry)
     with pytest.raises(TypeError, match=r"^key is 'x'; expected None, a JAX random key, or a whole number"):
-        audio.Pairs(512, FS, key="x")
+        datasets.Pairs(512, FS, key="x")
 
 
 @pytest.mark.parametrize("n", range(12))
 def test_known_pairs_are_what_they_say(n):
     """The wet one is the dry one, delayed and filtered in float64 by SciPy's recursion."""
-    recipe = audio.KNOWN._replace(noise_db=(120.0, 120.0))
-    pair = audio.Pairs(16384, FS, key=11, recipe=recipe)[n]
+    recipe = datasets.KNOWN._replace(noise_db=(120.0, 120.0))
+    pair = datasets.Pairs(16384, FS, key=11, recipe=recipe)[n]
     sos = []
     for cutoff, q in zip(pair.cutoff_hz, pair.q, strict=True):
         w, alpha = 2 * np.pi * cutoff / FS, np.sin(2 * np.pi * cutoff / FS) / (2 * q)
@@ -57,7 +58,7 @@ def test_known_pairs_are_what_they_say(n):
 
 
 def test_rooms_have_the_delay_they_say():
-    recipe = audio.Recipe(
+    recipe = datasets.Recipe(
         room=1.0, filtered=0.0, equalised=0.0, inverted=0.0, noise_db=(90.0, 90.0), level_db=0.0
     )
     right = 0
@@ -67,7 +68,7 @@ def test_rooms_have_the_delay_they_say():
         first = [int(np.argmax(np.abs(r) > 0.3 * np.max(np.abs(r)))) for r in responses]
         right += abs(first[1] - first[0] - delay) < 3
     assert right >= 18
-    assert audio.Pairs(4096, FS, key=0, recipe=recipe)[0].polarity in (-1, 1)
+    assert datasets.Pairs(4096, FS, key=0, recipe=recipe)[0].polarity in (-1, 1)
 
 
 def test_images_are_those_of_a_mirror_by_mirror_count():
@@ -88,7 +89,7 @@ def test_images_are_those_of_a_mirror_by_mirror_count():
 
 
 def test_pairs_differ_in_kind_and_are_finite():
-    pairs = [audio.Pairs(4096, FS, key=2)[n] for n in range(60)]
+    pairs = [datasets.Pairs(4096, FS, key=2)[n] for n in range(60)]
     for pair in pairs:
         assert pair.dry.dtype == pair.wet.dtype == np.float32
         assert np.all(np.isfinite(pair.dry))
@@ -100,24 +101,24 @@ def test_pairs_differ_in_kind_and_are_finite():
 
 def test_recordings_as_sources_are_heard():
     tone = np.sin(2 * np.pi * 997 / FS * np.arange(8192)).astype(np.float32)
-    recipe = audio.KNOWN._replace(sections=(1, 1))
-    pairs = audio.Pairs(4096, FS, key=1, recipe=recipe, sources=[tone])
+    recipe = datasets.KNOWN._replace(sections=(1, 1))
+    pairs = datasets.Pairs(4096, FS, key=1, recipe=recipe, sources=[tone])
     tonal = 0
     for n in range(20):
         spectrum = np.abs(np.fft.rfft(pairs[n].dry))
         tonal += spectrum[91:95].sum() > 0.3 * spectrum.sum()
     assert 4 <= tonal <= 16
     with pytest.raises(ValueError, match=r"^sources\[0\] has shape \(2, 5\); give mono signals"):
-        audio.Pairs(4096, FS, sources=[np.zeros((2, 5))])
+        datasets.Pairs(4096, FS, sources=[np.zeros((2, 5))])
     with pytest.raises(ValueError, match=r"^n_samples is 10; expected 64 or more"):
-        audio.Pairs(10, FS)
+        datasets.Pairs(10, FS)
     with pytest.raises(ValueError, match=r"^position is -1; expected 0 or more"):
         pairs[-1]
 
 
 def test_making_pairs_needs_no_jax():
     program = (
-        "import sys; from jaxapf import audio; audio.Pairs(512, 44100)[0]; assert 'jax' not in sys.modules"
+        "import sys; from jaxapf import audio; datasets.Pairs(512, 44100)[0]; assert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -133,27 +134,27 @@ def test_prefetched_batches_are_those_of_their_position():
             Source.asked += 1
             return {"n": np.full(3, n)}
 
-    batch_at = batches.prefetched(Source(), 4, threads=2, ahead=2)
+    batch_at = data.prefetched(Source(), 4, threads=2, ahead=2)
     for position in (0, 1, 2, 2, 7, 8, 3):
         np.testing.assert_array_equal(batch_at(position)["n"][:, 0], 4 * position + np.arange(4))
     with pytest.raises(ValueError, match="batch_size"):
-        batches.prefetched(Source(), 0)
+        data.prefetched(Source(), 0)
 
 
 def test_without_grain_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(ModuleNotFoundError, match=r"^grain is not installed.*pip install 'jaxapf\[data\]'"):
-        batches.prefetched([1], 1)
+        data.prefetched([1], 1)
 
 
 @pytest.mark.parametrize("fs", [8000.0, 16000.0, 22050.0])
 def test_sections_lie_below_half_the_rate(fs):
-    pairs = audio.Pairs(1024, fs, key=2, recipe=audio.KNOWN)
+    pairs = datasets.Pairs(1024, fs, key=2, recipe=datasets.KNOWN)
     assert all(np.all(pairs[number].cutoff_hz <= 0.45 * fs) for number in range(20))
 
 
 def test_a_sequence_ends():
-    pairs = audio.Pairs(256, 44100, length=3)
+    pairs = datasets.Pairs(256, 44100, length=3)
     assert len(list(pairs)) == 3
     between: Any = 1.5
     with pytest.raises(TypeError):
@@ -163,16 +164,16 @@ def test_a_sequence_ends():
 @pytest.mark.parametrize("fs", [0.0, -44100.0, float("nan"), float("inf")])
 def test_a_rate_that_is_none(fs):
     with pytest.raises(ValueError, match="expected a sample rate of 1000 Hz or more"):
-        audio.Pairs(256, fs)
+        datasets.Pairs(256, fs)
 
 
 def test_a_source_that_is_broken():
     with pytest.raises(ValueError, match=r"sources\[0\] holds NaN or infinite samples"):
-        audio.Pairs(256, 44100, sources=[np.full(300, np.nan)])
+        datasets.Pairs(256, 44100, sources=[np.full(300, np.nan)])
 
 
 @pytest.mark.parametrize("position", [-1, 4, 99])
 def test_batches_that_are_not_there(position):
-    batch_at = batches.prefetched([{"x": np.full(2, n)} for n in range(8)], 2)
+    batch_at = data.prefetched([{"x": np.full(2, n)} for n in range(8)], 2)
     with pytest.raises(ValueError, match=f"position is {position}; expected 0 to 3"):
         batch_at(position)

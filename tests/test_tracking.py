@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxapf import audio, tracking
+from jaxapf import audio
+from jaxapf.training import logging
 
 RECORDS = [{"step": 10 * n, "loss": 1 / n, "grad_norm": math.sqrt(n)} for n in range(1, 6)]
 
@@ -26,13 +27,13 @@ class Terminal(io.StringIO):
 
 
 def write(path, records, **options):
-    with tracking.open_metrics(path, **options) as log:
+    with logging.open_metrics(path, **options) as log:
         for record in records:
             log(record)
 
 
 def steps(path):
-    return [record["step"] for record in tracking.read_metrics(path)]
+    return [record["step"] for record in logging.read_metrics(path)]
 
 
 # Records and several sinks
@@ -40,14 +41,14 @@ def steps(path):
 
 @pytest.mark.parametrize("number", [2, 0.5, True, float("nan"), np.float32(0.1), np.int64(3), np.array(4.0)])
 def test_numbers_become_plain(number):
-    (_, plain) = tracking.plain_record({"step": 1, "x": number}).values()
+    (_, plain) = logging.plain_record({"step": 1, "x": number}).values()
     assert type(plain) in (int, float, bool)
     np.testing.assert_array_equal(plain, number)
 
 
 def test_jax_scalars_become_plain():
     record = {"step": jnp.int32(3), "loss": jnp.float32(0.5), "half": jnp.bfloat16(0.25), "one": jnp.ones(1)}
-    plain = tracking.plain_record(record)
+    plain = logging.plain_record(record)
     assert plain == {"step": 3, "loss": 0.5, "half": 0.25, "one": 1.0}
     assert list(map(type, plain.values())) == [int, float, float, float]
 
@@ -63,7 +64,7 @@ def test_jax_scalars_become_plain():
     ],
 )
 def test_what_is_no_record_is_refused(record, message):
-    with pytest.raises(TypeError, match=message), tracking.track([].append) as log:
+    with pytest.raises(TypeError, match=message), logging.track([].append) as log:
         log(record)
 
 
@@ -72,15 +73,15 @@ def test_all_sinks_see_all_records_and_are_closed(tmp_path):
     path = tmp_path / "metrics.jsonl"
 
     def interrupted():
-        sinks = tracking.progress(50, stream=screen), tracking.open_metrics(path), seen.append
-        with tracking.track(*sinks) as log:
+        sinks = logging.progress(50, stream=screen), logging.open_metrics(path), seen.append
+        with logging.track(*sinks) as log:
             for record in RECORDS:
                 log(record)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert seen == RECORDS == tracking.read_metrics(path)
+    assert seen == RECORDS == logging.read_metrics(path)
     assert screen.getvalue().endswith("\n")  # what the shell says next begins on a line of its own
 
 
@@ -91,8 +92,8 @@ def test_an_inactive_process_opens_nothing_and_reads_nothing(tmp_path):
 
     path = tmp_path / "metrics.jsonl"
     screen = Terminal()
-    sinks = tracking.open_metrics(path), tracking.progress(9, stream=screen), [].append
-    with tracking.track(*sinks, active=False) as log:
+    sinks = logging.open_metrics(path), logging.progress(9, stream=screen), [].append
+    with logging.track(*sinks, active=False) as log:
         log(Untouchable(step=1))
     assert not path.exists()
     assert screen.getvalue() == ""
@@ -105,9 +106,9 @@ def test_progress_overwrites_one_line_and_leaves_the_last(monkeypatch):
     clock = iter(
         [0.0, 30.0, 31.0, 33.0]
     )  # the first 10 steps take 30 s, compiling; then 10 a second, 5 a second
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(logging.time, "monotonic", lambda: next(clock))
     screen = Terminal()
-    with tracking.progress(100, stream=screen) as show:
+    with logging.progress(100, stream=screen) as show:
         for step in (10, 20, 30):
             show({"step": step, "loss": 1 / step, "samples_per_s": 123456.0, "skipped": step // 30})
     lines = screen.getvalue().removesuffix("\n").split("\r\x1b[K")
@@ -121,9 +122,9 @@ def test_progress_overwrites_one_line_and_leaves_the_last(monkeypatch):
 
 def test_progress_of_a_resumed_run_counts_from_its_start(monkeypatch):
     clock = iter([0.0, 10.0])
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(logging.time, "monotonic", lambda: next(clock))
     screen = Terminal()
-    with tracking.progress(1000, start=500, stream=screen) as show:
+    with logging.progress(1000, start=500, stream=screen) as show:
         show({"step": 600})
     _, line = screen.getvalue().split("\r\x1b[K")
     assert line == "step 600/1000  60 %  0:40 left\n"
@@ -131,23 +132,23 @@ def test_progress_of_a_resumed_run_counts_from_its_start(monkeypatch):
 
 def test_progress_leaves_the_time_of_compiling_out(monkeypatch):
     clock = iter([0.0, 10.0])
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(logging.time, "monotonic", lambda: next(clock))
     screen = Terminal()
-    with tracking.progress(1000, stream=screen) as show:
+    with logging.progress(1000, stream=screen) as show:
         show({"step": 100, "compile_s": 8.0})
     assert "0:18 left" in screen.getvalue()
 
 
 def test_progress_is_silent_in_a_pipe(capsys):
     for stream in (None, io.StringIO()):
-        with tracking.progress(100, stream=stream) as show:
+        with logging.progress(100, stream=stream) as show:
             show({"step": 50, "loss": 1.0})
     assert capsys.readouterr() == ("", "")
 
 
 def test_progress_without_records_clears_its_line():
     screen = Terminal()
-    with tracking.progress(100, stream=screen):
+    with logging.progress(100, stream=screen):
         pass
     assert screen.getvalue() == "step 0/100  compiling\r\x1b[K"
 
@@ -157,7 +158,7 @@ def test_a_closed_terminal_does_not_end_the_training():
         def write(self, text):
             raise OSError(5, "Input/output error")
 
-    with tracking.progress(100, stream=Gone()) as show:
+    with logging.progress(100, stream=Gone()) as show:
         show({"step": 50})
 
 
@@ -169,7 +170,7 @@ def test_progress_fits_into_a_real_terminal(columns):
 
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with open(slave, "w") as screen, tracking.progress(5000, stream=screen) as show:
+    with open(slave, "w") as screen, logging.progress(5000, stream=screen) as show:
         show({"step": 1200, "loss": 0.0123, "samples_per_s": 3.1e6, "skipped": 3})
     written = b""
     with contextlib.suppress(OSError):  # the end, once nobody has the other side open
@@ -199,11 +200,11 @@ def test_progress_fits_into_a_real_terminal(columns):
     ],
 )
 def test_short_numbers(number, text):
-    assert tracking._short(number) == text
+    assert logging._short(number) == text
 
 
 def test_progress_needs_an_end():
-    with pytest.raises(ValueError, match="n_steps is 0"), tracking.progress(0):
+    with pytest.raises(ValueError, match="n_steps is 0"), logging.progress(0):
         pass
 
 
@@ -228,7 +229,7 @@ def test_zeros_that_a_power_cut_left_are_no_record(tmp_path):
     write(path, RECORDS)
     whole = path.read_bytes()
     path.write_bytes(whole[:-20] + bytes(20))
-    assert len(tracking.read_metrics(path)) == len(RECORDS) - 1
+    assert len(logging.read_metrics(path)) == len(RECORDS) - 1
     write(path, RECORDS[-1:], after=RECORDS[-2]["step"])
     assert path.read_bytes() == whole
 
@@ -250,15 +251,15 @@ def test_without_a_step_all_whole_records_are_kept(tmp_path):
 
 def test_the_end_of_a_file_that_is_being_written_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    with tracking.open_metrics(path) as log:
-        assert tracking.read_metrics(path) == []
+    with logging.open_metrics(path) as log:
+        assert logging.read_metrics(path) == []
         for count, record in enumerate(RECORDS, 1):
             log(record)
-            assert tracking.read_metrics(path) == RECORDS[:count]  # at once, not when a buffer is full
+            assert logging.read_metrics(path) == RECORDS[:count]  # at once, not when a buffer is full
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        assert tracking.read_metrics(path) == RECORDS[: whole[:cut].count(b"\n")]
+        assert logging.read_metrics(path) == RECORDS[: whole[:cut].count(b"\n")]
 
 
 def test_numbers_that_json_has_no_word_for(tmp_path):
@@ -266,7 +267,7 @@ def test_numbers_that_json_has_no_word_for(tmp_path):
     write(path, [{"loss": math.nan, "grad_norm": math.inf, "step": 1}])
     assert path.read_text() == '{"step": 1, "loss": null, "grad_norm": null}\n'
     np.testing.assert_equal(
-        tracking.read_metrics(path), [{"step": 1, "loss": math.nan, "grad_norm": math.nan}]
+        logging.read_metrics(path), [{"step": 1, "loss": math.nan, "grad_norm": math.nan}]
     )
 
 
@@ -286,7 +287,7 @@ def test_numbers_that_json_has_no_word_for(tmp_path):
 def test_another_file_is_refused_and_left_as_it_is(tmp_path, content):
     path = tmp_path / "other"
     path.write_bytes(content)
-    for use in (lambda: tracking.read_metrics(path), lambda: write(path, RECORDS, after=0)):
+    for use in (lambda: logging.read_metrics(path), lambda: write(path, RECORDS, after=0)):
         with pytest.raises(ValueError, match=r"other' is not a metrics file \(line \d is not one\)"):
             use()
     assert path.read_bytes() == content
@@ -297,7 +298,7 @@ def test_a_place_that_cannot_hold_the_file_is_one_sentence(tmp_path, place):
     with pytest.raises(audio.AudioError, match=r"create it|is a folder"):
         write(tmp_path / place, RECORDS)
     with pytest.raises(ValueError, match="does not exist or is no regular file"):
-        tracking.read_metrics(tmp_path / place)
+        logging.read_metrics(tmp_path / place)
     assert os.listdir(tmp_path) == []
 
 
@@ -388,7 +389,7 @@ def events(folder):
 def test_tensorboard_files_hold_the_records(tmp_path, capfd):
     pytest.importorskip("tensorboardX")
     odd = {"step": 60, "loss": math.nan, "grad_norm": 0.25}
-    with tracking.open_tensorboard(tmp_path / "new" / "board") as log:
+    with logging.open_tensorboard(tmp_path / "new" / "board") as log:
         for record in (*RECORDS, odd):
             log(record)
     found = [
@@ -404,7 +405,7 @@ def test_tensorboard_files_hold_the_records(tmp_path, capfd):
 def test_a_resumed_run_hides_its_overwritten_steps(tmp_path):
     pytest.importorskip("tensorboardX")
     for after in (0, 3):  # the second of them goes on from step 3
-        with tracking.open_tensorboard(tmp_path, after=after) as log:
+        with logging.open_tensorboard(tmp_path, after=after) as log:
             for step in range(after + 1, after + 6):
                 log({"step": step, "loss": float(after)})
     start = events(tmp_path)[0].session_log.START
@@ -421,7 +422,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with (
         pytest.raises(ImportError, match=re.escape("pip install 'jaxapf[tensorboard]'")),
-        tracking.open_tensorboard(tmp_path),
+        logging.open_tensorboard(tmp_path),
     ):
         pass
 
@@ -431,6 +432,6 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
     (tmp_path / "board").touch()
     with (
         pytest.raises(audio.AudioError, match="board' cannot be written"),
-        tracking.open_tensorboard(tmp_path / "board"),
+        logging.open_tensorboard(tmp_path / "board"),
     ):
         pass

@@ -8,8 +8,8 @@ import optax
 import pytest
 from problems import PROBLEMS
 
-from jaxapf.programs import lowered, wide_types
-from jaxapf.train import best_start, init_starts, init_state, make_train_step, many_starts
+from jaxapf.training.lowering import lowered, wide_types
+from jaxapf.training.step import best_start, init_starts, init_state, make_train_step, many_starts
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxapf import Alignment, checkpoint, cli, tracking
-from jaxapf.programs import lowered, wide_types
-from jaxapf.train import init_starts, init_state, make_train_step, many_starts
+from jaxapf import Alignment
+from jaxapf.cli import parser
+from jaxapf.training import checkpoint, logging
+from jaxapf.training.lowering import lowered, wide_types
+from jaxapf.training.step import init_starts, init_state, make_train_step, many_starts
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "training"
 
@@ -92,7 +94,7 @@ def test_a_killed_run_ends_in_the_same_bits(kills, whole, tmp_path, measure):
 
 
 def test_a_run_leaves_what_people_look_at(whole):
-    records = tracking.read_metrics(whole / "metrics.jsonl")
+    records = logging.read_metrics(whole / "metrics.jsonl")
     assert [one["step"] for one in records] == list(range(5, 125, 5))
     assert records[-1]["loss"] < records[0]["loss"]
     assert (whole / "loss.svg").read_text(encoding="utf-8").lstrip().startswith("<svg")
@@ -100,7 +102,7 @@ def test_a_run_leaves_what_people_look_at(whole):
     assert len(model.sections.u) == 4
     assert np.all(np.isfinite(model.apply(np.ones(100, np.float32))))
     assert max(checkpoint.describe(whole / "checkpoints")) == 120
-    assert cli.main(["info", str(whole), str(whole / "model.json")]) == 0
+    assert parser.main(["info", str(whole), str(whole / "model.json")]) == 0
 
 
 def test_a_finished_run_says_the_same_again(whole):
@@ -134,14 +136,14 @@ def four_starts(tmp_path_factory, processes_compile_once) -> Path:
 
 @pytest.mark.slow
 def test_many_starts(four_starts):
-    assert tracking.read_metrics(four_starts / "metrics.jsonl")[-1]["best_start"] in range(4)
+    assert logging.read_metrics(four_starts / "metrics.jsonl")[-1]["best_start"] in range(4)
     assert len(Alignment.load(four_starts / "model.json").sections.u) == 4
 
 
 @pytest.mark.slow
 def test_starts_shared_by_processes_are_those_of_one(four_starts, tmp_path, measure):
     measure.finished(measure.several(tmp_path, 2, *STARTS))
-    one, two = (tracking.read_metrics(folder / "metrics.jsonl") for folder in (four_starts, tmp_path))
+    one, two = (logging.read_metrics(folder / "metrics.jsonl") for folder in (four_starts, tmp_path))
     for record, other in zip(one, two, strict=True):
         assert record["best_start"] == other["best_start"]
         assert record["loss"] == pytest.approx(other["loss"], rel=1e-4)

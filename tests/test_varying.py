@@ -9,7 +9,8 @@ import pytest
 import reference
 from helpers import EXACT_METHODS, noise, relative_rms
 
-from jaxapf import allpass, frames
+from jaxapf import allpass
+from jaxapf.filters import overlap_add
 
 FS = 48000.0
 
@@ -216,7 +217,7 @@ def test_frames_of_constant_controls_miss_the_tail_alone(x64, radius, n_fft):
     sections = allpass.second_order(radius, [500.0, 3000.0], FS)
     x = noise(n_samples)
     y = allpass.cascade_frames(
-        held(sections, frames.n_frames(n_samples, hop)), x, hop=hop, n_fft=n_fft, n_window=n_window
+        held(sections, overlap_add.n_frames(n_samples, hop)), x, hop=hop, n_fft=n_fft, n_window=n_window
     )
     error = relative_rms(y, allpass.cascade(sections, x, method="scan"))
     impulse_response = np.asarray(allpass.cascade(sections, np.eye(1, 8192)[0], method="scan"))
@@ -230,7 +231,7 @@ def test_frames_without_tail_are_exact(x64):
     n_samples, hop = 5000, 64
     sections = allpass.concatenate(allpass.second_order(0.8, 4000.0, FS), allpass.first_order(0.5))
     x = noise(n_samples)
-    y = allpass.cascade_frames(held(sections, frames.n_frames(n_samples, hop)), x, hop=hop)
+    y = allpass.cascade_frames(held(sections, overlap_add.n_frames(n_samples, hop)), x, hop=hop)
     assert relative_rms(y, allpass.cascade(sections, x, method="scan")) < 1e-13
 
 
@@ -239,8 +240,8 @@ def test_frames_tend_to_the_exact_filter_as_controls_slow_down(x64):
     x = noise(n_samples)
     errors = []
     for rate_hz in (4.0, 1.0, 0.25):
-        sections = sweep(frames.n_frames(n_samples, hop), hop, rate_hz)
-        exact = allpass.cascade_varying(frames.interpolate(sections, n_samples, hop, axis=-2), x)
+        sections = sweep(overlap_add.n_frames(n_samples, hop), hop, rate_hz)
+        exact = allpass.cascade_varying(overlap_add.interpolate(sections, n_samples, hop, axis=-2), x)
         errors.append(relative_rms(allpass.cascade_frames(sections, x, hop=hop, n_fft=768), exact))
     assert errors[0] < 1e-2
     assert errors[1] < 0.4 * errors[0]
@@ -249,7 +250,7 @@ def test_frames_tend_to_the_exact_filter_as_controls_slow_down(x64):
 
 def test_frames_in_float32_are_those_in_float64(x64):
     x = noise(3000)
-    sections = sweep(frames.n_frames(3000, 64), 64, 2.0)
+    sections = sweep(overlap_add.n_frames(3000, 64), 64, 2.0)
     single = allpass.cascade_frames(sections, x.astype(np.float32), hop=64)
     assert relative_rms(single, allpass.cascade_frames(sections, x, hop=64)) < 2e-6
 
@@ -257,7 +258,7 @@ def test_frames_in_float32_are_those_in_float64(x64):
 def test_gradients_by_frames_match_differences(x64):
     n_samples, hop = 50, 8
     x, target = noise(2, n_samples)
-    point = np.asarray(sweep(frames.n_frames(n_samples, hop), hop, 200.0))
+    point = np.asarray(sweep(overlap_add.n_frames(n_samples, hop), hop, 200.0))
     direction = 0.1 * np.abs(noise(*point.shape)) * point
 
     @jax.jit

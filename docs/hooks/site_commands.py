@@ -10,7 +10,7 @@ from unittest import mock
 
 def page_text() -> str:
     """Every command with what its `--help` prints."""
-    from jaxapf import cli
+    from jaxapf.cli import parser as cli
 
     lines = ["# Commands", "", _OPENING]
     with mock.patch.dict(os.environ, COLUMNS="84", NO_COLOR="1"):

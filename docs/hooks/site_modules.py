@@ -108,9 +108,9 @@ _OPENING = """\
 Written from the docstrings; pages of the core begin with their equations. Time is the last axis of every
 signal, axes before it are batch and broadcast; units stand in names (`cutoff_hz`, `gain_db`, `attack_ms`,
 `delay_samples`); functions are pure, state goes in and comes out. `jaxapf` itself has
-[`align`][jaxapf.estimate.align], [`Alignment`][jaxapf.alignment.Alignment],
-[`lfilter`][jaxapf.filters.lfilter], [`sosfilt`][jaxapf.filters.sosfilt] and
-[`allpole`][jaxapf.recursion.allpole]; everything else is named by its module, `jaxapf.allpass.cascade`.
+[`align`][jaxapf.alignment.estimate.align], [`Alignment`][jaxapf.alignment.model.Alignment],
+[`lfilter`][jaxapf.filters.iir.lfilter], [`sosfilt`][jaxapf.filters.iir.sosfilt] and
+[`allpole`][jaxapf.filters.recursion.allpole]; everything else is named by its module, `jaxapf.allpass.cascade`.
 For another project to link here there is the inventory `objects.inv`."""
 
 

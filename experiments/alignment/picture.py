@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jaxapf
-from jaxapf import audio
+from jaxapf import audio, datasets
 
 DRY, WET, ALIGNED = "#c0762b", "#8a8f98", "#1f5fd0"
 
@@ -29,7 +29,7 @@ def smoothed_power(x: np.ndarray, fs: int, centres_hz: np.ndarray) -> np.ndarray
 
 def main() -> None:
     """Align the example pair and draw it."""
-    (dry, fs), (wet, _) = (audio.read(path) for path in audio.example_pair())
+    (dry, fs), (wet, _) = (audio.read(path) for path in datasets.example_pair())
     aligned = jaxapf.align(dry, wet, fs).apply(dry)
     d, w, a = (v[0].astype(np.float64) for v in (dry, wet, aligned))
     plt.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 160}

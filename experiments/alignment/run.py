@@ -18,14 +18,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import config
 import numpy as np
 import scipy.signal
 
 import jaxapf
+from experiments.alignment import config
+from experiments.common.released import surveyor
+from experiments.common.runner import Row, exit_code, made_with, put_tables, show_progress, table, verdict
 from jaxapf import allpass, audio, metrics
-from jaxapf._experiments import Row, exit_code, made_with, put_tables, show_progress, table, verdict
-from jaxapf._released import surveyor
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "figures"

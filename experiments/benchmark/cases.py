@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
 
 import jaxapf
+from experiments.benchmark import config
 from jaxapf import allpass
 
 CASCADE_METHODS = ("auto", "scan", "blocked", "associative", "fsm")

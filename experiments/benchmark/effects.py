@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cases
-import config
 import jax
 import numpy as np
-import run
 
-from jaxapf import files, params
-from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
+from experiments.benchmark import cases, config, run
+from experiments.common.runner import Row, put_tables, show_progress, table, verdict
+from jaxapf import params
+from jaxapf._internal import files
 from jaxapf.effects import compressor, equalizer
 
 DASP = {"equalizer": "dasp_pytorch parametric_eq", "compressor": "dasp_pytorch compressor"}

@@ -11,10 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import cases
-import config
-
-from jaxapf import _measuring
+from experiments.benchmark import cases, config
+from experiments.common import measuring
 
 
 def arguments_of(function: str, batch: int, n_samples: int) -> tuple[Any, Any]:
@@ -30,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     function, method, *shape = argv
     of = {"cascade": cases.cascade, "allpole": cases.allpole}[function]
     arguments = arguments_of(function, *map(int, shape))
-    print(json.dumps(_measuring.footprint(cases.value_and_gradient(of(method)), *arguments)))
+    print(json.dumps(measuring.footprint(cases.value_and_gradient(of(method)), *arguments)))
     return 0
 
 

@@ -17,16 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cases
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy
 
 import jaxapf
-from jaxapf._experiments import Row, exit_code, put_tables, show_progress, table, verdict
-from jaxapf._measuring import Timing, interleaved, printed_by
+from experiments.benchmark import cases, config
+from experiments.common.measuring import Timing, interleaved, printed_by
+from experiments.common.runner import Row, exit_code, put_tables, show_progress, table, verdict
 
 RESULTS = Path(__file__).with_name("results")
 MEMORY = Path(__file__).with_name("memory.py")
@@ -368,7 +367,7 @@ def write(results: Row) -> None:
 def draw(results: Row) -> None:
     """Draw the growth, or say why not."""
     try:
-        import picture
+        from experiments.benchmark import picture
     except ImportError as error:
         print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
         return

@@ -33,7 +33,7 @@ LADDER_RATE = 1e-3
 LADDER_LENGTH, LADDER_BATCH = 65536, 16
 LADDER_STARTS = 8
 
-# The known answer, of jaxapf._released
+# The known answer, of experiments.common.released
 OFFSETS_HZ = (1.0, 3.0, 10.0, 30.0, 100.0)  # by which a narrow pole pair is moved before training
 NEARBY_RATE = 1e-6
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import config
-import devices
 import numpy as np
 
+from experiments.black_box import config, devices
 from jaxapf import audio
 
 Segment = tuple[str, float, float]

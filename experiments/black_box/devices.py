@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import scipy.signal
 
-from jaxapf import audio
+from jaxapf import audio, datasets
 
 Device = Callable[[np.ndarray, float], np.ndarray]
 Segment = tuple[str, float, float]
@@ -151,7 +151,7 @@ def loops() -> tuple[np.ndarray, int, list[Segment]]:
     Returns:
         (x, fs, segments): float64 (n_samples,); 192 kHz; (name, start_s, end_s) of each.
     """
-    recorded, fs = audio.read(audio.example_pair()[0])
+    recorded, fs = audio.read(datasets.example_pair()[0])
     parts = {name: recorded[0, round(start * fs) : round(end * fs)] for name, start, end in RECORDED}
     parts |= {"acid_bassline": acid_bassline(fs), "plucked_bass": plucked_bass(fs)}
     music, segments, at = [], [], 0

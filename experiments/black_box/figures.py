@@ -8,17 +8,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import config
 import jax
 import numpy as np
-import protocol
 import scipy.signal
 
 import jaxapf
-from jaxapf import Alignment, allpass, audio, batches, cascades, deep, metrics, parallel, train
-from jaxapf._experiments import Row
-from jaxapf._released import surveyor
-from jaxapf.alignment import interpolator
+from experiments.black_box import config, protocol
+from experiments.common.released import surveyor
+from experiments.common.runner import Row
+from jaxapf import Alignment, allpass, audio, metrics
+from jaxapf.alignment import biasnet, refinement
+from jaxapf.alignment.model import interpolator
+from jaxapf.training import data as batches
+from jaxapf.training import parallel
+from jaxapf.training import step as train
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -44,7 +47,7 @@ def speed(sweep: Pair, repeats: int = 20) -> Row:
         objective = protocol.Objective(name)
         data = protocol.sequences(*sweep, objective)
         for kind, make in protocol.MAKE.items():
-            model = make(cascades.structure(config.ORDER), config.FS)
+            model = make(biasnet.structure(config.ORDER), config.FS)
             step, optimizer = protocol.make_step(model, objective, config.BATCH)
             plan = parallel.single(step)
             key = jax.random.key(0)
@@ -116,7 +119,7 @@ def ladder(name: str, sweep: Pair, loops: Pair, exact: Alignment) -> Row:
 # A cascade that is known
 
 
-def known_answer(steps: int = deep.STEPS, epochs: int = config.EPOCHS) -> Row:
+def known_answer(steps: int = refinement.STEPS, epochs: int = config.EPOCHS) -> Row:
     """The sweep through a known cascade: the paper's protocol, the exact one, and starts near the answer."""
     dry = audio.log_sweep(10.0, config.FS)
     sections = surveyor(config.FS)
@@ -145,11 +148,13 @@ def _known_row(what: str, before: float | None, after: float) -> Row:
 
 def _from_nearby(sections: allpass.Sections, pair: Pair, offset_hz: float, steps: int) -> Row:
     """Training through the whole sweep from the answer, with one narrow pole pair moved."""
-    shape = cascades.structure(config.ORDER)
-    model = cascades.sequential(shape, config.FS)
+    shape = biasnet.structure(config.ORDER)
+    model = biasnet.sequential(shape, config.FS)
     signals = {name: x[None].astype(np.float32) for name, x in zip(("dry", "wet"), pair, strict=True)}
-    start = cascades.raw_of(_moved(sections, offset_hz), shape, config.FS)
-    refined = deep.refine(model, start, signals, key=jax.random.key(0), steps=steps, rate=config.NEARBY_RATE)
+    start = biasnet.raw_of(_moved(sections, offset_hz), shape, config.FS)
+    refined = refinement.refine(
+        model, start, signals, key=jax.random.key(0), steps=steps, rate=config.NEARBY_RATE
+    )
     power = float(np.mean(pair[1] ** 2))
     what = f"exact, from the answer with a pole pair moved by {offset_hz:g} Hz"
     return _known_row(what, refined.loss_before / power, refined.loss_after / power)

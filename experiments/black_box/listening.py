@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxapf import audio
-from jaxapf.files import PathLike, reason, write_text
-from jaxapf.version import __version__
+from jaxapf._internal.files import PathLike, reason, write_text
+from jaxapf._internal.version import __version__
 
 FS = 48_000
 SECONDS = 12.0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf.files import PathLike, atomic_path
+from jaxapf._internal.files import PathLike, atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, in an order of contrast; the dashes
 # tell them apart in grey.

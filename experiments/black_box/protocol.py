@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import config
 import jax
 import numpy as np
 import optax
 
-from jaxapf import Alignment, audio, batches, cascades, loop, losses, parallel, tracking, train
-from jaxapf.checkpoint import Checkpoints
+from experiments.black_box import config
+from jaxapf import Alignment, audio, losses
+from jaxapf.alignment import biasnet
+from jaxapf.training import data as batches
+from jaxapf.training import fit, logging, parallel
+from jaxapf.training import step as train
+from jaxapf.training.checkpoint import Checkpoints
 
 Tree = Any
-MAKE = {"sequential": cascades.sequential, "connected": cascades.connected}
+MAKE = {"sequential": biasnet.sequential, "connected": biasnet.connected}
 
 
 class Objective(NamedTuple):
@@ -37,7 +41,7 @@ def sequences(dry: np.ndarray, wet: np.ndarray, objective: Objective) -> dict[st
     return {"dry": cut["dry"], "spectra": jax.tree.map(np.asarray, spectra)}
 
 
-def make_loss(model: cascades.Model, objective: Objective) -> train.LossFn:
+def make_loss(model: biasnet.Model, objective: Objective) -> train.LossFn:
     """Loss of a batch of sequences."""
 
     def loss_fn(weights: Tree, batch: Tree, key: jax.Array) -> jax.Array:
@@ -61,7 +65,7 @@ def steps_of(examples: int, epochs: int) -> int:
     return max(1, round(epochs * examples / batch_of(examples)))
 
 
-def make_step(model: cascades.Model, objective: Objective, batch: int) -> tuple[train.TrainStep, Any]:
+def make_step(model: biasnet.Model, objective: Objective, batch: int) -> tuple[train.TrainStep, Any]:
     """The paper's step on batches of so many sequences, Adam at a constant rate, and its optimiser."""
     optimizer = optax.adam(config.RATE)
     # The frames of a whole batch do not fit into the caches; those of an eighth take half the time.
@@ -76,7 +80,7 @@ def descended(
 
     Adam with clipped gradients and a rate that falls to nothing, the MSE of sequences from rest.
     """
-    model = cascades.connected(cascades.structure(config.ORDER), config.FS)
+    model = biasnet.connected(biasnet.structure(config.ORDER), config.FS)
     data = {
         name: audio.segment(np.asarray(x, np.float32), length)
         for name, x in zip(("dry", "wet"), sweep, strict=True)
@@ -87,7 +91,7 @@ def descended(
     )
     state = train.init_starts(model.init, optimizer, starts, key=jax.random.key(0))
     batch_at = batches.endless(data, batch)
-    fitted = loop.fit(parallel.single(step), state, batch_at, steps, log_every=min(steps, 50))
+    fitted = fit.fit(parallel.single(step), state, batch_at, steps, log_every=min(steps, 50))
     weights, _ = train.best_start(fitted.state.params, fitted.losses)
     return alignment_of(model, weights, "biasnet-connected", float(config.FS))
 
@@ -120,7 +124,7 @@ def train_one(
     recordings: str = "",
 ) -> Alignment:
     """Train, or go on from the last checkpoint in `folder`; the model, which is saved there too."""
-    model = MAKE[run.model](cascades.structure(config.ORDER), config.FS)
+    model = MAKE[run.model](biasnet.structure(config.ORDER), config.FS)
     data = sequences(*sweep, run.objective)
     batch, steps = batch_of(len(data["dry"])), steps_of(len(data["dry"]), epochs)
     step, optimizer = make_step(model, run.objective, batch)
@@ -130,12 +134,12 @@ def train_one(
     settings["recordings"] = recordings
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
         state = checkpoints.restore(state) or state
-        done = loop.position(state)
-        with tracking.track(
-            tracking.progress(steps, start=done),
-            tracking.open_metrics(folder / "metrics.jsonl", after=done),
+        done = fit.position(state)
+        with logging.track(
+            logging.progress(steps, start=done),
+            logging.open_metrics(folder / "metrics.jsonl", after=done),
         ) as on_record:
-            fitted = loop.fit(
+            fitted = fit.fit(
                 parallel.single(step),
                 state,
                 batches.endless(data, batch, seed=run.seed),
@@ -148,10 +152,10 @@ def train_one(
     return alignment_of(model, fitted.state.params, f"biasnet-{run.model}", float(config.FS))
 
 
-def alignment_of(model: cascades.Model, weights: Tree, method: str, fs: float) -> Alignment:
+def alignment_of(model: biasnet.Model, weights: Tree, method: str, fs: float) -> Alignment:
     """The trained cascade as a model file holds it, its controls taken to float64 before anything else."""
-    raw = cascades.outputs(model, weights)
-    shape = cascades.structure(config.ORDER)
+    raw = biasnet.outputs(model, weights)
+    shape = biasnet.structure(config.ORDER)
     return Alignment(
-        cascades.sections_of(raw, shape, fs), 0.0, 1, fs, cascades.named_controls(raw, shape, fs), {}, method
+        biasnet.sections_of(raw, shape, fs), 0.0, 1, fs, biasnet.named_controls(raw, shape, fs), {}, method
     )

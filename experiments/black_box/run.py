@@ -19,19 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import config
-import data
-import figures
-import listening
-import pictures
-import protocol
-import tables
-
 import jaxapf
-from jaxapf import Alignment, loop, tracking
-from jaxapf._experiments import check_folder, put_tables, show_progress
-from jaxapf.checkpoint import CheckpointError
-from jaxapf.files import write_text
+from experiments.black_box import config, data, figures, listening, pictures, protocol, tables
+from experiments.common.runner import check_folder, put_tables, show_progress
+from jaxapf import Alignment
+from jaxapf._internal.files import write_text
+from jaxapf.training import fit, logging
+from jaxapf.training.checkpoint import CheckpointError
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = {"recorded": "black-box", "embedded": "black-box-embedded"}
@@ -66,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_progress("")
         print(f"run.py: error: {error.filename or 'results'}: {error.strerror or error}", file=sys.stderr)
         return 2
-    except (ValueError, CheckpointError, loop.TrainingError) as error:  # AudioError is a ValueError
+    except (ValueError, CheckpointError, fit.TrainingError) as error:  # AudioError is a ValueError
         show_progress("")
         print(f"run.py: error: {error}", file=sys.stderr)
         return 2
@@ -243,7 +237,7 @@ def paper(effect: data.Effect, run: protocol.Run, epochs: int, parent: Path) -> 
     started = time.perf_counter()
     found = protocol.train_one(run, effect.sweep, folder, epochs=epochs, recordings=effect.fingerprint)
     seconds = time.perf_counter() - started
-    records = tracking.read_metrics(folder / "metrics.jsonl")
+    records = logging.read_metrics(folder / "metrics.jsonl")
     result = {name: records[-1][name] for name in ("step", "loss", "skipped")}
     keep(folder, effect, found, {**result, "seconds": seconds, "epochs": epochs})
     shutil.rmtree(folder / "checkpoints")
@@ -324,7 +318,7 @@ def pipeline_row(source: data.Source, path: Path, model: Alignment) -> dict[str,
 def draw(source: data.Source, folder: Path) -> None:
     """Losses of the paper's runs; excerpts and phases of the exact ones."""
     runs = {
-        path.parent.name: tracking.read_metrics(path)
+        path.parent.name: logging.read_metrics(path)
         for path in sorted(folder.glob("paper/*-0/metrics.jsonl"))
         if path.parent.name.split("-")[0] in source.names and "-epochs" not in path.parent.name
     }

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import config
-import figures
 import numpy as np
 
-from jaxapf._experiments import Row, made_with, table, verdict
+from experiments.black_box import config, figures
+from experiments.common.runner import Row, made_with, table, verdict
 
 METRICS = ("mae", "mse", "esr")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-import config
 import numpy as np
+
+from experiments.compressor import config
 
 FLOOR = 1e-10  # of the mean power
 

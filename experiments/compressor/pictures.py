@@ -11,8 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jaxapf._experiments import PICTURES
-from jaxapf.files import PathLike, atomic_path
+from experiments.common.runner import PICTURES
+from jaxapf._internal.files import PathLike, atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73")

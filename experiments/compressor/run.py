@@ -16,15 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import config
-import known
 import numpy as np
-import signaltrain
-import speed
-import training
 
-from jaxapf import audio, files, metrics, tracking
-from jaxapf._experiments import (
+from experiments.common.runner import (
     Row,
     check_folder,
     exit_code,
@@ -34,7 +28,11 @@ from jaxapf._experiments import (
     table,
     verdict,
 )
-from jaxapf.modelling import compressor as modelling
+from experiments.compressor import config, known, signaltrain, speed, training
+from jaxapf import audio, metrics
+from jaxapf._internal import files
+from jaxapf.effects.modelling import compressor as modelling
+from jaxapf.training import logging
 
 RESULTS = Path(__file__).with_name("results")
 DRY = "mix_dry.flac"
@@ -124,7 +122,7 @@ def draw_known(results: Row, folder: Path, data: Path) -> None:
         name: [{"step": record["step"], "loss": record["loss"]} for record in records]
         for name, records in runs.items()
     }
-    tracking.plot_losses(curves, folder / "loss.svg", title="Mean absolute error after the pre-filter")
+    logging.plot_losses(curves, folder / "loss.svg", title="Mean absolute error after the pre-filter")
     panels = known_gains(results, data)
     draw_gains(panels, folder / "known.svg")
 
@@ -154,7 +152,7 @@ def in_db(settings: config.Known, dry: np.ndarray, fs: float) -> np.ndarray:
 def draw_gains(panels: Sequence[Row], path: Path) -> None:
     """Gains over time, where matplotlib is installed."""
     try:
-        import pictures
+        from experiments.compressor import pictures
     except ImportError as error:
         print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
         return
@@ -236,7 +234,7 @@ def devices_markdown(results: Row) -> str:
 
 def draw_devices(shown: Sequence[Row], folder: Path) -> None:
     """Gain curves and the page to listen."""
-    import listening
+    from experiments.compressor import listening
 
     entries = []
     for one in shown:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._experiments import Row, show_progress
+from experiments.common.runner import Row, show_progress
+from experiments.compressor import config
 from jaxapf.effects import compressor as fx
 
 FS = 44_100.0

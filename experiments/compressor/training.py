@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import config
 import jax
 import jax.numpy as jnp
-import known
 import numpy as np
 import optax
 
-from jaxapf import recursion, train
-from jaxapf._experiments import Row, show_progress
+from experiments.common.runner import Row, show_progress
+from experiments.compressor import config, known
 from jaxapf.effects import compressor as fx
+from jaxapf.filters import recursion
+from jaxapf.training import step as train
 
 Weights = dict[str, jax.Array]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxapf import spectrum
+from jaxapf.alignment import cross_spectrum
 
 MAX_DELAY_MS = 20.0
 Estimate = tuple[int, int]
@@ -80,8 +80,8 @@ METHODS: dict[str, Method] = {
 def correlation_lags(dry: np.ndarray, wet: np.ndarray, fs: float, *, whiten: float = 0.0) -> np.ndarray:
     """Cross-correlation within `MAX_DELAY_MS`: (2 max_delay + 1,), the delay 0 in the middle."""
     max_delay = min(round(MAX_DELAY_MS * 1e-3 * fs), len(dry) - 1)
-    measured = spectrum.measure(dry.astype(np.float64), wet.astype(np.float64), fs, max_delay)
-    return spectrum.cross_correlation(measured, max_delay, whiten)
+    measured = cross_spectrum.measure(dry.astype(np.float64), wet.astype(np.float64), fs, max_delay)
+    return cross_spectrum.cross_correlation(measured, max_delay, whiten)
 
 
 def _largest(lags: np.ndarray) -> Estimate:

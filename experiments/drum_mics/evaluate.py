@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import baselines
-import config
-import measures
 import numpy as np
 
-from jaxapf import Alignment, align, aligner, audio, hearing, spectrum
-from jaxapf._experiments import Row, show_progress
-from jaxapf.estimate import alignment_of
+from experiments.common.runner import Row, show_progress
+from experiments.drum_mics import baselines, config, measures
+from jaxapf import Alignment, align, datasets
+from jaxapf.alignment import cross_spectrum, features
+from jaxapf.alignment import network as aligner
+from jaxapf.alignment.estimate import alignment_of
 
 CLASSICAL = "GCC-PHAT, delay and polarity"
 STRONGER = "cross-correlation, delay and polarity"
@@ -41,13 +41,13 @@ class Pair(NamedTuple):
         return ", ".join(part.replace("_", " ") for part in (self.hit, self.kind) if part)
 
 
-def read(pairs: Sequence[audio.RecordedPair]) -> list[Pair]:
-    """Read pairs of `audio.pairs_json` or `audio.sdds`.
+def read(pairs: Sequence[datasets.RecordedPair]) -> list[Pair]:
+    """Read pairs of `datasets.pairs_json` or `datasets.sdds`.
 
     Raises:
         ValueError: no pairs, or one that is too short or silent to be measured.
     """
-    found = [Pair(pair.name, pair.kind, pair.hit, *audio.read_pair(pair)) for pair in pairs]
+    found = [Pair(pair.name, pair.kind, pair.hit, *datasets.read_pair(pair)) for pair in pairs]
     if not found:
         raise ValueError("there are no pairs to measure; give a folder that has some")
     for pair in found:
@@ -75,12 +75,12 @@ def predicted(network: aligner.Network) -> Finder:
 
     def find(dry: np.ndarray, wet: np.ndarray, fs: float) -> Alignment:
         max_delay = round(1e-3 * config.MAX_DELAY_MS * fs)
-        cross = spectrum.measure(dry, wet, fs, max_delay)
+        cross = cross_spectrum.measure(dry, wet, fs, max_delay)
         if network.design.hears == "waves":
             answers = aligner.predict_from_waves(network, dry, wet, fs, max_delay)
         else:
             answers = aligner.predict(network, cross, max_delay)
-        own = hearing.Controls(*(field[:1] for field in answers.controls))
+        own = features.Controls(*(field[:1] for field in answers.controls))
         return alignment_of(aligner.cascades_of(own, fs)[0], fs)
 
     return find
@@ -91,7 +91,7 @@ def refined(network: aligner.Network) -> Finder:
 
     def find(dry: np.ndarray, wet: np.ndarray, fs: float) -> Alignment:
         max_delay = round(1e-3 * config.MAX_DELAY_MS * fs)
-        cross = spectrum.measure(dry, wet, fs, max_delay)
+        cross = cross_spectrum.measure(dry, wet, fs, max_delay)
         answers = aligner.predict(network, cross, max_delay)
         return alignment_of(aligner.refine(answers, cross, max_delay, steps=config.REFINING), fs)
 
@@ -103,7 +103,7 @@ def placed_greedily() -> Finder:
 
     def find(dry: np.ndarray, wet: np.ndarray, fs: float) -> Alignment:
         max_delay = round(1e-3 * config.MAX_DELAY_MS * fs)
-        answers = aligner.place_greedily(spectrum.measure(dry, wet, fs, max_delay), max_delay)
+        answers = aligner.place_greedily(cross_spectrum.measure(dry, wet, fs, max_delay), max_delay)
         return alignment_of(aligner.cascades_of(answers.controls, fs)[0], fs)
 
     return find

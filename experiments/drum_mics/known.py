@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import config
 import numpy as np
 import scipy.fft
 
-from jaxapf import allpass, audio, hearing, spectrum
+from experiments.drum_mics import config
+from jaxapf import allpass, datasets
+from jaxapf.alignment import cross_spectrum, features
 
 FREQS_HZ = np.geomspace(30.0, 16e3, 160)
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -22,7 +23,7 @@ def total_phase(found: Any, freqs_hz: np.ndarray) -> np.ndarray:
     return late + turned + np.asarray(allpass.phase_response(found.sections, freqs_hz, config.FS))
 
 
-def true_phase(pair: audio.SyntheticPair, freqs_hz: np.ndarray) -> np.ndarray:
+def true_phase(pair: datasets.SyntheticPair, freqs_hz: np.ndarray) -> np.ndarray:
     """Phase in radians between the two sides of a pair that has no room and no equaliser."""
     sections = allpass.rbj(pair.cutoff_hz, pair.q, config.FS)
     late = -2 * np.pi * freqs_hz / config.FS * pair.delay_samples
@@ -36,10 +37,10 @@ def wrapped_deg(radians: np.ndarray) -> np.ndarray:
     return np.abs(np.angle(np.exp(1j * radians), deg=True))
 
 
-def known_pairs(count: int, sections: tuple[int, int] = (6, 6)) -> list[audio.SyntheticPair]:
+def known_pairs(count: int, sections: tuple[int, int] = (6, 6)) -> list[datasets.SyntheticPair]:
     """Pairs of nothing but sections, a delay and a polarity, never trained on."""
-    recipe = audio.KNOWN._replace(sections=sections)
-    pairs = audio.Pairs(config.N_SAMPLES, config.FS, key=config.KNOWN_KEY, recipe=recipe)
+    recipe = datasets.KNOWN._replace(sections=sections)
+    pairs = datasets.Pairs(config.N_SAMPLES, config.FS, key=config.KNOWN_KEY, recipe=recipe)
     return [pairs[number] for number in range(count)]
 
 
@@ -70,17 +71,17 @@ def phase_errors(methods: dict[str, Callable[..., Any]], count: int, most: dict[
     return found
 
 
-def _weighted(pair: audio.SyntheticPair, answer: Any) -> float:
+def _weighted(pair: datasets.SyntheticPair, answer: Any) -> float:
     """RMS of the phase error in degrees, weighted by the dry signal's energy in each band."""
-    cross = spectrum.measure(pair.dry, pair.dry, config.FS, 0)
-    heard = hearing.hear(cross, [0.0])
+    cross = cross_spectrum.measure(pair.dry, pair.dry, config.FS, 0)
+    heard = features.hear(cross, [0.0])
     weight = heard.total[0] / np.sum(heard.total)
     freqs_hz = np.asarray(heard.omega) * config.FS / (2 * np.pi)
     error = wrapped_deg(total_phase(answer, freqs_hz) - true_phase(pair, freqs_hz))
     return float(np.sqrt(np.sum(weight * error**2)))
 
 
-def emptied(pair: audio.SyntheticPair, centre_hz: float, octaves: float) -> tuple[np.ndarray, np.ndarray]:
+def emptied(pair: datasets.SyntheticPair, centre_hz: float, octaves: float) -> tuple[np.ndarray, np.ndarray]:
     """Both signals without what lies around a frequency (80 dB less)."""
     n = len(pair.dry)
     freqs = np.fft.rfftfreq(2 * n, 1 / config.FS)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from jaxapf import audio
-from jaxapf.files import PathLike, write_text
+from jaxapf._internal.files import PathLike, write_text
+from jaxapf._internal.version import __version__
 from jaxapf.report import players
-from jaxapf.version import __version__
 
 CEILING = 10 ** (-1 / 20)  # -1 dBFS
 MOST_FS = 48_000  # every browser plays it, nobody hears more

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from experiments.common.runner import Row
 from jaxapf import losses, metrics
-from jaxapf._experiments import Row
 
 # Which way is better. The mix gets louder as less of it cancels.
 BETTER = {

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf.files import PathLike, atomic_path
+from jaxapf._internal.files import PathLike, atomic_path
 
 BASELINE = "GCC-PHAT, delay and polarity"
 KINDS = {

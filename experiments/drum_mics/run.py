@@ -16,19 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import config
-import evaluate
-import known
-import listening
-import measures
 import numpy as np
-import pictures
-import training
 
-from jaxapf import aligner, audio, loop, stored, tracking
-from jaxapf._experiments import Row, check_folder, made_with, put_tables, show_progress, table, verdict
-from jaxapf.checkpoint import CheckpointError
-from jaxapf.files import reason, write_text
+from experiments.common.runner import Row, check_folder, made_with, put_tables, show_progress, table, verdict
+from experiments.drum_mics import config, evaluate, known, listening, measures, pictures, training
+from jaxapf import audio, datasets
+from jaxapf._internal.files import reason, write_text
+from jaxapf.alignment import network as aligner
+from jaxapf.training import fit, logging, pretrained
+from jaxapf.training.checkpoint import CheckpointError
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "drum-mics"
@@ -51,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_progress("")
         print("run.py: interrupted; training goes on from its last checkpoint", file=sys.stderr)
         return 130
-    except (OSError, ValueError, CheckpointError, loop.TrainingError, ModuleNotFoundError) as error:
+    except (OSError, ValueError, CheckpointError, fit.TrainingError, ModuleNotFoundError) as error:
         show_progress("")
         text = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) else str(error)
         print(f"run.py: error: {text}", file=sys.stderr)
@@ -110,7 +106,7 @@ def train(args: argparse.Namespace) -> None:
     sources = [] if args.sources is None else read_sources(args.sources)
     network = training.trained(training.design_of(args.hears), folder, steps, sources=sources, seed=args.seed)
     aligner.save(network, folder / "network.npz")
-    last = tracking.read_metrics(folder / "metrics.jsonl")[-1]
+    last = logging.read_metrics(folder / "metrics.jsonl")[-1]
     print(f"{folder / 'network.npz'}: reaches {last['reached']:.3f} of the bound after {steps} steps")
     if args.store:
         store(args.hears, folder, last)
@@ -135,7 +131,7 @@ def read_sources(folder: Path) -> list[np.ndarray]:
 
 def store(hears: str, folder: Path, last: dict[str, Any]) -> None:
     """Put a network among the stored checkpoints."""
-    stored.add(
+    pretrained.add(
         STORED[hears],
         folder / "network.npz",
         what=f"network that aligns two recordings, hears {hears}; jaxapf align --method tcn"
@@ -197,11 +193,11 @@ def _finite(value: Any) -> Any:
 def read_pairs(args: argparse.Namespace) -> list[evaluate.Pair]:
     """Recorded pairs, or made-up ones in rooms never trained in."""
     if args.data is not None:
-        return evaluate.read(audio.pairs_json(args.data)[: args.pairs])
+        return evaluate.read(datasets.pairs_json(args.data)[: args.pairs])
     if args.sdds is not None:
-        return evaluate.read(audio.sdds(args.sdds)[: args.pairs])
-    recipe = audio.Recipe(room=1.0, filtered=0.0)
-    rooms = audio.Pairs(config.N_SAMPLES, config.FS, key=ROOMS_KEY, recipe=recipe)
+        return evaluate.read(datasets.sdds(args.sdds)[: args.pairs])
+    recipe = datasets.Recipe(room=1.0, filtered=0.0)
+    rooms = datasets.Pairs(config.N_SAMPLES, config.FS, key=ROOMS_KEY, recipe=recipe)
     return [
         evaluate.Pair(f"{number:02d}", "made up", "", rooms[number].dry, rooms[number].wet, config.FS)
         for number in range(args.pairs)
@@ -215,8 +211,8 @@ def read_networks(folder: Path) -> dict[str, aligner.Network]:
         place = folder / hears / "network.npz"
         if place.exists():
             found[hears] = aligner.load(place)
-        elif name in {entry["name"] for entry in stored.manifest()}:
-            found[hears] = aligner.load(stored.path(name))
+        elif name in {entry["name"] for entry in pretrained.manifest()}:
+            found[hears] = aligner.load(pretrained.path(name))
     return found
 
 
@@ -224,7 +220,7 @@ def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The records of the training runs in a folder."""
     names = {"cross-phase": evaluate.NETWORK, "waves": evaluate.WAVES}
     places = {name: folder / hears / "metrics.jsonl" for hears, name in names.items()}
-    return {name: tracking.read_metrics(place) for name, place in places.items() if place.exists()}
+    return {name: logging.read_metrics(place) for name, place in places.items() if place.exists()}
 
 
 def measure_known(networks: dict[str, aligner.Network], pairs: int, *, slow: bool) -> dict[str, Any]:

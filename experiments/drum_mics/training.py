@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxapf import aligner, audio, batches, hearing, loop, parallel, spectrum, tracking, train
-from jaxapf.checkpoint import Checkpoints
+from experiments.drum_mics import config
+from jaxapf import datasets
+from jaxapf.alignment import cross_spectrum, features, network
+from jaxapf.training import data, fit, logging, parallel
+from jaxapf.training import step as train
+from jaxapf.training.checkpoint import Checkpoints
 
 MAX_DELAY = round(1e-3 * config.MAX_DELAY_MS * config.FS)
 
@@ -25,7 +28,7 @@ class Examples:
     `config.LAG` steps ago and again as many; they are kept that long.
     """
 
-    def __init__(self, pairs: audio.Pairs, design: aligner.Design, batch: int) -> None:
+    def __init__(self, pairs: datasets.Pairs, design: network.Design, batch: int) -> None:
         self.pairs, self.design, self.batch = pairs, design, batch
         self.new = max(1, batch // config.REUSE)
         self.heard = lru_cache(maxsize=(config.REUSE * config.LAG + 16) * self.new)(self._heard)
@@ -46,66 +49,66 @@ class Examples:
 
 
 def example(
-    dry: np.ndarray, wet: np.ndarray, design: aligner.Design, candidates: int, rng: np.random.Generator
+    dry: np.ndarray, wet: np.ndarray, design: network.Design, candidates: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """The first candidate delay of a pair and some of the others, and what the network hears at each."""
-    cross = spectrum.measure(dry, wet, config.FS, 0)
-    delays = hearing.candidates(cross, MAX_DELAY)
+    cross = cross_spectrum.measure(dry, wet, config.FS, 0)
+    delays = features.candidates(cross, MAX_DELAY)
     delays = np.append(delays[0], rng.choice(delays[1:], candidates - 1, replace=False))
-    heard = hearing.hear(cross, delays)
+    heard = features.hear(cross, delays)
     found = {"cross": heard.cross, "total": heard.total}
     if design.hears == "waves":
         found["waves"] = np.stack(
-            [hearing.waves(dry, wet, round(delay), design.n_samples) for delay in delays]
+            [features.waves(dry, wet, round(delay), design.n_samples) for delay in delays]
         )
     return found
 
 
-def design_of(hears: str) -> aligner.Design:
+def design_of(hears: str) -> network.Design:
     """The design of one of the two networks."""
-    return aligner.Design(hears=hears, n_samples=config.N_SAMPLES)._replace(**config.DESIGNS[hears])
+    return network.Design(hears=hears, n_samples=config.N_SAMPLES)._replace(**config.DESIGNS[hears])
 
 
 def trained(
-    design: aligner.Design,
+    design: network.Design,
     folder: Path,
     steps: int,
     *,
     sources: Sequence[np.ndarray] = (),
     seed: int = config.SEED,
-) -> aligner.Network:
+) -> network.Network:
     """Train a network for `steps`, going on where an earlier run in the folder was stopped.
 
     The folder keeps `checkpoints` and `metrics.jsonl`.
     """
-    pairs = audio.Pairs(config.N_SAMPLES, config.FS, key=seed, sources=sources)
-    hears, net = design.hears, aligner.make_net(design)
+    pairs = datasets.Pairs(config.N_SAMPLES, config.FS, key=seed, sources=sources)
+    hears, net = design.hears, network.make_net(design)
     batch = config.BATCH[hears]
-    loss = aligner.make_loss(design, hearing.hear(_cross(pairs[0]), [0.0]).omega, config.FS)
+    loss = network.make_loss(design, features.hear(_cross(pairs[0]), [0.0]).omega, config.FS)
     optimizer = make_optimizer(steps)
     step = train.make_train_step(loss, optimizer, clip_norm=config.CLIP_NORM)
-    length = hearing.BANDS if hears == "cross-phase" else design.n_samples
-    weights = net.init(jax.random.key(seed), jnp.zeros((1, aligner.HEARS[hears], length)))
+    length = features.BANDS if hears == "cross-phase" else design.n_samples
+    weights = net.init(jax.random.key(seed), jnp.zeros((1, network.HEARS[hears], length)))
     state = train.init_state(weights, optimizer, key=jax.random.key(seed + 1))
     settings = {"design": design._asdict(), "steps": steps, "seed": seed, "sources": len(sources)}
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
         state = checkpoints.restore(state) or state
-        done = loop.position(state)
-        with tracking.track(
-            tracking.progress(steps, start=done),
-            tracking.open_metrics(folder / "metrics.jsonl", after=done),
+        done = fit.position(state)
+        with logging.track(
+            logging.progress(steps, start=done),
+            logging.open_metrics(folder / "metrics.jsonl", after=done),
         ) as on_record:
-            fitted = loop.fit(
+            fitted = fit.fit(
                 parallel.single(step),
                 state,
-                batches.prefetched(Examples(pairs, design, batch), batch),
+                data.prefetched(Examples(pairs, design, batch), batch),
                 steps,
                 log_every=min(config.LOG_EVERY, steps),
                 save_every=min(config.SAVE_EVERY, steps),
                 checkpoints=checkpoints,
                 on_record=on_record,
             )
-    return aligner.Network(design, jax.tree.map(np.asarray, fitted.state.params))
+    return network.Network(design, jax.tree.map(np.asarray, fitted.state.params))
 
 
 def make_optimizer(steps: int) -> optax.GradientTransformation:
@@ -115,5 +118,5 @@ def make_optimizer(steps: int) -> optax.GradientTransformation:
     return optax.adamw(schedule, weight_decay=config.WEIGHT_DECAY)
 
 
-def _cross(pair: audio.SyntheticPair) -> spectrum.CrossSpectrum:
-    return spectrum.measure(pair.dry, pair.wet, config.FS, 0)
+def _cross(pair: datasets.SyntheticPair) -> cross_spectrum.CrossSpectrum:
+    return cross_spectrum.measure(pair.dry, pair.wet, config.FS, 0)

@@ -6,8 +6,17 @@ The figures of a caption are computed, its headline is not: it says what was fou
 
 from __future__ import annotations
 
-import config
-from lookup import Rows, lengths_of, median, nearest, needed, padding, values, where
+from experiments.gradient_comparison import config
+from experiments.gradient_comparison.lookup import (
+    Rows,
+    lengths_of,
+    median,
+    nearest,
+    needed,
+    padding,
+    values,
+    where,
+)
 
 CLOSE = (0.01, 1e-4)  # errors of a gradient, for which the padding needed is told
 ALIKE = 0.02  # error-to-signal ratios that differ by less are told as alike

@@ -6,19 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import config
-import forms
 import jax
 import jax.numpy as jnp
-import moving
 import numpy as np
 import scipy.signal
-import standing
-from standing import Say
 
+from experiments.common.measuring import interleaved, printed_by
+from experiments.common.runner import Row
+from experiments.gradient_comparison import config, forms, moving, standing
+from experiments.gradient_comparison.standing import Say
 from jaxapf import frequency
-from jaxapf._experiments import Row
-from jaxapf._measuring import interleaved, printed_by
 
 MEMORY = Path(__file__).with_name("memory.py")
 SCIPY = "scipy.signal.sosfilt"

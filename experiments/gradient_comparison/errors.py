@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from forms import Form
 
-from jaxapf._experiments import Row
+from experiments.common.runner import Row
+from experiments.gradient_comparison.forms import Form
 
 
 class Signals(NamedTuple):

@@ -15,13 +15,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf import allpass, frames, frequency
+from experiments.gradient_comparison import config
+from jaxapf import allpass, frequency
+from jaxapf.filters import overlap_add
 
 Filter = Callable[[allpass.Sections, jax.Array], jax.Array]  # (sections, x) -> y
 Form = Callable[[Any, Any, jax.Array], jax.Array]  # (what is given, what is learnt, x) -> y
@@ -126,7 +127,7 @@ def every_frame(hop: int, n_fft: int, n_window: int | None = None) -> Form:
     """Frequency sampling frame by frame, controls worked out at the middle of every frame."""
 
     def filtered(rate_hz: Any, sweep: Sweep, x: jax.Array) -> jax.Array:
-        times = np.arange(frames.n_frames(x.shape[-1], hop)) * hop / config.FS
+        times = np.arange(overlap_add.n_frames(x.shape[-1], hop)) * hop / config.FS
         sections = moving(sweep, jnp.asarray(times, x.dtype), rate_hz)
         return allpass.cascade_frames(sections, x, hop=hop, n_fft=n_fft, n_window=n_window)
 

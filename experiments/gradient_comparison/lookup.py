@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxapf._experiments import Row
+from experiments.common.runner import Row
 
 Rows = list[Row]
 

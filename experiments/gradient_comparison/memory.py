@@ -10,16 +10,15 @@ import json
 import sys
 from collections.abc import Sequence
 
-import cost
-
-from jaxapf import _measuring
+from experiments.common import measuring
+from experiments.gradient_comparison import cost
 
 
 def main(argv: Sequence[str]) -> int:
     """Compile, then run once under watch."""
     kind, form, batch, n_samples = argv[0], argv[1], int(argv[2]), int(argv[3])
     function = cost.gradient_of(cost.forms_of(kind, n_samples)[form])
-    print(json.dumps(_measuring.footprint(function, *cost.inputs(kind, batch, n_samples))))
+    print(json.dumps(measuring.footprint(function, *cost.inputs(kind, batch, n_samples))))
     return 0
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import config
-import errors
-import forms
 import jax
 import numpy as np
-from standing import Say
 
-from jaxapf._experiments import Row
+from experiments.common.runner import Row
+from experiments.gradient_comparison import config, errors, forms
+from experiments.gradient_comparison.standing import Say
 
 
 class Problem(NamedTuple):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import config
 import numpy as np
-from lookup import Rows, lengths_of, median, padding, values, where
 
-from jaxapf._experiments import PICTURES
-from jaxapf.files import atomic_path
+from experiments.common.runner import PICTURES
+from experiments.gradient_comparison import config
+from experiments.gradient_comparison.lookup import Rows, lengths_of, median, padding, values, where
+from jaxapf._internal.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers tell them apart in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, INK, GRID = (

@@ -10,20 +10,18 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import config
-import forms
 import jax
 import jax.numpy as jnp
-import moving
 import numpy as np
 import optax
 import scipy.optimize
 import scipy.signal
-from standing import Say
 
 import jaxapf
-from jaxapf import allpass, audio, metrics
-from jaxapf._experiments import Row
+from experiments.common.runner import Row
+from experiments.gradient_comparison import config, forms, moving
+from experiments.gradient_comparison.standing import Say
+from jaxapf import allpass, audio, datasets, metrics
 
 Weights = Any
 Model = Callable[[Weights, Any], jax.Array]  # (weights, x) -> y
@@ -122,7 +120,7 @@ class Box(NamedTuple):
 
 def read_box(seconds: float) -> Box:
     """The pair that ships with jaxapf: drums and guitar, and what a tape machine makes of them."""
-    (dry, fs), (wet, _) = (audio.read(path) for path in audio.example_pair())
+    (dry, fs), (wet, _) = (audio.read(path) for path in datasets.example_pair())
     found = jaxapf.align(dry, wet, fs, order=config.BOX_ORDER)
     no_sections = allpass.first_order(np.zeros(0))
     shifted = dataclasses.replace(found, sections=no_sections, controls=[]).apply(dry)
@@ -309,7 +307,7 @@ def _bare_forms() -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
 
 
 def _bare_row(filtered: Any, x: np.ndarray, wanted: np.ndarray, settings: config.Settings) -> Row:
-    model = jaxapf.cascades.naive(jaxapf.cascades.structure(2, warped=False))
+    model = jaxapf.alignment.biasnet.naive(jaxapf.alignment.biasnet.structure(2, warped=False))
     keys = jax.random.split(jax.random.key(config.SEED), settings.bare_starts)
     starts = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), jax.vmap(model.init)(keys))
     optimizer = optax.adam(config.BARE_RATE)

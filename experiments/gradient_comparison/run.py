@@ -14,17 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import config
-import cost
-import moving
-import pictures
-import race
-import standing
-import tables
-
-from jaxapf import files
-from jaxapf._arrays import enable_x64
-from jaxapf._experiments import (
+from experiments.common.runner import (
     Row,
     check_folder,
     exit_code,
@@ -33,6 +23,9 @@ from jaxapf._experiments import (
     read_figures,
     show_progress,
 )
+from experiments.gradient_comparison import config, cost, moving, pictures, race, standing, tables
+from jaxapf._internal import files
+from jaxapf._internal.arrays import enable_x64
 
 RESULTS = Path(__file__).with_name("results")
 NAME = "comparison"

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import config
-import errors
-import forms
 import jax
 import numpy as np
 
-from jaxapf import audio, frequency
-from jaxapf._experiments import Row
+from experiments.common.runner import Row
+from experiments.gradient_comparison import config, errors, forms
+from jaxapf import audio, datasets, frequency
 
 Say = Callable[[str], None]
 
@@ -173,7 +171,7 @@ def signal(settings: config.Settings, say: Say) -> list[Row]:
 def signals(draws: int, n_samples: int) -> dict[str, np.ndarray]:
     """Noise, a sweep, music in pieces and a click, (draws, n_samples) each."""
     rng = np.random.default_rng(config.SEED)
-    music = np.asarray(audio.read(audio.example_pair()[0])[0], np.float64)[0]
+    music = np.asarray(audio.read(datasets.example_pair()[0])[0], np.float64)[0]
     starts = np.linspace(0, music.size - n_samples, draws + 2)[1:-1].astype(int)
     sweep = audio.log_sweep(n_samples / config.FS, round(config.FS))
     click = np.zeros((draws, n_samples))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import captions
-import config
-from lookup import Rows, median, values, where
-
-from jaxapf._experiments import Row, table
+from experiments.common.runner import Row, table
+from experiments.gradient_comparison import captions, config
+from experiments.gradient_comparison.lookup import Rows, median, values, where
 
 
 class Figure(NamedTuple):

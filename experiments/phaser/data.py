@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import config
-import known
 import numpy as np
 
+from experiments.phaser import config, known
 from jaxapf import audio
 
 

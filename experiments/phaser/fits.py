@@ -6,18 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
-from data import Device
 
-from jaxapf import frames, metrics
-from jaxapf._experiments import Row, show_progress
+from experiments.common.runner import Row, show_progress
+from experiments.phaser import config
+from experiments.phaser.data import Device
+from jaxapf import metrics
+from jaxapf._internal.files import write_text
 from jaxapf.effects import phaser
-from jaxapf.files import write_text
-from jaxapf.modelling import descent, sweeps
-from jaxapf.modelling.phaser import fit_phaser
+from jaxapf.effects.modelling import descent, sweep_estimation
+from jaxapf.effects.modelling.phaser import fit_phaser
+from jaxapf.filters import overlap_add
 
 SCALARS = ("rate_hz", "phase", "amplitude", "decay", "bias", "depth", "through", "feedback")
 
@@ -72,13 +73,15 @@ def compared(device: Device, folder: Path) -> list[Row]:
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     show_progress(f"{device.name}: reading the sweep")
-    starts = sweeps.starts(sweeps.spectra_of(device.dry, device.wet, device.fs), count=len(config.LAYOUTS))
+    starts = sweep_estimation.starts(
+        sweep_estimation.spectra_of(device.dry, device.wet, device.fs), count=len(config.LAYOUTS)
+    )
     found = {start.layout: start for start in starts}
     rows = []
     for stages, delay in config.LAYOUTS:
-        layout = sweeps.Layout(stages, delay)
+        layout = sweep_estimation.Layout(stages, delay)
         # One without feedback has no delay; the best of the others tells where to begin.
-        start = found.get(layout) or found.get(sweeps.Layout(stages, 1 - delay)) or starts[0]
+        start = found.get(layout) or found.get(sweep_estimation.Layout(stages, 1 - delay)) or starts[0]
         show_progress(f"{device.name}: {stages} stages, delay {delay}")
         rows.append(_row(device, start._replace(layout=layout)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +89,7 @@ def compared(device: Device, folder: Path) -> list[Row]:
     return rows
 
 
-def _row(device: Device, start: sweeps.Start) -> Row:
+def _row(device: Device, start: sweep_estimation.Start) -> Row:
     terms = np.zeros(config.TERMS)
     terms[:2] = start.middle, start.swing
     gain = np.arctanh(start.feedback / phaser.MOST_FEEDBACK)
@@ -112,7 +115,7 @@ def _row(device: Device, start: sweeps.Start) -> Row:
     }
 
 
-def _residual(layout: sweeps.Layout, fs: float) -> descent.Predict:
+def _residual(layout: sweep_estimation.Layout, fs: float) -> descent.Predict:
     """The exact recursion along a sweep whose log cutoff is a polynomial of the oscillator."""
     raw = phaser.init(jax.random.key(0))
 
@@ -120,9 +123,9 @@ def _residual(layout: sweeps.Layout, fs: float) -> descent.Predict:
         numbers = {"log_rate": theta[0], "phase": theta[1], "feedback": theta[2], "through": theta[3]}
         controls = phaser.controls_of({**raw, **numbers, "b": theta[4:7], "a": theta[7:9]})
         n_samples = data["dry"].size
-        at = jnp.arange(frames.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
+        at = jnp.arange(overlap_add.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
         log_tan = _chebyshev(theta[9:], phaser.oscillator(controls, at))
-        p = frames.interpolate(-jnp.tanh(log_tan / 2), n_samples, phaser.HOP)
+        p = overlap_add.interpolate(-jnp.tanh(log_tan / 2), n_samples, phaser.HOP)
         rest = phaser.rest(stages=layout.stages)
         return phaser.filtered(controls, p, rest, data["dry"], layout.delay)[0] - data["wet"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-import config
 import numpy as np
+
+from experiments.phaser import config
 
 
 def cutoff_hz(target: config.Target, n_samples: int, fs: float) -> np.ndarray:

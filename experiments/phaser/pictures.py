@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf.files import PathLike, atomic_path
+from jaxapf._internal.files import PathLike, atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 LOOKS: dict[str, dict[str, Any]] = {

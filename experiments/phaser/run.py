@@ -12,21 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import config
-import data
-import fits
-import known
-import listening
 import numpy as np
-import pictures
-import speed
-import tables
-import training
 
-from jaxapf import loop, tracking
-from jaxapf._experiments import Row, check_folder, put_tables, show_progress
+from experiments.common.runner import Row, check_folder, put_tables, show_progress
+from experiments.phaser import config, data, fits, known, listening, pictures, speed, tables, training
+from jaxapf._internal.files import reason, write_text
 from jaxapf.effects import phaser
-from jaxapf.files import reason, write_text
+from jaxapf.training import fit as loop
+from jaxapf.training import logging
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "phaser"
@@ -230,7 +223,7 @@ def draw(args: argparse.Namespace, devices: Sequence[data.Device]) -> None:
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)
     if losses:
-        tracking.plot_losses(losses, args.folder / "losses.svg", title="Training ESR")
+        logging.plot_losses(losses, args.folder / "losses.svg", title="Training ESR")
 
 
 def listen(args: argparse.Namespace, recordings: Sequence[data.Device], rows: Sequence[Row]) -> None:

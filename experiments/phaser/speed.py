@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxapf import losses, train
-from jaxapf._experiments import Row
+from experiments.common.runner import Row
+from experiments.phaser import config
+from jaxapf import losses
 from jaxapf.effects import phaser
+from jaxapf.training import step as train
 
 Step = Callable[[], None]
 

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import config
-import fits
 import jax.numpy as jnp
-import known
 import numpy as np
-import training
-from data import Device
 
-from jaxapf._experiments import Row, made_with, show_progress, table, verdict
+from experiments.common.runner import Row, made_with, show_progress, table, verdict
+from experiments.phaser import config, fits, known, training
+from experiments.phaser.data import Device
 from jaxapf.effects import phaser
 
 FIT = "fit_phaser"

@@ -6,19 +6,21 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import config
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
-from data import Device
 
-from jaxapf import loop, losses, parallel, train
-from jaxapf._experiments import Row, show_progress
+from experiments.common.runner import Row, show_progress
+from experiments.phaser import config
+from experiments.phaser.data import Device
+from jaxapf import losses
+from jaxapf._internal.files import write_text
 from jaxapf.effects import phaser
-from jaxapf.files import write_text
-from jaxapf.modelling import descent, sweeps
+from jaxapf.effects.modelling import descent, sweep_estimation
+from jaxapf.training import fit, parallel
+from jaxapf.training import step as train
 
 Tree = Any
 RECURSION = "recursion"
@@ -60,7 +62,7 @@ def start_of(device: Device, folder: Path) -> Row:
         if found["n_samples"] == n_samples:
             return found
     show_progress(f"{device.name}: reading the sweep")
-    best = sweeps.starts(sweeps.spectra_of(device.dry, device.wet, device.fs), count=1)[0]
+    best = sweep_estimation.starts(sweep_estimation.spectra_of(device.dry, device.wet, device.fs), count=1)[0]
     found = {**best._asdict(), **best.layout._asdict(), "n_samples": n_samples}
     del found["layout"]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +184,7 @@ def trained(job: Job, folder: Path, steps: int) -> Row:
     def show(record: Row) -> None:
         show_progress(f"{job.name}: step {record['step']} of {steps}, loss {record['loss']:.3g}")
 
-    fitted = loop.fit(
+    fitted = fit.fit(
         parallel.single(step),
         state,
         lambda position: batch,

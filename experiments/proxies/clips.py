@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import config
 import numpy as np
 
-from jaxapf import audio
+from experiments.proxies import config
+from jaxapf import audio, datasets
 
 Rng = np.random.Generator
 
@@ -23,7 +23,7 @@ def recordings(data: Path | None, names: Sequence[str]) -> list[np.ndarray]:
     Raises:
         AudioError: a file is missing or unreadable.
     """
-    paths = [audio.example_pair()[0]] if data is None else [data / f"{name}.flac" for name in names]
+    paths = [datasets.example_pair()[0]] if data is None else [data / f"{name}.flac" for name in names]
     found = []
     for path in paths:
         x, fs = audio.read(path)

@@ -49,7 +49,7 @@ WARM_UP = 50
 
 
 class Setting(NamedTuple):
-    """A training: which network of `jaxapf.proxies`, how many clips of how many samples, steps, rate."""
+    """A training: which network of `jaxapf.effects.proxies`, how many clips of how many samples, steps, rate."""
 
     kind: str
     batch: int

@@ -6,17 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import clips
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
-import training
 
-from jaxapf import losses, params, proxies
-from jaxapf._experiments import Row, show_progress
-from jaxapf.effects import chain, equalizer
+from experiments.common.runner import Row, show_progress
+from experiments.proxies import clips, config, training
+from jaxapf import losses, params
+from jaxapf.effects import chain, equalizer, proxies
 from jaxapf.nets.proxy import receptive_field
 
 NAMES = ("esr", "mae", "mrstft")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import config
 import numpy as np
 
-from jaxapf._experiments import PICTURES, Row
-from jaxapf.files import atomic_path
+from experiments.common.runner import PICTURES, Row
+from experiments.proxies import config
+from jaxapf._internal.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73")

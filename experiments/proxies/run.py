@@ -15,16 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import clips
-import config
-import measures
-import pictures
-import training
-
-from jaxapf import loop, proxies, stored
-from jaxapf._experiments import Row, check_folder, made_with, put_tables, show_progress, table
-from jaxapf.checkpoint import CheckpointError
-from jaxapf.files import reason, write_text
+from experiments.common.runner import Row, check_folder, made_with, put_tables, show_progress, table
+from experiments.proxies import clips, config, measures, pictures, training
+from jaxapf._internal.files import reason, write_text
+from jaxapf.effects import proxies
+from jaxapf.training import fit, pretrained
+from jaxapf.training.checkpoint import CheckpointError
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "proxies"
@@ -46,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_progress("")
         print("run.py: interrupted; training goes on from its last checkpoint", file=sys.stderr)
         return 130
-    except (OSError, ValueError, CheckpointError, loop.TrainingError) as error:
+    except (OSError, ValueError, CheckpointError, fit.TrainingError) as error:
         show_progress("")
         text = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) else str(error)
         print(f"run.py: error: {text}", file=sys.stderr)
@@ -130,7 +126,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def exists(name: str, folder: Path) -> bool:
     """Whether it was trained in the folder, or is stored."""
-    names = [entry["name"] for entry in stored.manifest()]
+    names = [entry["name"] for entry in pretrained.manifest()]
     return (folder / name / "proxy.npz").exists() or stored_name(name) in names
 
 
@@ -196,10 +192,10 @@ def store(args: argparse.Namespace) -> None:
                 f"'{path}' is not there, or not measured; run `{HERE} train` and `evaluate` first"
             )
         effect = measures.of_effect(name)
-        stored.add(
+        pretrained.add(
             stored_name(name),
             path,
-            what=f"proxy of the {effect}, {WHAT[config.SETTINGS[name].kind]}, 24 kHz; jaxapf.proxies.load",
+            what=f"proxy of the {effect}, {WHAT[config.SETTINGS[name].kind]}, 24 kHz; jaxapf.effects.proxies.load",
             command=f"{HERE} train --data DIR --only {name}",
             data="speech and loops of the development data, shaped noise",
             figure=("MR-STFT to the effect, clips and controls never seen", rows[name]),

@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import clips
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from config import Setting
 
-from jaxapf import loop, losses, parallel, params, proxies, tracking, train
-from jaxapf.checkpoint import Checkpoints
-from jaxapf.effects import chain
+from experiments.proxies import clips, config
+from experiments.proxies.config import Setting
+from jaxapf import losses, params
+from jaxapf.effects import chain, proxies
+from jaxapf.training import fit, logging, parallel
+from jaxapf.training import step as train
+from jaxapf.training.checkpoint import Checkpoints
 
 Tree = Any
 
@@ -76,12 +77,12 @@ def trained(
     settings = {"name": name, "setting": setting._asdict(), "seed": seed, "sources": len(sources)}
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
         state = checkpoints.restore(state) or state
-        done = loop.position(state)
-        with tracking.track(
-            tracking.progress(setting.steps, start=done),
-            tracking.open_metrics(folder / "metrics.jsonl", after=done),
+        done = fit.position(state)
+        with logging.track(
+            logging.progress(setting.steps, start=done),
+            logging.open_metrics(folder / "metrics.jsonl", after=done),
         ) as on_record:
-            fitted = loop.fit(
+            fitted = fit.fit(
                 parallel.single(step),
                 state,
                 make,

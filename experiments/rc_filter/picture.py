@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import answer
-import config
 import matplotlib
+
+from experiments.rc_filter import answer, config
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
-from jaxapf import allpass, audio, files
+from jaxapf import allpass, audio
+from jaxapf._internal import files
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 TARGET, DRY, FOUND, MATCH = "#8a8f98", "#E69F00", "#0072B2", "#D55E00"

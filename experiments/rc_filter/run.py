@@ -16,16 +16,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import answer
-import config
 import jax
 import numpy as np
 import optax
 import scipy.signal
 
-from jaxapf import audio, batches, cascades, files, loop, losses, metrics, parallel, train
-from jaxapf._experiments import Row, exit_code, made_with, put_tables, show_progress, table, verdict
-from jaxapf._released import surveyor
+from experiments.common.released import surveyor
+from experiments.common.runner import Row, exit_code, made_with, put_tables, show_progress, table, verdict
+from experiments.rc_filter import answer, config
+from jaxapf import audio, losses, metrics
+from jaxapf._internal import files
+from jaxapf.alignment import biasnet
+from jaxapf.training import data as batches
+from jaxapf.training import fit, parallel
+from jaxapf.training import step as train
 
 RESULTS = Path(__file__).with_name("results")
 Tree = Any
@@ -35,7 +39,7 @@ class Problem(NamedTuple):
     """What is trained on which signals: a sweep (n_samples,), float64, and what the device makes of it."""
 
     name: str
-    model: cascades.Model
+    model: biasnet.Model
     dry: np.ndarray
     wet: np.ndarray
     settings: tuple[config.Setting, ...]
@@ -57,7 +61,7 @@ class Training(NamedTuple):
 def make_problem(order: int, power: int) -> Problem:
     """The RC filter for one section, a known all-pass cascade for more of them."""
     name = "rc" + (f"-order-{order}" if order > 1 else "") + (f"-power-{power}" if power > 1 else "")
-    model = cascades.naive(cascades.structure(order, warped=False))
+    model = biasnet.naive(biasnet.structure(order, warped=False))
     dry = audio.log_sweep(config.SWEEP_S, config.FS)
     wet = answer.rc_filter(rho(), dry) if order == 1 else scipy.signal.sosfilt(surveyor(config.FS).sos, dry)
     settings = config.CASCADE if order > 1 else config.FIRST_ORDER if power == 1 else config.POWER_2
@@ -116,8 +120,8 @@ def trained(
         show_progress(f"{label}: step {len(weights) - 1} of {steps}")
         return {}
 
-    with contextlib.suppress(loop.TrainingError):  # the steps skipped tell
-        loop.fit(
+    with contextlib.suppress(fit.TrainingError):  # the steps skipped tell
+        fit.fit(
             parallel.single(step),
             state,
             batches.endless(data, batch_size(data), seed=start),
@@ -288,7 +292,7 @@ def write(name: str, results: Row) -> None:
     if name != "rc":
         return
     try:
-        import picture
+        from experiments.rc_filter import picture
     except ImportError as error:
         print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
         return

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.reverse_engineering import config
 from jaxapf import losses, params
 from jaxapf.effects import chain
 

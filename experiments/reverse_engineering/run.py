@@ -13,15 +13,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import config
-import fitting
 import jax
 import jax.numpy as jnp
 import numpy as np
-import picture
 
-from jaxapf import audio, files, params
-from jaxapf._experiments import Row, check_folder, made_with, put_tables, show_progress, table
+from experiments.common.runner import Row, check_folder, made_with, put_tables, show_progress, table
+from experiments.reverse_engineering import config, fitting, picture
+from jaxapf import audio, datasets, params
+from jaxapf._internal import files
 from jaxapf.effects import chain, equalizer
 from jaxapf.frequency import freqz_sos
 
@@ -155,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_folder(arguments.folder)
         if arguments.update:
             put_tables(arguments.update, None, "recovered")
-        dry = read_clip(arguments.data or Path(audio.example_pair()[0]))
+        dry = read_clip(arguments.data or Path(datasets.example_pair()[0]))
         seeds = range(config.SEEDS) if arguments.seed is None else [arguments.seed]
         rows = []
         for seed in seeds:

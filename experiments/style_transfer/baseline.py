@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
-from scores import loudness_db
 
+from experiments.style_transfer.scores import loudness_db
 from jaxapf.effects import compressor
 
 FRAME = 2048  # of the average spectrum, samples

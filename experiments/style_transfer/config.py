@@ -10,7 +10,7 @@ Settings are for two CPU cores. Expected figures: the tables in README.md.
 from __future__ import annotations
 
 from jaxapf import losses
-from jaxapf.style import Design
+from jaxapf.effects.style.network import Design
 
 SEEDS = 3
 DESIGN = Design()
@@ -25,7 +25,7 @@ CLIP = 1.0  # of the gradient's norm
 BATCH = {0.53: 16, 5.0: 8}  # examples, by seconds of a clip
 STEPS = {0.53: 350, 5.0: 12_000}  # likewise; the second is the network that is shipped
 
-PROXIES = ("proxy-equalizer-cnn", "proxy-compressor-cnn")  # of jaxapf.stored
+PROXIES = ("proxy-equalizer-cnn", "proxy-compressor-cnn")  # of jaxapf.training.pretrained
 
 COLOUR = {0.53: 0.0, 5.0: 0.6}  # share of the equaliser's gains that clips are coloured by before the task
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.signal import lfilter
 
-from jaxapf import audio
-from jaxapf._seeds import seed_words
+from jaxapf import audio, datasets
+from jaxapf._internal.rng import seed_words
 
 FS = 24_000
 SHORT_S, LONG_S = 0.53, 5.0  # of a clip, both halves together
@@ -123,7 +123,7 @@ def load(folder: Path | None = None) -> Split:
 
 def embedded() -> list[Source]:
     """Drums and a guitar, 3.5 s each: enough to see that all works, not to learn from."""
-    x = _read(audio.example_pair()[0])
+    x = _read(datasets.example_pair()[0])
     joint = round(3.76 * FS)  # jaxapf/data/LICENSE.md
     return [Source("drums", "loop", "drums", x[:joint]), Source("guitar", "loop", "guitar", x[joint:])]
 

@@ -6,20 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import baseline
-import config
-import data
 import numpy as np
-import pages
-import protocol
-import scores
-import tables
-import trainings
-from trainings import Setting
 
-from jaxapf import params, style
-from jaxapf._experiments import Row
+from experiments.common.runner import Row
+from experiments.style_transfer import baseline, config, data, pages, protocol, scores, tables, trainings
+from experiments.style_transfer.trainings import Setting
+from jaxapf import params
 from jaxapf.effects import equalizer
+from jaxapf.effects.style import network
 
 HEARD = 6  # clips on the page
 FREQS_HZ = np.geomspace(30, 11e3, 160)
@@ -39,9 +33,9 @@ def scored(test: list[data.Source], seconds: float, found: Sequence[Setting], fo
     start = protocol.first_state(1, 0).params
     known = {
         tables.UNPROCESSED: np.asarray(examples.given),
-        tables.RULES: baseline.rule_based(examples.given, examples.reference, style.FS),
-        "before training": protocol.answers(start, style.play_at_fs, examples).sound,
-        "true settings": np.asarray(style.play(examples.raw, examples.given, style.FS)),
+        tables.RULES: baseline.rule_based(examples.given, examples.reference, network.FS),
+        "before training": protocol.answers(start, network.play_at_fs, examples).sound,
+        "true settings": np.asarray(network.play(examples.raw, examples.given, network.FS)),
     }
     return {
         "test_clips": len(examples.given),
@@ -56,7 +50,7 @@ def label(setting: Setting, seconds: float) -> str:
 
 
 def _scores(y: Any, examples: protocol.Task) -> scores.Scores:
-    return scores.scores(y, examples.target, style.FS)
+    return scores.scores(y, examples.target, network.FS)
 
 
 # The page
@@ -74,9 +68,9 @@ def write(test: list[data.Source], found: Sequence[Setting], folder: Path) -> No
     made = {
         label(setting, seconds): trainings.scored(setting, folder, few)[1] for setting in networks.values()
     }
-    ruled = baseline.rule_based(few.given, few.reference, style.FS)
+    ruled = baseline.rule_based(few.given, few.reference, network.FS)
     clips = [_clip(row, names[at], few, ruled, made) for row, at in enumerate(chosen)]
-    pages.write(folder / "listening.html", clips, style.FS)
+    pages.write(folder / "listening.html", clips, network.FS)
 
 
 def _spread(names: Sequence[str]) -> list[int]:
@@ -119,10 +113,10 @@ def _clip(
 
 
 def _named(raw: Any) -> dict[str, float]:
-    values = params.denormalise(np.asarray(raw, np.float64), style.CONTROLS)
-    return {one.name: float(value) for one, value in zip(style.CONTROLS, values, strict=True)}
+    values = params.denormalise(np.asarray(raw, np.float64), network.CONTROLS)
+    return {one.name: float(value) for one, value in zip(network.CONTROLS, values, strict=True)}
 
 
 def _curve(raw: Any) -> np.ndarray:
-    values = params.denormalise(np.asarray(raw, np.float64), style.CONTROLS)[:N_EQUALIZER]
-    return np.asarray(equalizer.response_db(equalizer.packed(values), FREQS_HZ, style.FS))
+    values = params.denormalise(np.asarray(raw, np.float64), network.CONTROLS)[:N_EQUALIZER]
+    return np.asarray(equalizer.response_db(equalizer.packed(values), FREQS_HZ, network.FS))

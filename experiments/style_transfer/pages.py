@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pictures
 
-from jaxapf.files import PathLike, write_text
+from experiments.style_transfer import pictures
+from jaxapf._internal.files import PathLike, write_text
+from jaxapf._internal.version import __version__
 from jaxapf.report import players
-from jaxapf.version import __version__
 
 NARROW = pictures.Size(380, 300, 12)
 POLICY = (

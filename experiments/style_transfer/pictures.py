@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tables
 
-from jaxapf.files import PathLike, write_text
-from jaxapf.report.svg import (
-    Axis,
-    Curve,
-    Panel,
-    Size,
-    figure,
-    frequency_axis,
-    linear_axis,
-)
+from experiments.style_transfer import tables
+from jaxapf._internal.files import PathLike, write_text
+from jaxapf.report.svg import Axis, Curve, Panel, Size, figure, frequency_axis, linear_axis
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
 LIGHT = "--paper:#fbfaf8;--ink:#22252a;--muted:#646a73;--grid:#e9e6e0;--true:#98a0ad;"

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import config
-import data
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxapf import gradients, loop, losses, parallel, params, style, train
-from jaxapf.checkpoint import Checkpoints
-from jaxapf.effects import equalizer
+from experiments.style_transfer import config, data
+from jaxapf import losses, params
+from jaxapf.effects import equalizer, gradients
+from jaxapf.effects.style import network
+from jaxapf.training import fit, parallel
+from jaxapf.training import step as train
+from jaxapf.training.checkpoint import Checkpoints
 
 Tree = Any
 
@@ -42,14 +44,14 @@ def task(key: jax.Array, halves: jax.Array) -> Task:
     """
     of_settings, of_level = jax.random.split(key)
     n, _, half = halves.shape
-    raw = jax.random.uniform(of_settings, (n, len(style.CONTROLS)), minval=-1, maxval=1)
-    control = style.CONTROLS[style.MAKEUP]
-    unmade = raw.at[:, style.MAKEUP].set(params.normalise(jnp.zeros((1,)), [control])[0])
+    raw = jax.random.uniform(of_settings, (n, len(network.CONTROLS)), minval=-1, maxval=1)
+    control = network.CONTROLS[network.MAKEUP]
+    unmade = raw.at[:, network.MAKEUP].set(params.normalise(jnp.zeros((1,)), [control])[0])
     dry = halves.reshape(n, 2 * half)
-    wet = style.play(unmade, dry, style.FS)
+    wet = network.play(unmade, dry, network.FS)
     change_db = config.LEVEL_CHANGE_DB * jax.random.uniform(of_level, (n,), minval=-1, maxval=1)
-    makeup_db = jnp.clip(style.level_db(dry) - style.level_db(wet) + change_db, control.low, control.high)
-    raw = raw.at[:, style.MAKEUP].set(params.normalise(makeup_db[:, None], [control])[:, 0])
+    makeup_db = jnp.clip(network.level_db(dry) - network.level_db(wet) + change_db, control.low, control.high)
+    raw = raw.at[:, network.MAKEUP].set(params.normalise(makeup_db[:, None], [control])[:, 0])
     wet = wet * 10 ** (makeup_db[:, None] / 20)
     return Task(dry[:, :half], wet[:, half:], wet[:, :half], raw)
 
@@ -66,7 +68,7 @@ def loss_of(route: gradients.Route, colour: float = 0.0) -> train.LossFn:
         settings, of_route, of_part, of_colour = jax.random.split(key, 4)
         one = task(settings, coloured(of_colour, halves, colour) if colour else halves)
         raw = _choices(weights, one, route.play)
-        y, _ = style.levelled(
+        y, _ = network.levelled(
             raw, one.given, one.reference, lambda raw, given: route.render(raw, given, of_route)
         )
         return distance(*_part(of_part, y, one.target))
@@ -81,19 +83,19 @@ def coloured(key: jax.Array, halves: jax.Array, share: float) -> jax.Array:
     listening to the input. Coloured anew each time they are not.
     """
     n, _, half = halves.shape
-    raw = jax.random.uniform(key, (n, style.N_EQUALIZER), minval=-1, maxval=1)
+    raw = jax.random.uniform(key, (n, network.N_EQUALIZER), minval=-1, maxval=1)
     raw = raw.at[:, ::3].multiply(share)  # the gains
     controls = equalizer.packed(params.denormalise(raw, params.EQUALIZER))
     dry = halves.reshape(n, 2 * half)
-    y = equalizer.equalizer(controls, equalizer.rest((n,)), dry, style.FS)[0].reshape(halves.shape)
-    return y * 10 ** ((style.level_db(halves) - style.level_db(y))[..., None] / 20)
+    y = equalizer.equalizer(controls, equalizer.rest((n,)), dry, network.FS)[0].reshape(halves.shape)
+    return y * 10 ** ((network.level_db(halves) - network.level_db(y))[..., None] / 20)
 
 
 def _choices(weights: Tree, one: Task, play: gradients.Play) -> jax.Array:
     """Of one half of the examples the first choice, of the others the second: both are trained."""
     middle = len(one.given) // 2
     first, then = (
-        style.choose(config.DESIGN, weights, one.given[rows], one.reference[rows], play, passes)
+        network.choose(config.DESIGN, weights, one.given[rows], one.reference[rows], play, passes)
         for rows, passes in ((slice(middle), 1), (slice(middle, None), 2))
     )
     return jnp.concatenate([first, then])
@@ -130,7 +132,7 @@ def first_state(steps: int, seed: int) -> train.TrainState:
 def _first_weights(seed: int) -> Tree:
     """The same for all strategies, and made once."""
     of_weights, _ = jax.random.split(jax.random.key(seed))
-    make = jax.jit(style.first_weights, static_argnums=(0, 2))
+    make = jax.jit(network.first_weights, static_argnums=(0, 2))
     return make(config.DESIGN, of_weights, config.READER_STEPS)
 
 
@@ -142,14 +144,14 @@ def trained(
     seed: int,
     checkpoints: Checkpoints | None,
     progress: Callable[[dict[str, Any]], None],
-) -> loop.Fitted:
+) -> fit.Fitted:
     """Train a network from the seed's first weights, or from where its checkpoints end."""
     state = first_state(steps, seed)
     if checkpoints is not None:
         state = checkpoints.restore(state) or state
     loss_fn = loss_of(route, config.COLOUR[round(2 * pool.half / data.FS, 2)])
     step = train.make_train_step(loss_fn, optimizer(steps), clip_norm=config.CLIP)
-    return loop.fit(
+    return fit.fit(
         parallel.single(step),
         state,
         lambda at: data.clips(pool, batch, (seed, at), data.TRAINING).halves,
@@ -190,7 +192,7 @@ def _answering(play: gradients.Play, passes: int) -> Any:
 
     @jax.jit
     def some(weights: Tree, given: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
-        raw = style.choose(config.DESIGN, weights, given, reference, play, passes)
-        return style.levelled(raw, given, reference, play)
+        raw = network.choose(config.DESIGN, weights, given, reference, play, passes)
+        return network.levelled(raw, given, reference, play)
 
     return some

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import config
-import data
-import trainings
-
-from jaxapf import audio, gradients, loop, stored
-from jaxapf._experiments import check_folder, made_with, put_tables, read_figures, show_progress
-from jaxapf.checkpoint import CheckpointError
-from jaxapf.files import reason, write_text
+from experiments.common.runner import check_folder, made_with, put_tables, read_figures, show_progress
+from experiments.style_transfer import config, data, trainings
+from jaxapf import audio
+from jaxapf._internal.files import reason, write_text
+from jaxapf.effects import gradients
+from jaxapf.training import fit, pretrained
+from jaxapf.training.checkpoint import CheckpointError
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "style-transfer"
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_progress("")
         print("run.py: interrupted; run it again to go on", file=sys.stderr)
         return 130
-    except (OSError, ValueError, audio.AudioError, loop.TrainingError, CheckpointError) as error:
+    except (OSError, ValueError, audio.AudioError, fit.TrainingError, CheckpointError) as error:
         show_progress("")
         text = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) else str(error)
         print(f"run.py: error: {text}", file=sys.stderr)
@@ -56,9 +55,7 @@ def train(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Score what is there; tables, pictures and the page."""
-    import listening
-    import pictures
-    import tables
+    from experiments.style_transfer import listening, pictures, tables
 
     if args.update is not None:
         put_tables(args.update, None, MARKERS)
@@ -89,7 +86,7 @@ def store(args: argparse.Namespace) -> None:
     runs = results["lengths"][seconds.removesuffix("s")]["strategies"][strategy]
     steps = read_figures(args.folder / f"{args.name}.json")["steps"]
     reached = next(run for run in runs if run["seed"] == int(seed))["scores"]["mrstft"]
-    stored.add(
+    pretrained.add(
         "style-transfer",
         args.folder / f"{args.name}.npz",
         what="network that sets equaliser and compressor to sound like a reference; jaxapf style",

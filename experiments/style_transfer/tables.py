@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scores
 
-from jaxapf._experiments import Row, table, verdict
+from experiments.common.runner import Row, table, verdict
+from experiments.style_transfer import scores
 
 UNPROCESSED, RULES, JUDGED = "unprocessed", "rule-based", "autodiff"
 STRATEGIES = ("autodiff", "fsm", "proxy", "proxy-hybrid", "spsa")

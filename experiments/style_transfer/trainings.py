@@ -10,16 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import config
-import data
 import numpy as np
-import protocol
-import scores
 
-from jaxapf import gradients, style
-from jaxapf._experiments import Row, check_steps, made_with, read_figures
-from jaxapf.checkpoint import Checkpoints
-from jaxapf.files import write_text
+from experiments.common.runner import Row, check_steps, made_with, read_figures
+from experiments.style_transfer import config, data, protocol, scores
+from jaxapf._internal.files import write_text
+from jaxapf.effects import gradients
+from jaxapf.effects.style import network as style
+from jaxapf.training.checkpoint import Checkpoints
 
 
 class Setting(NamedTuple):

@@ -12,14 +12,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import baseline
-import data
 import jax
 import numpy as np
-import protocol
-import scores
 
-from jaxapf._experiments import show_progress
+from experiments.common.runner import show_progress
+from experiments.style_transfer import baseline, data, protocol, scores
 
 OFF_DB = 100.0  # slack with which the compressor never acts
 GRID: Mapping[str, Sequence[float]] = {

@@ -8,16 +8,14 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
-import config
 import numpy as np
-import pictures
-import tables
-from protocol import RECURSION
-from tables import Group
 
-from jaxapf.files import write_text
+from experiments.synth import config, pictures, tables
+from experiments.synth.protocol import RECURSION
+from experiments.synth.tables import Group
+from jaxapf._internal.files import write_text
+from jaxapf._internal.version import __version__
 from jaxapf.report import players
-from jaxapf.version import __version__
 
 NOTES = 10  # in a row
 GAP = 1200  # samples of silence between them: 25 ms

@@ -6,12 +6,13 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import config
 import jax
 import numpy as np
 
-from jaxapf import audio, biquad
+from experiments.synth import config
+from jaxapf import audio
 from jaxapf.effects import synth
+from jaxapf.filters import biquad
 
 FRAME = 240  # samples between looks at level and pitch: 5 ms
 WINDOW = 1920  # samples looked at for the pitch: 40 ms

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import config
-import notes
 import numpy as np
-import tables
-from protocol import RECURSION
-from tables import Group
 
-from jaxapf._experiments import PICTURES
-from jaxapf.files import atomic_path
+from experiments.common.runner import PICTURES
+from experiments.synth import config, notes, tables
+from experiments.synth.protocol import RECURSION
+from experiments.synth.tables import Group
+from jaxapf._internal.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 BLUE, ORANGE, GREEN, INK, GRID = "#0072B2", "#D55E00", "#009E73", "#333333", "#e2e2e2"

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from notes import Notes
 
-from jaxapf import batches, biquad, loop, losses, nets, parallel, params, train
+from experiments.synth import config
+from experiments.synth.notes import Notes
+from jaxapf import losses, nets, params
 from jaxapf.effects import synth
+from jaxapf.filters import biquad
+from jaxapf.training import data, fit, parallel
+from jaxapf.training import step as train
 
 RECURSION = "recursion"
 Tree = Any
@@ -129,10 +132,10 @@ def trained(
             best.update(loss=loss, weights=jax.tree.map(np.array, state.params), step=int(state.step))
         return {"validation": loss}
 
-    fitted = loop.fit(
+    fitted = fit.fit(
         parallel.single(train.make_train_step(loss_fn, optimizer, clip_norm=config.CLIP)),
         state,
-        batches.endless(sets["train"], min(config.BATCH, len(sets["train"]["audio"])), seed=setting.seed),
+        data.endless(sets["train"], min(config.BATCH, len(sets["train"]["audio"])), seed=setting.seed),
         steps,
         log_every=min(config.CHECK, steps),
         evaluate=look,

@@ -12,13 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import config
-import notes
-import trainings
-
-from jaxapf import audio, loop
-from jaxapf._experiments import check_folder, put_tables, show_progress
-from jaxapf.files import reason, write_text
+from experiments.common.runner import check_folder, put_tables, show_progress
+from experiments.synth import config, notes, trainings
+from jaxapf import audio
+from jaxapf._internal.files import reason, write_text
+from jaxapf.training import fit
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS, SPEED_MARKERS = "synth", "synth-speed"
@@ -37,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_progress("")
         print("run.py: interrupted; trainings that have ended are kept", file=sys.stderr)
         return 130
-    except (OSError, ValueError, audio.AudioError, loop.TrainingError) as error:
+    except (OSError, ValueError, audio.AudioError, fit.TrainingError) as error:
         show_progress("")
         text = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) else str(error)
         print(f"run.py: error: {text}", file=sys.stderr)
@@ -64,9 +62,7 @@ def sources(data: Path | None) -> dict[str, notes.Notes]:
 
 def report(args: argparse.Namespace) -> None:
     """Tables, pictures and the page of what is there."""
-    import listening
-    import pictures
-    import tables
+    from experiments.synth import listening, pictures, tables
 
     if args.update is not None:
         put_tables(args.update, None, MARKERS)
@@ -82,7 +78,7 @@ def report(args: argparse.Namespace) -> None:
 
 def speed(args: argparse.Namespace) -> None:
     """Time one training step, forward and backward, of each form and of torchlpc."""
-    import timing
+    from experiments.synth import timing
 
     if args.update is not None:
         put_tables(args.update, None, SPEED_MARKERS)

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import config
 import numpy as np
-import trainings
-from protocol import RECURSION
 
-from jaxapf._experiments import Row, read_figures, table, verdict
+from experiments.common.runner import Row, read_figures, table, verdict
+from experiments.synth import config, trainings
+from experiments.synth.protocol import RECURSION
 
 FORMS = tuple(str(form) for form in trainings.FORMS)
 TITLES = {"acid": "acid bass line", "known": "known parameters"}

@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
-import protocol
-from protocol import RECURSION
 
-from jaxapf import recursion
-from jaxapf._experiments import Row, made_with, table
+from experiments.common.runner import Row, made_with, table
+from experiments.synth import config, protocol
+from experiments.synth.protocol import RECURSION
 from jaxapf.effects import synth
+from jaxapf.filters import recursion
 
 NOTES = 34  # the paper's batch
 GOAL = 2.0

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import config
-import notes
 import numpy as np
-import protocol
-from protocol import RECURSION, Setting
 
-from jaxapf._experiments import Row, check_steps, made_with
-from jaxapf.files import atomic_path, write_text
+from experiments.common.runner import Row, check_steps, made_with
+from experiments.synth import config, notes, protocol
+from experiments.synth.protocol import RECURSION, Setting
+from jaxapf._internal.files import atomic_path, write_text
 
 FORMS = (RECURSION, *config.WINDOWS)
 Sets = dict[str, dict[str, Any]]

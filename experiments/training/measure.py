@@ -23,14 +23,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import config
 import jax
 import numpy as np
-import workers
 
-from jaxapf import checkpoint, tracking
-from jaxapf._experiments import Row, put_tables, show_progress, table, verdict
-from jaxapf.files import write_text
+from experiments.common.runner import Row, put_tables, show_progress, table, verdict
+from experiments.training import config, workers
+from jaxapf._internal.files import write_text
+from jaxapf.training import checkpoint, logging
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -128,7 +127,7 @@ def same_run(one: Path, other: Path) -> bool:
     records = [
         [
             {k: v for k, v in record.items() if k not in TIMES}
-            for record in tracking.read_metrics(path / "metrics.jsonl")
+            for record in logging.read_metrics(path / "metrics.jsonl")
         ]
         for path in (one, other)
     ]

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import config
 import jax
 import numpy as np
 import optax
 
-from jaxapf import Alignment, audio, cascades, losses, metrics, spectrum
+from experiments.training import config
+from jaxapf import Alignment, audio, datasets, losses, metrics
+from jaxapf.alignment import biasnet, cross_spectrum
 
 Tree = Any
-SHAPE = cascades.Structure(config.SECOND_ORDER, config.FIRST_ORDER, warped=True, stretch=1)
+SHAPE = biasnet.Structure(config.SECOND_ORDER, config.FIRST_ORDER, warped=True, stretch=1)
 
 
-def model_at(fs: float) -> cascades.Model:
+def model_at(fs: float) -> biasnet.Model:
     """A connected BiasNet's cascade at a sample rate."""
-    return cascades.connected(SHAPE, fs)
+    return biasnet.connected(SHAPE, fs)
 
 
 def make_loss(fs: float) -> Callable[[Tree, Tree, jax.Array], Any]:
@@ -38,9 +39,9 @@ def make_optimizer(steps: int, rate: float = config.RATE) -> optax.GradientTrans
 
 def sequences() -> tuple[dict[str, np.ndarray], float, int]:
     """The embedded pair, its delay taken out, as sequences (n, length) of unit power; the rate; the delay."""
-    (dry, fs), (wet, _) = (audio.read(path) for path in audio.example_pair())
-    measured = spectrum.measure(dry, wet, fs, round(0.02 * fs))
-    delay = round(spectrum.delay_candidates(measured, round(0.02 * fs))[0])
+    (dry, fs), (wet, _) = (audio.read(path) for path in datasets.example_pair())
+    measured = cross_spectrum.measure(dry, wet, fs, round(0.02 * fs))
+    delay = round(cross_spectrum.delay_candidates(measured, round(0.02 * fs))[0])
     dry, wet = dry[0, : dry.shape[-1] - delay], wet[0, delay:]
     scale = np.float32(1 / np.sqrt(np.mean(wet**2)))
     return (
@@ -55,5 +56,5 @@ def sequences() -> tuple[dict[str, np.ndarray], float, int]:
 
 def error_of(model: Alignment) -> float:
     """Error-to-signal ratio of a model on the embedded pair."""
-    (dry, _), (wet, _) = (audio.read(path) for path in audio.example_pair())
+    (dry, _), (wet, _) = (audio.read(path) for path in datasets.example_pair())
     return metrics.esr(model.apply(dry), wet)

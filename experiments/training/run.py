@@ -17,12 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import config
 import jax
-import problem
 
-from jaxapf import Alignment, batches, cascades, distributed, loop, parallel, tracking, train
-from jaxapf.checkpoint import CheckpointError, Checkpoints
+from experiments.training import config, problem
+from jaxapf import Alignment
+from jaxapf.alignment import biasnet
+from jaxapf.training import data as batches
+from jaxapf.training import distributed, fit, logging, parallel
+from jaxapf.training import step as train
+from jaxapf.training.checkpoint import CheckpointError, Checkpoints
 
 PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
 
@@ -107,13 +110,13 @@ def run(args: argparse.Namespace) -> int:
     with Checkpoints(args.folder / "checkpoints", config=settings) as checkpoints:
         start = first_state(args, optimizer)
         state = checkpoints.restore(start) or start
-        done = loop.position(state)
-        with tracking.track(
-            tracking.progress(args.steps, start=done),
-            tracking.open_metrics(args.folder / "metrics.jsonl", after=done),
+        done = fit.position(state)
+        with logging.track(
+            logging.progress(args.steps, start=done),
+            logging.open_metrics(args.folder / "metrics.jsonl", after=done),
             active=main,
         ) as on_record:
-            fitted = loop.fit(
+            fitted = fit.fit(
                 plan,
                 state,
                 batch_at,
@@ -128,17 +131,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def finish(args: argparse.Namespace, fitted: loop.Fitted, fs: float, delay: int) -> None:
+def finish(args: argparse.Namespace, fitted: fit.Fitted, fs: float, delay: int) -> None:
     """Plot the losses, save the model, say what came out."""
-    records = tracking.read_metrics(args.folder / "metrics.jsonl")
-    tracking.plot_losses({"loss": records}, args.folder / "loss.svg")
+    records = logging.read_metrics(args.folder / "metrics.jsonl")
+    logging.plot_losses({"loss": records}, args.folder / "loss.svg")
     weights = fitted.state.params
     if args.starts > 1:
         best = int(records[-1]["best_start"])
         weights = jax.tree.map(lambda leaf: leaf[best], weights)
-    raw = cascades.outputs(problem.model_at(fs), weights)
-    sections = cascades.sections_of(raw, problem.SHAPE, fs)
-    controls = cascades.named_controls(raw, problem.SHAPE, fs)
+    raw = biasnet.outputs(problem.model_at(fs), weights)
+    sections = biasnet.sections_of(raw, problem.SHAPE, fs)
+    controls = biasnet.named_controls(raw, problem.SHAPE, fs)
     model = Alignment(sections, delay, 1, fs, controls, {}, "biasnet-connected")
     error = problem.error_of(model)
     dataclasses.replace(model, metrics={"esr_aligned": error}).save(args.folder / "model.json")
@@ -155,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("run.py: interrupted; started again, it goes on from its last checkpoint", file=sys.stderr)
         return 130
-    except (CheckpointError, loop.TrainingError, ValueError) as error:
+    except (CheckpointError, fit.TrainingError, ValueError) as error:
         print(f"run.py: error: {error}", file=sys.stderr)
         return 2
 

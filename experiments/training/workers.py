@@ -9,16 +9,17 @@ import time
 from functools import partial
 from typing import Any
 
-import config
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import problem
 from jax.sharding import Mesh
 
-from jaxapf import batches, loop, parallel, programs, train
-from jaxapf.checkpoint import Checkpoints
+from experiments.training import config, problem
+from jaxapf.training import data as batches
+from jaxapf.training import fit, lowering, parallel
+from jaxapf.training import step as train
+from jaxapf.training.checkpoint import Checkpoints
 
 PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
 
@@ -35,7 +36,7 @@ def equal(dtype: str, rate: str) -> dict[str, dict[str, float]]:
     step = train.make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
     state = train.init_state(weights, optimizer, key=jax.random.key(0))
     batch_at = batches.shuffled(data, config.BATCH, seed=config.SEED)
-    found = {name: loop.fit(plan(step), state, batch_at, 20).state.params for name, plan in PLANS.items()}
+    found = {name: fit.fit(plan(step), state, batch_at, 20).state.params for name, plan in PLANS.items()}
     return {name: differences(found[name], found["single"]) for name in ("mesh", "pmap")}
 
 
@@ -62,7 +63,7 @@ def cost(rows: int) -> dict[str, Any]:
     """What a step costs one of eight devices that has so many sequences."""
     compiled, state, _ = sharded_step(8, rows)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
-    return {"rows": rows, "parameter_bytes": size, **programs.cost(compiled)._asdict()}
+    return {"rows": rows, "parameter_bytes": size, **lowering.cost(compiled)._asdict()}
 
 
 def sharded_step(devices: int, rows: int) -> tuple[Any, Any, Any]:
@@ -91,7 +92,7 @@ def overhead(folder: str) -> dict[str, float]:
 
     def layered(steps: int) -> float:
         with open(f"{folder}/metrics.jsonl", "w", encoding="utf-8") as file:
-            run = loop.fit(
+            run = fit.fit(
                 plan,
                 state,
                 lambda position: data[position % 4],

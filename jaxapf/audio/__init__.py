@@ -6,32 +6,9 @@ Files go through soundfile (libsndfile): WAV, FLAC, AIFF and OGG, any subtype. A
 atomic: they appear complete under their name, or not at all. This module does not import JAX.
 """
 
-from jaxapf.audio.reading import (
-    BLOCK_SAMPLES,
-    AudioInfo,
-    Reader,
-    info,
-    open_reader,
-    read,
-    read_blocks,
-)
-from jaxapf.audio.recorded import (
-    SDDS_COLUMNS,
-    RecordedPair,
-    SddsColumns,
-    pairs_json,
-    read_pair,
-    sdds,
-)
-from jaxapf.audio.signals import (
-    example_pair,
-    informative_segments,
-    log_sweep,
-    resample,
-    resample_file,
-    segment,
-)
-from jaxapf.audio.synthetic import KNOWN, Pairs, Recipe, SyntheticPair
+from jaxapf._internal.files import AudioError, atomic_path, check_writable, write_text
+from jaxapf.audio.reading import BLOCK_SAMPLES, AudioInfo, Reader, info, open_reader, read, read_blocks
+from jaxapf.audio.signals import informative_segments, log_sweep, resample, resample_file, segment
 from jaxapf.audio.writing import (
     FLOAT_SUBTYPES,
     FORMATS,
@@ -42,26 +19,17 @@ from jaxapf.audio.writing import (
     output_subtype,
     write,
 )
-from jaxapf.files import AudioError, atomic_path, check_writable, write_text
 
 __all__ = [
     "BLOCK_SAMPLES",
     "FLOAT_SUBTYPES",
     "FORMATS",
-    "KNOWN",
-    "SDDS_COLUMNS",
     "AudioError",
     "AudioInfo",
-    "Pairs",
     "Reader",
-    "Recipe",
-    "RecordedPair",
-    "SddsColumns",
-    "SyntheticPair",
     "Writer",
     "atomic_path",
     "check_writable",
-    "example_pair",
     "has_subtype",
     "info",
     "informative_segments",
@@ -70,13 +38,10 @@ __all__ = [
     "open_writer",
     "output_format",
     "output_subtype",
-    "pairs_json",
     "read",
     "read_blocks",
-    "read_pair",
     "resample",
     "resample_file",
-    "sdds",
     "segment",
     "write",
     "write_text",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile as sf
 
-from jaxapf.files import AudioError, PathLike, promised_size, regular_file_size
+from jaxapf._internal.files import AudioError, PathLike, promised_size, regular_file_size
 
 BLOCK_SAMPLES = 2**18
 
@@ -38,7 +38,7 @@ def info(path: PathLike) -> AudioInfo:
 
     Example:
         >>> from jaxapf import audio
-        >>> dry_path, wet_path = audio.example_pair()
+        >>> dry_path, wet_path = datasets.example_pair()
         >>> audio.info(dry_path).fs
         48000
     """
@@ -65,7 +65,7 @@ def read(
 
     Example:
         >>> from jaxapf import audio
-        >>> x, fs = audio.read(audio.example_pair()[0], stop=480)
+        >>> x, fs = audio.read(datasets.example_pair()[0], stop=480)
         >>> x.shape, x.dtype, fs
         ((1, 480), dtype('float32'), 48000)
     """
@@ -97,7 +97,7 @@ def read_blocks(
 
     Example:
         >>> from jaxapf import audio
-        >>> dry_path, wet_path = audio.example_pair()
+        >>> dry_path, wet_path = datasets.example_pair()
         >>> [block.shape for block in audio.read_blocks(dry_path, block_samples=200000)]
         [(1, 200000), (1, 143680)]
     """
@@ -174,7 +174,7 @@ def open_reader(path: PathLike, *, channels: Sequence[int] | None = None) -> Ite
 
     Example:
         >>> from jaxapf import audio
-        >>> with audio.open_reader(audio.example_pair()[0]) as reader:
+        >>> with audio.open_reader(datasets.example_pair()[0]) as reader:
         ...     reader.read(100, 164).shape
         (1, 64)
     """

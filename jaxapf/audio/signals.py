@@ -2,17 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soxr
 
+from jaxapf._internal.files import PathLike
 from jaxapf.audio import reading
 from jaxapf.audio.reading import open_reader
 from jaxapf.audio.writing import has_subtype, open_writer
-from jaxapf.files import PathLike
 
 
 def resample(x: Any, fs_from: int, fs_to: int) -> np.ndarray:
@@ -61,7 +59,7 @@ def resample_file(
         >>> import tempfile
         >>> from jaxapf import audio
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     audio.resample_file(audio.example_pair()[0], f"{folder}/a.wav", 24000)
+        ...     audio.resample_file(datasets.example_pair()[0], f"{folder}/a.wav", 24000)
         ...     audio.info(f"{folder}/a.wav").n_samples
         171840
     """
@@ -137,20 +135,6 @@ def segment(x: Any, length: int, *, hop: int | None = None) -> Any:
         raise ValueError(f"hop must be 1 or more, got {hop}")
     starts = np.arange(0, x.shape[-1] - length + 1, hop)
     return np.moveaxis(x[..., starts[:, None] + np.arange(length)], -2, 0)
-
-
-def example_pair() -> tuple[Path, Path]:
-    """Return the paths (dry, wet) of the example that ships with the package.
-
-    Seven seconds of drums and guitar, dry and through a tape machine simulation; 48 kHz, 24 bit, mono,
-    CC0 (`jaxapf/data/LICENSE.md`).
-
-    Example:
-        >>> [path.name for path in example_pair()]
-        ['dry.flac', 'wet.flac']
-    """
-    folder = Path(str(resources.files("jaxapf") / "data"))
-    return folder / "dry.flac", folder / "wet.flac"
 
 
 def informative_segments(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
+from jaxapf._internal.files import AudioError, PathLike, atomic_path, os_error
 from jaxapf.audio.reading import info, native_name
-from jaxapf.files import AudioError, PathLike, atomic_path, os_error
 
 FORMATS = {
     ".wav": "WAV",

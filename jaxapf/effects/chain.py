@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxapf import params
-from jaxapf._arrays import Values, as_signal
-from jaxapf.alignment import padded
+from jaxapf._internal.arrays import Values, as_signal
+from jaxapf.alignment.model import padded
 from jaxapf.effects import compressor, distortion, equalizer, expander, gain, panner, reverb, width
 
 METHODS = ("exact", "fsm")

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf._arrays import Values, as_signal, batch_shape, require, whole_number
+from jaxapf._internal.arrays import Values, as_signal, batch_shape, require, whole_number
 from jaxapf.effects import dynamics
 from jaxapf.effects._controls import arrays, lifted, linear
 from jaxapf.effects.dynamics import SHARPEST_KNEE_DB, ballistics, coefficient

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._arrays import Values, as_signal, batch_shape, require, whole_number
+from jaxapf._internal.arrays import Values, as_signal, batch_shape, require, whole_number
 from jaxapf.effects._controls import arrays, lifted, linear
 
 HELD = 64  # samples of the signal that the resamplers hold back, each one half of them

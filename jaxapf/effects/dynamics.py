@@ -27,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf import frequency, native, recursion
-from jaxapf._arrays import require
+from jaxapf import frequency
+from jaxapf._internal.arrays import require
 from jaxapf.effects._controls import DB_PER_NEPER, linear
+from jaxapf.filters import native, recursion
 
 DETECTORS = ("rms", "peak")
 SMOOTHINGS = ("gain", "gain_db", "level")

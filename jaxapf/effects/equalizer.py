@@ -1,6 +1,6 @@
 """Parametric equaliser: low shelf, four peaks, high shelf, exact and alike at sample rates from 24 kHz on.
 
-The sections are analog curves, matched (`jaxapf.matched`): the same controls give the same response at 44.1
+The sections are analog curves, matched (`jaxapf.filters.matched`): the same controls give the same response at 44.1
 and 48 kHz, within 0.1 dB up to 10 kHz, where the usual bilinear designs differ by several. A band above 0.49
 fs is played there, and its frequency has no gradient: at 8 kHz those are the upper two, and a curve is off by
 3 dB in the median.
@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import matched
-from jaxapf._arrays import Values, as_arrays, as_signal, require
+from jaxapf._internal.arrays import Values, as_arrays, as_signal, require
+from jaxapf.filters import matched
 
 BANDS = ("low_shelf", "peak_1", "peak_2", "peak_3", "peak_4", "high_shelf")
 N_BANDS = len(BANDS)

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._arrays import Values, as_signal, batch_shape
+from jaxapf._internal.arrays import Values, as_signal, batch_shape
 from jaxapf.effects import dynamics
 from jaxapf.effects._controls import arrays, lifted, linear
 from jaxapf.effects.dynamics import SHARPEST_KNEE_DB, ballistics, coefficient

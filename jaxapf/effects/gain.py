@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._arrays import Values, as_signal, batch_shape
+from jaxapf._internal.arrays import Values, as_signal, batch_shape
 from jaxapf.effects._controls import arrays, linear, no_state
 
 rest = no_state

@@ -4,7 +4,7 @@
     d    = bias + depth (1 + shape(w)) / 2                 the waveshaper is a small network
     p    = tanh((1 - tan d) / (1 + tan d))                 the coefficient, interpolated to one value a sample
     h    = biquad(x)
-    y    = through h + loop(p, feedback, h)                the all-passes, see `jaxapf.feedback`
+    y    = through h + loop(p, feedback, h)                the all-passes, see `jaxapf.filters.feedback`
 
 Two forms with the same controls: `phaser` runs the exact recursions and streams, `phaser_sampled` multiplies
 frames by the response that the filters would have if they stood still.
@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf import feedback, frames, recursion
-from jaxapf._arrays import Values, as_signal, count, require, whole_number
+from jaxapf._internal.arrays import Values, as_signal, count, require, whole_number
+from jaxapf.filters import feedback, overlap_add, recursion
 
 STAGES = 4
 HOP = 32  # samples from one control value to the next
@@ -193,10 +193,10 @@ def phaser_sampled(
         raise ValueError(f"window_ms is {window_ms}; expected 8 samples or more, {8e3 / fs:g} ms.")
     n_fft = 2 ** math.ceil(math.log2(8 * hop))
     controls = jax.tree.map(lambda value: jnp.asarray(value, signal.dtype), controls)
-    at = jnp.asarray(np.arange(frames.n_frames(signal.shape[-1], hop)) * (hop / fs), signal.dtype)
+    at = jnp.asarray(np.arange(overlap_add.n_frames(signal.shape[-1], hop)) * (hop / fs), signal.dtype)
     p = _coefficient(controls, at)
     response = frame_responses(controls, p, n_fft, count("stages", stages), delay)
-    return frames.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=4 * hop)
+    return overlap_add.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=4 * hop)
 
 
 def init(key: jax.Array, *, rate_hz: float = 1.0) -> Tree:
@@ -333,7 +333,7 @@ def sweep(controls: Controls, position: Any, n_samples: int, fs: float, hop: int
     n_values = 2 + (n_samples + hop - 2) // hop
     dtype = controls.phase.dtype
     at = (first + jnp.arange(n_values, dtype=jnp.int32)).astype(dtype) * jnp.asarray(hop / fs, dtype)
-    lines = frames.interpolate(_coefficient(controls, at), (n_values - 1) * hop + 1, hop)
+    lines = overlap_add.interpolate(_coefficient(controls, at), (n_values - 1) * hop + 1, hop)
     return jax.lax.dynamic_slice_in_dim(lines, offset, n_samples)
 
 

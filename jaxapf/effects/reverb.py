@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 
-from jaxapf._arrays import Values, as_arrays, as_signal, batch_shape, count, require
+from jaxapf._internal.arrays import Values, as_arrays, as_signal, batch_shape, count, require
 from jaxapf.effects._controls import linear
 from jaxapf.params import OCTAVES_HZ
 

@@ -34,8 +34,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf import frames, recursion
-from jaxapf._arrays import Values, as_arrays, count, require, whole_number
+from jaxapf._internal.arrays import Values, as_arrays, count, require, whole_number
+from jaxapf.filters import overlap_add, recursion
 
 # How far inside its triangle a free section stays, relatively: tanh alone reaches the edge in float32.
 MARGIN = 1e-3
@@ -197,7 +197,7 @@ def synth_sampled(
         (..., n_samples), in (-1, 1).
 
     Raises:
-        ValueError: as `synth` and `jaxapf.frames.filter_frames`.
+        ValueError: as `synth` and `jaxapf.filters.overlap_add.filter_frames`.
 
     Source: Yu et al. 2024, section 4.2; its windows are 128 to 4096 samples long.
 
@@ -210,7 +210,7 @@ def synth_sampled(
     n_samples, hop = _lengths(n_samples, hop)
     window_hop = n_window // 4 if window_hop is None else window_hop
     n_fft = 2 * n_window if n_fft is None else n_fft
-    frames.window_length(n_fft, window_hop, n_window)
+    overlap_add.window_length(n_fft, window_hop, n_window)
     controls, _ = _checked(controls, fs)
     return _synth_sampled(controls, n_samples, float(fs), hop, n_window, window_hop, n_fft)
 
@@ -220,8 +220,8 @@ def _synth_sampled(
     controls: Controls, n_samples: int, fs: float, hop: int, n_window: int, window_hop: int, n_fft: int
 ) -> jax.Array:
     dry = _dry(controls, jnp.zeros((), jnp.int32), n_samples, fs)
-    rows = _rows_at(controls.rows, window_hop * np.arange(frames.n_frames(n_samples, window_hop)) / hop)
-    y = frames.filter_frames(_response(rows, n_fft), dry, n_fft=n_fft, hop=window_hop, n_window=n_window)
+    rows = _rows_at(controls.rows, window_hop * np.arange(overlap_add.n_frames(n_samples, window_hop)) / hop)
+    y = overlap_add.filter_frames(_response(rows, n_fft), dry, n_fft=n_fft, hop=window_hop, n_window=n_window)
     return jnp.tanh(controls.drive[..., None] * y)
 
 
@@ -315,7 +315,7 @@ def _moving(rows: jax.Array, position: jax.Array, n_samples: int, hop: int) -> t
     first, ahead = jnp.divmod(position, jnp.int32(hop))
     # Frames that hold the chunk wherever in a hop it begins. Slices, as gathering samples would cost more
     # backwards than all the rest.
-    n_needed = frames.n_frames(n_samples + hop, hop)
+    n_needed = overlap_add.n_frames(n_samples + hop, hop)
     values = jnp.moveaxis(rows, -1, -2)
     last = jnp.broadcast_to(values[..., -1:], (*values.shape[:-1], n_needed))
     first = jnp.minimum(first, values.shape[-1])
@@ -323,7 +323,7 @@ def _moving(rows: jax.Array, position: jax.Array, n_samples: int, hop: int) -> t
     values = lax.dynamic_slice_in_dim(values, first, n_needed, axis=-1)
 
     def cut(part):
-        lines = frames.interpolate(part, n_samples + hop, hop)
+        lines = overlap_add.interpolate(part, n_samples + hop, hop)
         return lax.dynamic_slice_in_dim(lines, ahead, n_samples, axis=-1)
 
     return cut(values[..., :3, :]), cut(values[..., 4:, :])

@@ -1,14 +1,7 @@
 """Networks that give parameters, as Flax modules in Linen's `init` and `apply`; nothing but networks."""
 
 from jaxapf.nets.biasnet import BiasNet
-from jaxapf.nets.encoder import (
-    CurveReader,
-    Encoder,
-    StyleController,
-    StyleEncoder,
-    log_mel,
-    mel_filterbank,
-)
+from jaxapf.nets.encoder import CurveReader, Encoder, StyleController, StyleEncoder, log_mel, mel_filterbank
 from jaxapf.nets.proxy import ProxyCNN, ProxyTCN
 from jaxapf.nets.tcn import TCN, receptive_field
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._arrays import Values, count, require
+from jaxapf._internal.arrays import Values, count, require
 from jaxapf.losses import Resolution, stft_of
 
 # Of power, below which a band is taken to be silent: -70 dB.

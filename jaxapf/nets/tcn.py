@@ -19,7 +19,7 @@ class TCN(nn.Module):
 
     A block is convolution, normalisation, PReLU; each halves the time axis (at stride 2). What runs along
     "time" may be any axis on which neighbours belong together: samples of two recordings, or the bands of
-    their cross-spectrum (see `jaxapf.aligner`).
+    their cross-spectrum (see `jaxapf.alignment.network`).
 
     Attributes:
         features: number of outputs.

@@ -10,19 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf.files import write_text
+from jaxapf._internal.files import write_text
 from jaxapf.report.filled import filled
-from jaxapf.report.svg import (
-    SUPERSCRIPT,
-    Axis,
-    Curve,
-    Panel,
-    Size,
-    figure,
-    linear_axis,
-    log_axis,
-    snug_axis,
-)
+from jaxapf.report.svg import SUPERSCRIPT, Axis, Curve, Panel, Size, figure, linear_axis, log_axis, snug_axis
 from jaxapf.report.svg import runs as stretches
 
 _FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
@@ -56,7 +46,7 @@ def write(
     title: str = "",
     metric: str = "loss",
 ) -> None:
-    """Write the curves of runs; see `jaxapf.tracking.plot_losses`."""
+    """Write the curves of runs; see `jaxapf.training.logging.plot_losses`."""
     if not runs:
         raise ValueError("runs is empty; give at least one run, as {label: records}")
     read = [_run(label, records, metric) for label, records in runs.items()]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from html import escape
 from importlib import resources
 
-from jaxapf.version import __version__
+from jaxapf._internal.version import __version__
 
 
 def filled(name: str, parts: Mapping[str, str], *, title: str, policy: str) -> str:

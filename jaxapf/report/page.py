@@ -13,11 +13,11 @@ import numpy as np
 
 import jaxapf
 from jaxapf import audio
-from jaxapf.report import players, plots, svg
+from jaxapf.report import figures, players, svg
 from jaxapf.report.filled import filled
 
 if TYPE_CHECKING:
-    from jaxapf.alignment import Alignment
+    from jaxapf.alignment.model import Alignment
 
 _UNITS = {"hz": "Hz", "db": "dB", "ms": "ms", "s": "s", "samples": "samples"}
 _POLICY = (
@@ -75,8 +75,8 @@ def write(
     dry, wet, aligned = _signals(dry, wet, aligned)
     fs, sos = int(alignment.fs), np.asarray(alignment.sos, np.float64).reshape(-1, 6)
     metrics = dict(alignment.metrics)
-    compared = plots.compare(dry, wet, aligned, fs)
-    phases = plots.phase_figures(compared, sos, fs)
+    compared = figures.compare(dry, wet, aligned, fs)
+    phases = figures.phase_figures(compared, sos, fs)
     excerpt = players.excerpt(dry, wet, aligned, fs)
     heading = title or f"{dry_name or 'dry'} → {wet_name or 'wet'}"
     silent = not (dry.any() and wet.any())
@@ -86,8 +86,8 @@ def write(
         "notes": notes_list([*notes, *_remarks(alignment, len(sos), fs, len(wet))]),
         "excerpt": escape(_excerpt_text(excerpt, wet.shape[-1] / fs)),
         "players": _players(excerpt),
-        "mix": plots.mix_figure(compared),
-        "closeups": plots.closeup_figures(dry, wet, aligned, fs),
+        "mix": figures.mix_figure(compared),
+        "closeups": figures.closeup_figures(dry, wet, aligned, fs),
         "phase_lead": escape(_phase_lead(len(sos), compared.smoothing)),
         "phase": phases["phase"],
         "delay": phases["delay"],

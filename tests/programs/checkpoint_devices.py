@@ -13,7 +13,7 @@ import numpy as np
 from checkpoint_states import compilations, restored
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jaxapf.checkpoint import Checkpoints
+from jaxapf.training.checkpoint import Checkpoints
 
 VALUES = np.random.default_rng(0).standard_normal((16, 6)).astype(np.float32)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf.checkpoint import Checkpoints
+from jaxapf.training.checkpoint import Checkpoints
 
 SIZE = 5000
 START = {"step": np.int32(0), "noise": np.arange(SIZE, dtype=np.uint32)}

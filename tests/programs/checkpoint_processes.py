@@ -10,8 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxapf import _steps
-from jaxapf.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointWarning
+from jaxapf.training import steps
+from jaxapf.training.checkpoint import CheckpointError, Checkpoints, DamagedCheckpointWarning
 
 ROWS = np.arange(24, dtype=np.float32).reshape(8, 3)
 
@@ -43,18 +43,18 @@ def check(got, expected):
 
 def restored_for_second_process_damaged(checkpoints, like):
     """Restore while the second process alone finds the newest step damaged."""
-    load, newest = _steps.load, max(checkpoints.steps())
+    load, newest = steps.load, max(checkpoints.steps())
 
     def load_or_not(folder, step, expected):
         if jax.process_index() == 1 and step == newest:
-            raise _steps.Damaged("only here")
+            raise steps.Damaged("only here")
         return load(folder, step, expected)
 
-    _steps.load = load_or_not
+    steps.load = load_or_not
     try:
         return restored_with_warning(checkpoints, like)
     finally:
-        _steps.load = load
+        steps.load = load
 
 
 def restored_with_warning(checkpoints, like):

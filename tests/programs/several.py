@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxapf import distributed
+from jaxapf.training import distributed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -19,8 +19,8 @@ def main(args: argparse.Namespace) -> int:
     import optax
     from problems import PROBLEMS
 
-    from jaxapf import parallel
-    from jaxapf.train import init_state, make_train_step
+    from jaxapf.training import parallel
+    from jaxapf.training.step import init_state, make_train_step
 
     problem = PROBLEMS[args.problem]()
     optimizer = optax.adam(1e-2)

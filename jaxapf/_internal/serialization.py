@@ -1,0 +1,81 @@
+"""A network in one file: what is said of it, as JSON, and its weights in half precision."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import flax.traverse_util
+import numpy as np
+
+from jaxapf._internal.files import PathLike, atomic_path, reason
+
+Tree = Any
+T = TypeVar("T")
+_SAID = "design"
+
+
+def save(said: Mapping[str, Any], weights: Tree, path: PathLike) -> None:
+    """Write a file.
+
+    Args:
+        said: what JSON can hold.
+        weights: pytree of dictionaries of arrays.
+        path: file to write; it appears complete or not at all.
+
+    Raises:
+        ValueError: weights that half precision cannot hold.
+    """
+    flat = flax.traverse_util.flatten_dict(weights, sep="/")
+    with np.errstate(over="ignore"):
+        arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
+    if beyond := [name for name, leaf in arrays.items() if not np.all(np.isfinite(leaf))]:
+        raise ValueError(f"weights {beyond[0]!r} exceed half precision or are not finite; train again.")
+    arrays[_SAID] = np.frombuffer(json.dumps(said).encode(), np.uint8)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load(path: PathLike, kind: str, made: Callable[[dict[str, Any], Tree], T]) -> T:
+    """Read a file of `save`; a file that has not changed is read once.
+
+    Args:
+        path: the file.
+        kind: what it should be, for messages: "network of jaxapf's aligner".
+        made: `(said, weights)` to what is returned, the weights float32 again, JSON's lists as tuples. It
+            raises ValueError, KeyError or TypeError where they do not fit.
+
+    Returns:
+        What `made` returns.
+
+    Raises:
+        ValueError: the file cannot be read or is none of these.
+    """
+    place = Path(path)
+    return _load(str(place), place.stat().st_mtime_ns if place.exists() else 0, kind, made)
+
+
+@lru_cache(maxsize=16)
+def _load(path: str, _changed: int, kind: str, made: Callable[[dict[str, Any], Tree], T]) -> T:
+    try:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        said = _tuples(json.loads(arrays.pop(_SAID).tobytes().decode()))
+        flat = {name: leaf.astype(np.float32) for name, leaf in arrays.items()}
+        return made(said, flax.traverse_util.unflatten_dict(flat, sep="/"))
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be opened: {reason(error)}; name a {kind}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"'{path}' is no {kind}, or damaged; name another file") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists; what is static must be hashed."""
+    if isinstance(value, dict):
+        return {name: _tuples(one) for name, one in value.items()}
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value

@@ -1,0 +1,420 @@
+"""Cascades to be trained: from a model's weights to all-pass sections and the filtered signal.
+
+Three ways to hold the same cascade, each a `Model` of pure functions:
+
+    sequential   one BiasNet for every section, their weights stacked and run by `vmap`
+    connected    one BiasNet for all sections
+    naive        the coefficients of the difference equations themselves
+
+    model = connected(structure(7), fs)
+    weights = model.init(key)
+    y = model.filter(weights, x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf import allpass, params
+from jaxapf._internal.arrays import count as checked_count
+from jaxapf.filters.iir import sosfilt
+from jaxapf.nets.biasnet import BiasNet
+
+Tree = Any
+MOST_WARP = 0.99
+HIGHEST = 0.499  # of the rate, for a frequency that is learnt
+CENTRE_HZ = 5000.0  # where `raw_of` warps low sections to: the middle of what a frequency is learnt in
+
+
+class Structure(NamedTuple):
+    """Numbers of sections, whether each has a warping factor, and the stretch of the whole cascade."""
+
+    second_order: int
+    first_order: int
+    warped: bool
+    stretch: int
+
+    def controls(self, fs: float) -> tuple[tuple[params.Control, ...], tuple[params.Control, ...]]:
+        """What is learnt of each second-order section, and of each first-order one, at a sample rate.
+
+        Frequencies go up to 20 kHz, or to just below half the rate where that is lower.
+        """
+        radius, cutoff_hz, warp = params.SECOND_ORDER
+        cutoff_hz = cutoff_hz._replace(high=min(cutoff_hz.high, HIGHEST * fs))
+        second, first = (radius, cutoff_hz, warp), params.FIRST_ORDER
+        return (second, first) if self.warped else (second[:-1], first[:-1])
+
+
+class Raw(NamedTuple):
+    """A network's outputs in (-1, 1): ``second`` (n, 3 or 2 controls) and ``first`` (n, 2 or 1)."""
+
+    second: Any
+    first: Any
+
+
+class Model(NamedTuple):
+    """A cascade with weights to train.
+
+    ``init``: typed key -> weights; ``filter``: (weights, x (..., n_samples)) -> y, from rest;
+    ``sos``: weights -> (n_sections, 6). Where the sections come from controls, else None: ``raw``: weights ->
+    Raw, and ``start``: (key, Raw) -> random weights that give these outputs.
+    """
+
+    init: Callable[[jax.Array], Tree]
+    filter: Callable[[Tree, Any], jax.Array]
+    sos: Callable[[Tree], Any]
+    raw: Callable[[Tree], Raw] | None = None
+    start: Callable[[jax.Array, Raw], Tree] | None = None
+
+
+def structure(order: int, *, warped: bool = True, stretch: int = 1) -> Structure:
+    """Second-order sections, and a first-order one where the order is odd.
+
+    Args:
+        order: total order of the cascade, at least 1.
+        warped: whether every section has a learnt warping factor.
+        stretch: samples that stand for one unit delay, at least 1; the order of the filter grows with it.
+
+    Returns:
+        A Structure.
+
+    Raises:
+        ValueError: a number below 1.
+
+    Source: Bargum et al. 2023, sections 3 and 5; stretching: the authors' released code.
+
+    Example:
+        >>> structure(7)
+        Structure(second_order=3, first_order=1, warped=True, stretch=1)
+    """
+    second, first = divmod(checked_count("order", order), 2)
+    return Structure(second, first, bool(warped), checked_count("stretch", stretch))
+
+
+def sequential(shape: Structure, fs: float) -> Model:
+    """One BiasNet for every section.
+
+    Args:
+        shape: of `structure`.
+        fs: sample rate in Hz.
+
+    Returns:
+        A Model. Its weights are stacked: those of the second-order sections, those of the first-order ones.
+
+    Source: Bargum et al. 2023, section 4 and figure 1 (a).
+
+    Example:
+        >>> model = sequential(structure(7), 192000.0)
+        >>> sum(leaf.size for leaf in jax.tree.leaves(model.init(jax.random.key(0))))
+        2761611
+    """
+    nets = [
+        (count, BiasNet(features=len(controls)))
+        for count, controls in zip(shape[:2], shape.controls(fs), strict=True)
+    ]
+
+    def init(key: jax.Array) -> Tree:
+        keys = jax.random.split(key, 2)
+        return [
+            jax.vmap(net.init)(jax.random.split(one, count)) if count else {}
+            for (count, net), one in zip(nets, keys, strict=True)
+        ]
+
+    def raw(weights: Tree) -> Raw:
+        return Raw(
+            *(
+                jax.vmap(lambda w, net=net: net.apply(w))(stacked) if count else _no_outputs(net)
+                for (count, net), stacked in zip(nets, weights, strict=True)
+            )
+        )
+
+    def start(key: jax.Array, wanted: Raw) -> Tree:
+        weights = init(key)
+        return [
+            jax.vmap(_with_outputs)(one, now, then) if len(then) else one
+            for one, now, then in zip(weights, raw(weights), map(_atanh, wanted), strict=True)
+        ]
+
+    return _of_controls(shape, fs, init, raw, start)
+
+
+def connected(shape: Structure, fs: float) -> Model:
+    """One BiasNet for all sections.
+
+    Args:
+        shape: of `structure`.
+        fs: sample rate in Hz.
+
+    Returns:
+        A Model. The network's outputs are the controls of the second-order sections, one section after the
+        other, then those of the first-order ones.
+
+    Source: Bargum et al. 2023, section 4 and figure 1 (b).
+
+    Example:
+        >>> model = connected(structure(7), 192000.0)
+        >>> sum(leaf.size for leaf in jax.tree.leaves(model.init(jax.random.key(0))))
+        691467
+    """
+    widths = [len(controls) for controls in shape.controls(fs)]
+    split = shape.second_order * widths[0]
+    net = BiasNet(features=split + shape.first_order * widths[1])
+
+    def raw(weights: Tree) -> Raw:
+        outputs: Any = net.apply(weights)
+        return Raw(outputs[:split].reshape(-1, widths[0]), outputs[split:].reshape(-1, widths[1]))
+
+    def start(key: jax.Array, wanted: Raw) -> Tree:
+        weights = net.init(key)
+        flat = [
+            jnp.concatenate([jnp.ravel(part) for part in parts]) for parts in (raw(weights), _atanh(wanted))
+        ]
+        return _with_outputs(weights, *flat)
+
+    return _of_controls(shape, fs, net.init, raw, start)
+
+
+def naive(shape: Structure) -> Model:
+    """The coefficients of the difference equations, trained directly: nothing keeps the filter stable.
+
+    Args:
+        shape: of `structure`; not warped, not stretched.
+
+    Returns:
+        A Model. Its weights are `c` and `d` of the second-order sections and `g` of the first-order ones.
+
+    Raises:
+        ValueError: a warped or stretched structure.
+
+    Source: Bargum et al. 2023, eq. 3 and section 4.2; after Kuznetsov et al. 2020.
+
+    Example:
+        >>> model = naive(structure(7, warped=False))
+        >>> {name: leaf.shape for name, leaf in model.init(jax.random.key(0)).items()}
+        {'c': (3,), 'd': (3,), 'g': (1,)}
+    """
+    if shape.warped or shape.stretch != 1:
+        raise ValueError(
+            f"shape is {shape}; naive coefficients are those of a plain cascade, give warped=False"
+        )
+
+    def init(key: jax.Array) -> Tree:
+        c, d, g = jax.random.split(key, 3)
+        return {
+            "c": jax.random.uniform(c, (shape.second_order,)),
+            "d": jax.random.uniform(d, (shape.second_order,), minval=-1.0),
+            "g": jax.random.uniform(g, (shape.first_order,), minval=-1.0),
+        }
+
+    def sos(weights: Tree) -> jax.Array:
+        c, d, g = (weights[name] for name in "cdg")
+        second = jnp.stack([c, d, jnp.ones_like(c), jnp.ones_like(c), d, c], axis=-1)
+        zero, one = jnp.zeros_like(g), jnp.ones_like(g)
+        return jnp.concatenate([second, jnp.stack([g, one, zero, one, g, zero], axis=-1)])
+
+    return Model(init, lambda weights, x: sosfilt(sos(weights), x), sos)
+
+
+def outputs(model: Model, weights: Tree) -> Raw:
+    """The network's outputs in float64: what follows from them is then exact, whatever they were trained in.
+
+    Args:
+        model: of `sequential` or `connected`.
+        weights: of its `init`, trained.
+
+    Returns:
+        Raw, NumPy.
+
+    Raises:
+        ValueError: the model has no network.
+
+    Example:
+        >>> model = connected(structure(2), 48000.0)
+        >>> outputs(model, model.init(jax.random.key(0))).second.dtype
+        dtype('float64')
+    """
+    if model.raw is None:
+        raise ValueError("model has no network; give one of sequential or connected")
+    return Raw(*(np.asarray(one, np.float64) for one in model.raw(weights)))
+
+
+def sections_of(raw: Raw, shape: Structure, fs: float) -> allpass.Sections:
+    """A network's outputs as sections, those of second order first.
+
+    Args:
+        raw: outputs in [-1, 1].
+        shape: the structure that they belong to.
+        fs: sample rate in Hz.
+
+    Returns:
+        Sections `(n_sections,)`, in float64 where `raw` is NumPy's.
+
+    Source: Bargum et al. 2023, eq. 4 to 6.
+
+    Example:
+        >>> sections_of(Raw(np.zeros((3, 3)), np.zeros((1, 2))), structure(7), 192000.0).u.shape
+        (4,)
+    """
+    (radius, cutoff_hz, *second_warp), (coefficient, *first_warp) = _controls(raw, shape, fs)
+    return allpass.concatenate(
+        allpass.second_order(radius, cutoff_hz, fs, warp=second_warp[0] if second_warp else 0.0),
+        allpass.first_order(coefficient, warp=first_warp[0] if first_warp else 0.0),
+    )
+
+
+def named_controls(raw: Raw, shape: Structure, fs: float) -> list[dict[str, Any]]:
+    """The learnt controls of each section by name, as a model file has them.
+
+    Args:
+        raw: NumPy outputs in [-1, 1].
+        shape: the structure that they belong to.
+        fs: sample rate in Hz.
+
+    Returns:
+        A dictionary a section.
+
+    Example:
+        >>> named_controls(Raw(np.zeros((0, 3)), np.zeros((1, 2))), structure(1), 48000.0)
+        [{'type': 'first_order', 'coefficient': 0.0, 'warp': 0.0}]
+    """
+    return [
+        {"type": kind}
+        | {one.name: float(values[number]) for one, values in zip(controls, columns, strict=True)}
+        for kind, controls, columns in zip(
+            ("second_order", "first_order"), shape.controls(fs), _controls(raw, shape, fs), strict=True
+        )
+        for number in range(len(columns[0]))
+    ]
+
+
+def raw_of(sections: allpass.Sections, shape: Structure, fs: float) -> Raw:
+    """The outputs that give these sections: the inverse of `sections_of`.
+
+    Warped sections of low frequency are given a warping factor that moves their poles to 5 kHz, where all
+    controls are of moderate size. Poles that are real and differ cannot be given by a radius and a
+    frequency: they become a double pole between them (see `with_complex_poles`). Frequencies out of range
+    move to its end, where no warping helps.
+
+    Args:
+        sections: `(n_sections,)`, NumPy; as many of either order as the structure has.
+        shape: structure wanted; one without stretch.
+        fs: sample rate in Hz.
+
+    Returns:
+        Raw, float64.
+
+    Raises:
+        ValueError: other numbers of sections, or a stretched structure.
+
+    Example:
+        >>> sections = allpass.second_order(np.array([0.999]), np.array([100.0]), 192000.0)
+        >>> raw = raw_of(sections, structure(2), 192000.0)
+        >>> bool(np.allclose(sections_of(raw, structure(2), 192000.0).sos, sections.sos, rtol=1e-9))
+        True
+    """
+    u, v, m = (np.asarray(field, np.float64) for field in sections)
+    first = v == 0
+    if (int(np.sum(~first)), int(np.sum(first))) != shape[:2] or shape.stretch != 1:
+        raise ValueError(
+            f"sections has {np.sum(~first)} of second and {np.sum(first)} of first order; expected those of "
+            f"{shape}, unstretched"
+        )
+    second = _second_raw(u[~first], v[~first], m[~first], shape, fs)
+    return Raw(second, _first_raw(u[first] / (2 * m[first]), shape, fs))
+
+
+def with_complex_poles(sections: allpass.Sections) -> allpass.Sections:
+    """The same cascade with each second-order section of two real poles as two of first order.
+
+    A radius and a frequency give complex poles alone.
+
+    Args:
+        sections: `(n_sections,)`, NumPy.
+
+    Returns:
+        Sections, those of second order first, in float64.
+
+    Example:
+        >>> split = with_complex_poles(allpass.rbj(np.array([500.0, 900.0]), np.array([0.3, 2.0]), 48000.0))
+        >>> [bool(v == 0) for v in split.v]
+        [False, True, True]
+    """
+    u, v, m = (np.asarray(field, np.float64) for field in sections)
+    real = (v > 0) & (m * m >= u * v)
+    # With t = sqrt(u / v) and d = 2 m / sqrt(u v), d >= 2, the section is the product of two of first order
+    # at t a and t / a, where a + 1 / a = d (see jaxapf.alignment.least_squares).
+    t, half = np.sqrt(u[real] / v[real]), m[real] / np.sqrt(u[real] * v[real])
+    a = half + np.sqrt(half**2 - 1)
+    ratio = np.concatenate([t * a, t / a])
+    two = allpass.first_order((ratio - 1) / (ratio + 1))
+    second, first = ((v > 0) & ~real), v == 0
+    return allpass.concatenate(
+        allpass.Sections(u[second], v[second], m[second]), allpass.Sections(u[first], v[first], m[first]), two
+    )
+
+
+def _second_raw(u: np.ndarray, v: np.ndarray, m: np.ndarray, shape: Structure, fs: float) -> np.ndarray:
+    """Radius, frequency and warp of margins; (u, v, m) are those times ((1 + a)^2, (1 - a)^2, 1 - a^2)."""
+    t = np.sqrt(u / v)  # tan(w / 2) of the frequency where the phase is -180 degrees
+    centre = np.tan(np.pi * min(CENTRE_HZ, 0.2 * fs) / fs)
+    ratio = np.minimum(t / centre, 1.0) if shape.warped else np.ones_like(t)
+    warp = np.maximum((ratio - 1) / (ratio + 1), -MOST_WARP)
+    u, v, m = u / (1 + warp) ** 2, v / (1 - warp) ** 2, m / (1 - warp**2)
+    total = u + v + 2 * m
+    c = np.maximum((u + v - 2 * m) / total, 0.0)
+    radius = np.sqrt(c)
+    # sin^2(w / 2) = (u - (1 - R)^2) / 4 R, with u scaled to u + v + 2 m = 4; real poles have less than 0.
+    sine = (4 * u / total - (1 - radius) ** 2) / np.maximum(4 * radius, 1e-300)
+    cutoff_hz = np.arcsin(np.sqrt(np.clip(sine, 0.0, 1.0))) * fs / np.pi
+    controls, _ = shape.controls(fs)
+    return _clipped(params.normalise(np.stack([radius, cutoff_hz, warp][: len(controls)], -1), controls))
+
+
+def _first_raw(ratio: np.ndarray, shape: Structure, fs: float) -> np.ndarray:
+    """Coefficient and warp of (1 + g) / (1 - g): the square root of it for either, where there are both."""
+    if shape.warped:
+        ratio = np.sqrt(ratio)
+    coefficient = (ratio - 1) / (ratio + 1)
+    _, controls = shape.controls(fs)
+    return _clipped(params.normalise(np.stack([coefficient] * len(controls), -1), controls))
+
+
+def _clipped(raw: np.ndarray) -> np.ndarray:
+    return np.clip(raw, -1 + 1e-7, 1 - 1e-7)
+
+
+def _controls(raw: Raw, shape: Structure, fs: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    second, first = (params.denormalise(*both) for both in zip(raw, shape.controls(fs), strict=True))
+    return second, first
+
+
+def _of_controls(shape: Structure, fs: float, init: Any, raw: Any, start: Any) -> Model:
+    def sections(weights: Tree) -> allpass.Sections:
+        return sections_of(raw(weights), shape, fs)
+
+    def filtered(weights: Tree, x: Any) -> jax.Array:
+        return allpass.cascade(sections(weights), x, stretch=shape.stretch)
+
+    return Model(init, filtered, lambda weights: sections(weights).sos, raw, start)
+
+
+def _no_outputs(net: BiasNet) -> jax.Array:
+    return jnp.zeros((0, net.features))
+
+
+def _atanh(raw: Any) -> Any:
+    """What stands before the tanh, in float64 where `raw` is: the ends of the range lie close together."""
+    return jax.tree.map(lambda one: jnp.asarray(np.arctanh(np.asarray(one, np.float64)), jnp.float32), raw)
+
+
+def _with_outputs(weights: Tree, now: jax.Array, wanted: jax.Array) -> Tree:
+    """Weights whose last bias is moved, so that outputs `now` become tanh(`wanted`)."""
+    layers = weights["params"]
+    last = max(name for name in layers if name.startswith("Dense"))
+    bias = layers[last]["bias"] + wanted - jnp.arctanh(now)
+    return {"params": {**layers, last: {**layers[last], "bias": bias}}}

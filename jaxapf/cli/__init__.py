@@ -1,0 +1,5 @@
+"""The command `jaxapf`."""
+
+from jaxapf.cli.parser import main, parse
+
+__all__ = ["main", "parse"]

@@ -1,0 +1,124 @@
+"""A source through a model into a file, block by block, and the figures of the whole on the way."""
+
+import argparse
+import importlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxapf import audio
+from jaxapf._internal.console import Progress, warn
+from jaxapf.cli.inputs import Source
+
+# A dry file's subtype is kept where nothing is lost; its lossy coding would only add noise.
+KEPT_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+
+
+class Figures:
+    """Error-to-signal ratio and correlation of a whole pair, from blocks."""
+
+    def __init__(self, delay_only: Any, dry: Source, wet: Source) -> None:
+        self._delay_only, self._dry, self._wet = delay_only, dry, wet
+        self.restart()
+
+    def restart(self) -> None:
+        self._delayed = stream(self._delay_only, self._dry)
+        self._sums = {name: np.zeros(4) for name in ("raw", "delay", "aligned")}
+
+    def add(self, start: int, aligned: np.ndarray) -> None:
+        stop = start + aligned.shape[-1]
+        wet = self._wet.read(start, stop).astype(np.float64)
+        predictions = {"raw": self._dry.read(start, stop), "delay": next(self._delayed), "aligned": aligned}
+        for name, block in predictions.items():
+            x = np.asarray(block, np.float64)
+            self._sums[name] += [np.sum((x - wet) ** 2), np.sum(x * wet), np.sum(x**2), np.sum(wet**2)]
+
+    def result(self) -> dict[str, float]:
+        figures = {}
+        for name, (error, product, energy, wet_energy) in self._sums.items():
+            figures[f"esr_{name}"] = error / max(wet_energy, np.finfo(float).tiny)
+            figures[f"correlation_{name}"] = product / max(
+                math.sqrt(energy * wet_energy), np.finfo(float).tiny
+            )
+        return {name: float(value) for name, value in figures.items()}
+
+
+class _FullScale(Exception):
+    """The result passes full scale and may be written as FLOAT instead."""
+
+
+def write_filtered(
+    arguments: argparse.Namespace,
+    alignment: Any,
+    source: Source,
+    source_subtype: str,
+    notes: list[str],
+    show: Progress,
+    figures: Figures | None = None,
+) -> None:
+    """Filter `source` into the output file, block by block."""
+    output = arguments.output
+    prefer = source_subtype if source_subtype in KEPT_SUBTYPES else None
+    subtype = audio.output_subtype(output, arguments.subtype, prefer=prefer)
+    may_change = arguments.subtype is None and audio.has_subtype(output, "FLOAT")
+    try:
+        peak = _write_blocks(output, alignment, source, subtype, may_change, show, figures)
+    except _FullScale:
+        notes.append("the result passes full scale, so it was written as FLOAT, which holds it")
+        subtype = "FLOAT"
+        peak = _write_blocks(output, alignment, source, subtype, False, show, figures)
+    if peak > 1 and subtype not in audio.FLOAT_SUBTYPES:
+        remedy = "use --subtype FLOAT" if audio.has_subtype(output, "FLOAT") else "write a .wav file"
+        warn(
+            f"the result peaks at {peak:.3f} ({20 * math.log10(peak):+.1f} dBFS) "
+            f"and {subtype} clips it; {remedy}",
+            notes,
+        )
+
+
+def _write_blocks(
+    output: str,
+    alignment: Any,
+    source: Source,
+    subtype: str,
+    may_change: bool,
+    show: Progress,
+    figures: Figures | None,
+) -> float:
+    if figures is not None:
+        figures.restart()
+    n_samples = source.n_samples
+    with audio.open_writer(
+        output, source.fs, source.n_channels, subtype=subtype, n_samples=n_samples
+    ) as writer:
+        for block in stream(alignment, source):
+            start = writer.n_samples
+            writer.write(np.asarray(block))
+            if writer.peak > 1 and may_change and subtype not in audio.FLOAT_SUBTYPES:
+                raise _FullScale
+            if figures is not None:
+                figures.add(start, np.asarray(block))
+            show("Filtering", writer.n_samples / n_samples)
+        return writer.peak
+
+
+def stream(model: Any, source: Source) -> Iterator[Any]:
+    """Blocks of a source through a model, of whichever kind."""
+    if hasattr(model, "output_db"):
+        transfer = importlib.import_module("jaxapf.effects.style.transfer")
+        return transfer.stream(model, source.read, source.n_samples, source.fs)
+    if hasattr(model, "values"):
+        chain = importlib.import_module("jaxapf.effects.chain")
+        effect = chain.effect(model.name, **_options(model, source.fs))
+        return chain.stream(effect, model.values, source.read, source.n_samples, source.fs)
+    home = "jaxapf.effects.modelling.model" if hasattr(model, "effect") else "jaxapf.alignment.estimate"
+    return importlib.import_module(home).stream(model, source.read, source.n_samples)
+
+
+def _options(model: Any, fs: int) -> dict[str, Any]:
+    if model.name != "reverb":
+        return {}
+    reverb = importlib.import_module("jaxapf.effects.reverb")
+    return {"length": reverb.whole_length(reverb.packed(model.values), fs)}

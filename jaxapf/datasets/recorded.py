@@ -1,0 +1,407 @@
+"""Recorded pairs: one hit, two microphones, one file each.
+
+Both readers only list what is there; `read_pair` reads it. The first recording of a pair is dry, the one to
+be laid on the other, wet.
+"""
+
+import csv
+import json
+import os
+import re
+import reprlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxapf._internal.files import AudioError, PathLike, reason
+from jaxapf.audio.reading import info, read
+
+MAX_DELAY_SAMPLES = 2**31
+_NAME = re.compile(r"\w[\w.-]*")
+_SDDS_NAME = re.compile(
+    r"(?P<Snare>[^_]+)_(?P<Dampening>[^_]+)_(?P<Mic>.+)_(?P<Position>[^_]+)"
+    r"_Segment_(?P<Strike>\d+)_peak_(?P<Peak>[\d.]+)\.wav"
+)
+_WHOLE_TEXT = "correct it there or restore the file"
+
+
+class RecordedPair(NamedTuple):
+    """Two recordings of one hit.
+
+    name: tells it from the others of its set.
+    kind: how the microphones stand to each other, such as `near_far` or `top_bottom`.
+    hit: what was struck; a model that was to be judged by this pair must not have learnt from it.
+    dry, wet: the files.
+    delay_samples: how much later the wet one hears the hit, negative where it is nearer; None if not known.
+    polarity: -1 where the wet one is turned over against the dry one, else 1; None if not known.
+    """
+
+    name: str
+    kind: str
+    hit: str
+    dry: Path
+    wet: Path
+    delay_samples: float | None
+    polarity: int | None
+
+
+def read_pair(pair: RecordedPair) -> tuple[np.ndarray, np.ndarray, int]:
+    """Read both recordings of a pair.
+
+    Args:
+        pair: as `pairs_json` and `sdds` list them.
+
+    Returns:
+        (dry, wet, fs): float32 samples (n_samples,) of the shorter one's length, several channels averaged;
+        sample rate in Hz.
+
+    Raises:
+        AudioError: a file that cannot be read, as `read`; two rates.
+
+    Example:
+        >>> from jaxapf import audio
+        >>> dry_path, wet_path = map(Path, datasets.example_pair())
+        >>> pair = RecordedPair("example", "near_far", "drum", dry_path, wet_path, None, None)
+        >>> dry, wet, fs = read_pair(pair)
+        >>> dry.shape, wet.shape, dry.dtype, fs
+        ((343680,), (343680,), dtype('float32'), 48000)
+    """
+    (dry, fs), (wet, wet_fs) = read(pair.dry), read(pair.wet)
+    if fs != wet_fs:
+        raise AudioError(
+            f"'{pair.dry}' has {fs} Hz and '{pair.wet}' has {wet_fs} Hz; convert one to the other's rate"
+        )
+    n_samples = min(dry.shape[-1], wet.shape[-1])
+    return np.mean(dry[:, :n_samples], axis=0), np.mean(wet[:, :n_samples], axis=0), fs
+
+
+# A folder with pairs.json
+
+
+def pairs_json(path: PathLike) -> list[RecordedPair]:
+    """List the pairs of a folder that `pairs.json` describes.
+
+    It is an object with `sample_rate` in Hz and `pairs`, a list of objects: `pair`, the name NN of the files
+    NN_mic1.flac (dry) and NN_mic2.flac (wet) beside it; `kind`; `source`, the hit; and, where they are
+    known, `direct_delay_samples` and `polarity`. Other fields are left alone.
+
+    Args:
+        path: the folder, or the file itself.
+
+    Returns:
+        The pairs, in the order of the file.
+
+    Raises:
+        AudioError: the file cannot be read; a field is missing or wrong; a recording is missing, damaged, or
+            not of the stated rate.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxapf import audio
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for microphone in (1, 2):
+        ...     audio.write(folder / f"00_mic{microphone}.flac", np.zeros((1, 480)), 48000)
+        >>> entry = {"pair": "00", "kind": "near_far", "source": "snare", "direct_delay_samples": 93.5}
+        >>> _ = (folder / "pairs.json").write_text(json.dumps({"sample_rate": 48000, "pairs": [entry]}))
+        >>> [pair] = pairs_json(folder)
+        >>> pair.hit, pair.dry.name, pair.delay_samples, pair.polarity
+        ('snare', '00_mic1.flac', 93.5, None)
+    """
+    source = Path(path) / "pairs.json" if Path(path).is_dir() else Path(path)
+    document = _json(source)
+    fs = _value(source, document, "sample_rate", _is_rate, "a whole number of Hz above 0")
+    entries = _value(source, document, "pairs", _is_list, "a list of one object a pair, not empty")
+    pairs = [_entry(source, number, entry) for number, entry in enumerate(entries, 1)]
+    names = [pair.name for pair in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise AudioError(f"'{source}' lists pair '{twice}' more than once, expected once; {_WHOLE_TEXT}")
+    for pair in pairs:
+        _check_rate(source, pair, fs)
+    return pairs
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AudioError(
+            f"'{path}' cannot be opened: {reason(error)}; give the folder that holds pairs.json, or that file"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise AudioError(f"'{path}' is not JSON ({reason(error)}); {_WHOLE_TEXT}") from error
+    if not isinstance(document, dict):
+        raise AudioError(
+            f"'{path}' holds {_brief(document)}, expected an object with sample_rate and pairs; {_WHOLE_TEXT}"
+        )
+    return document
+
+
+def _entry(source: Path, number: int, entry: Any) -> RecordedPair:
+    where = f"pair {number}"
+    if not isinstance(entry, dict):
+        raise AudioError(f"'{source}': {where} is {_brief(entry)}, expected an object; {_WHOLE_TEXT}")
+
+    def field(name: str, is_right: Callable[[Any], bool], expected: str, optional: bool = False) -> Any:
+        absent = optional and entry.get(name) is None
+        return None if absent else _value(source, entry, name, is_right, expected, where)
+
+    name = field("pair", _is_name, "the NN of the files NN_mic1.flac and NN_mic2.flac, as text")
+    kind, hit = field("kind", _is_text, "text, not empty"), field("source", _is_text, "text, not empty")
+    delay = field("direct_delay_samples", _is_delay, "a finite number of samples, or null", optional=True)
+    polarity = field("polarity", _is_polarity, "1, -1 or null", optional=True)
+    dry, wet = (source.parent / f"{name}_mic{microphone}.flac" for microphone in (1, 2))
+    return RecordedPair(name, kind, hit, dry, wet, None if delay is None else float(delay), polarity)
+
+
+def _value(
+    source: Path,
+    holder: dict[str, Any],
+    name: str,
+    is_right: Callable[[Any], bool],
+    expected: str,
+    where: str = "",
+) -> Any:
+    place = f"'{source}': {name} of {where}" if where else f"'{source}': {name}"
+    if name not in holder:
+        raise AudioError(f"{place} is missing, expected {expected}; {_WHOLE_TEXT}")
+    if not is_right(holder[name]):
+        raise AudioError(f"{place} is {_brief(holder[name])}, expected {expected}; {_WHOLE_TEXT}")
+    return holder[name]
+
+
+def _brief(value: Any) -> str:
+    return reprlib.repr(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value) and value > 0
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_name(value: Any) -> bool:
+    # Part of a file name: it must not lead out of the folder.
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _is_delay(value: Any) -> bool:
+    return _is_number(value) and abs(value) < MAX_DELAY_SAMPLES
+
+
+def _is_polarity(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value) and value in (-1, 1)
+
+
+def _check_rate(source: Path, pair: RecordedPair, fs: int) -> None:
+    for path in (pair.dry, pair.wet):
+        if (found := info(path).fs) != fs:
+            raise AudioError(
+                f"'{path}' has {found} Hz, but sample_rate in '{source}' is {fs}; "
+                "restore the recordings that belong to it"
+            )
+
+
+# The Snare Drum Data Set
+
+
+class SddsColumns(NamedTuple):
+    """Columns of an annotations file.
+
+    file: the name of the audio file.
+    stroke: what, taken together, tells one stroke from another.
+    microphone: what, taken together, tells one microphone from another; the last one is its position.
+    """
+
+    file: str = "FileName"
+    stroke: tuple[str, ...] = ("Snare", "Dampening", "Strike")
+    microphone: tuple[str, ...] = ("Mic", "Position")
+
+
+SDDS_COLUMNS = SddsColumns()
+
+
+class _Take(NamedTuple):
+    """One stroke as one microphone heard it."""
+
+    path: Path
+    stroke: tuple[str, ...]
+    microphone: tuple[str, ...]
+
+    def is_by(self, name: str | None) -> bool:
+        return name is None or name in self.microphone or name == " ".join(self.microphone)
+
+
+def sdds(
+    folder: PathLike,
+    dry: str | None = "TP",
+    wet: str | None = "BTM",
+    *,
+    annotations: PathLike | None = None,
+    columns: SddsColumns = SDDS_COLUMNS,
+) -> list[RecordedPair]:
+    """List pairs of the Snare Drum Data Set: one stroke, heard by two of its many microphones.
+
+    The data set is a folder of files named
+    `SNARE_DAMPENING_BRAND_MODEL_POSITION_Segment_STRIKE_peak_PEAK.wav`, such as
+    `Gretsch_BigFatSnare_AKG_414_BTM_Segment_10_peak_0.066.wav`; positions are TP (top), BTM (bottom), SHL
+    (shell) and others. The project 'Differentiable All-Pass DNNs' makes an annotations file of these names,
+    with the columns FileName, Snare, Dampening, Mic (brand and model), Position, Strike, Peak and ClassID, a
+    number for each (Snare, Dampening, Strike). It learns to lay TP on BTM, any microphone on any other of
+    the same ClassID, and is judged by pairs within SHL. This much is known, from the published code of that
+    project and its siblings.
+
+    Assumed, as they do, and not tested on the data set itself: equal strike numbers are one and the same
+    stroke in all files of a snare and dampening, and those files begin at the same instant. The true delay
+    and polarity are not known.
+
+    Args:
+        folder: the audio files.
+        dry: the microphones to be laid on the others: a position (`"TP"`), a microphone (`"Shure SM57"`) or
+            both (`"Shure SM57 TP"`); None for whatever else heard the stroke.
+        wet: those they are laid on, likewise; not both can be None.
+        annotations: the CSV file; None takes `annotations.csv` in the folder or, where there is none,
+            what the names of the files say.
+        columns: which columns to go by; others are left alone.
+
+    Returns:
+        All pairs of a `dry` and a `wet` file of one stroke, each once, in the order of the annotations
+        or, without them, of the names. `hit` is the stroke, `kind` the two positions, such as `TP_BTM`;
+        `delay_samples` and `polarity` are None. With only positions given there are as many pairs to a
+        stroke as one position has microphones, times those of the other.
+
+    Raises:
+        AudioError: the folder or the annotations cannot be read; a column, a value or a file is missing; a
+            file is listed twice; there is no such pair.
+        ValueError: both `dry` and `wet` are None.
+
+    Source: Cheshire, Stables and Hockman 2020, "Snare drum data set (SDDS)".
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for microphone in ("Shure_SM57_TP", "AKG_414_BTM", "AKG_414_SHL"):
+        ...     (folder / f"Gretsch_None_{microphone}_Segment_2_peak_0.5.wav").touch()
+        >>> [(pair.hit, pair.kind) for pair in sdds(folder)]
+        [('Gretsch None 2', 'TP_BTM')]
+        >>> [pair.kind for pair in sdds(folder, None, "Shure SM57 TP")]
+        ['BTM_TP', 'SHL_TP']
+    """
+    if dry is None and wet is None:
+        raise ValueError("dry and wet are both None; name at least one of them, such as 'TP'")
+    place = Path(folder)
+    if not place.is_dir():
+        raise AudioError(f"'{place}' is not a folder; give the one that holds the audio files")
+    source = place / "annotations.csv" if annotations is None else Path(annotations)
+    named = annotations is None and not source.exists()
+    strokes: dict[tuple[str, ...], list[_Take]] = {}
+    for take in _takes_by_name(place) if named else _takes(source, place, columns):
+        strokes.setdefault(take.stroke, []).append(take)
+    pairs = [pair for takes in strokes.values() for pair in _pairs_of(takes, dry, wet)]
+    if not pairs:
+        raise AudioError(_no_pairs(place if named else source, strokes, dry, wet))
+    return pairs
+
+
+def _pairs_of(takes: list[_Take], dry: str | None, wet: str | None) -> Iterator[RecordedPair]:
+    first, second = ([n for n, take in enumerate(takes) if take.is_by(name)] for name in (dry, wet))
+    either = set(first) & set(second)  # those that could be taken both ways round
+    for i in first:
+        for j in second:
+            if i != j and not (i > j and i in either and j in either):
+                yield _sdds_pair(takes[i], takes[j])
+
+
+def _sdds_pair(dry: _Take, wet: _Take) -> RecordedPair:
+    return RecordedPair(
+        name=f"{dry.path.stem} {wet.path.stem}",
+        kind=f"{dry.microphone[-1]}_{wet.microphone[-1]}",
+        hit=" ".join(dry.stroke),
+        dry=dry.path,
+        wet=wet.path,
+        delay_samples=None,
+        polarity=None,
+    )
+
+
+def _takes(source: Path, folder: Path, columns: SddsColumns) -> Iterator[_Take]:
+    seen: set[str] = set()
+    for number, row in _rows(source, (columns.file, *columns.stroke, *columns.microphone)):
+        name = row[columns.file]
+        if name in seen:
+            raise AudioError(
+                f"'{source}' lists '{name}' again in line {number}, expected once; {_WHOLE_TEXT}"
+            )
+        seen.add(name)
+        path = folder / name
+        if not path.is_file():
+            raise AudioError(
+                f"'{path}' does not exist, but line {number} of '{source}' lists it; "
+                "give the folder that belongs to the annotations"
+            )
+        stroke, microphone = (tuple(row[c] for c in names) for names in (columns.stroke, columns.microphone))
+        yield _Take(path, stroke, microphone)
+
+
+def _rows(source: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and lines of a CSV file with a header; no wanted cell is empty."""
+    try:
+        with open(source, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or [])
+            if missing := [name for name in wanted if name not in header]:
+                raise AudioError(
+                    f"'{source}' has the columns {', '.join(header) or 'none'}, expected also "
+                    f"{', '.join(missing)}; say with columns= which to go by"
+                )
+            for row in reader:
+                yield reader.line_num, _cells(source, reader.line_num, row, wanted)
+    except OSError as error:
+        raise AudioError(
+            f"'{source}' cannot be opened: {reason(error)}; give the annotations as a CSV file"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AudioError(
+            f"'{source}' is not a CSV file in UTF-8 ({reason(error)}); give the annotations as one"
+        ) from error
+
+
+def _cells(source: Path, number: int, row: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, str]:
+    cells = {name: (row[name] or "").strip() for name in wanted}
+    if empty := [name for name, cell in cells.items() if not cell]:
+        raise AudioError(f"'{source}': {empty[0]} in line {number} is empty, expected a value; {_WHOLE_TEXT}")
+    return cells
+
+
+def _takes_by_name(folder: Path) -> Iterator[_Take]:
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".wav") and not name.startswith("."))
+    for name in names:
+        said = _SDDS_NAME.fullmatch(name)
+        if said is None:
+            raise AudioError(
+                f"'{folder / name}' is not named as the data set's files are, expected "
+                "SNARE_DAMPENING_BRAND_MODEL_POSITION_Segment_STRIKE_peak_PEAK.wav; give annotations, "
+                "or remove it"
+            )
+        stroke = tuple(said[column] for column in SDDS_COLUMNS.stroke)
+        yield _Take(folder / name, stroke, (said["Mic"].replace("_", " "), said["Position"]))
+
+
+def _no_pairs(
+    source: Path, strokes: dict[tuple[str, ...], list[_Take]], dry: str | None, wet: str | None
+) -> str:
+    names = sorted({" ".join(take.microphone) for takes in strokes.values() for take in takes})
+    there = f"its microphones are {', '.join(names)}" if names else "it lists no recordings"
+    asked = " and ".join("any other" if name is None else f"'{name}'" for name in (dry, wet))
+    return f"'{source}' has no stroke that was heard by both {asked}; {there}; choose two that share a stroke"

@@ -1,0 +1,549 @@
+"""Fit the compressor to a pair of recordings, dry and wet, of a device whose settings nobody knows.
+
+The delay and the sign come from cross-correlation; the gain, block by block, says where the threshold may
+be; a grid of settings is tried, and the best go on to Levenberg-Marquardt on the error of the samples, whose
+Jacobian is the exact forward derivative of `effects.compressor`. All detectors and all places of the
+smoothing are tried side by side on a piece of the recording, the best ones on all of it.
+
+    fitted = fit_compressor(dry, wet, fs)
+    y = render(fitted.controls, fitted.options, x, fs)
+
+`render` runs a whole signal; `start` and `process` are for blocks, see there.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.signal
+
+from jaxapf._internal.arrays import Values
+from jaxapf.effects import compressor as fx
+from jaxapf.effects.compressor import Controls, State
+
+Record = Callable[[dict[str, Any]], None]
+
+MAX_DELAY_MS = 20.0  # of the device, either way, unless another is given
+MAX_LOOKAHEAD_MS = 20.0
+BLOCK_MS = 20.0  # of the analysis
+SCREEN_S = 6.0  # of the piece that all kinds are tried on
+WHOLE_S = 30.0  # of the piece that the best are fitted to
+WARM_UP_S = 0.5  # of a piece: the state that it begins with is not known
+LEAST_S = 0.25
+SILENT_DB = -100.0
+# An error below this with one constant gain is no compression; it is 24 bit and a little more.
+NO_COMPRESSION = 1e-9
+SCREEN_STEPS = 12  # of each start
+FINALISTS = 2  # kinds that are fitted to all of the recording
+MARGIN = 1.02  # of the error within which the simpler answer is taken
+
+KINDS = tuple(itertools.product(fx.DETECTORS, fx.SMOOTHINGS))  # the simpler first
+
+# What is searched: name, lowest, highest; the ratio as log(ratio - 1), times and knee as logarithms.
+_BOUNDS = {
+    "threshold_db": (-80.0, 6.0),
+    "ratio": (math.log(0.02), math.log(400.0)),
+    "attack_ms": (math.log(0.02), math.log(1000.0)),
+    "release_ms": (math.log(0.5), math.log(8000.0)),
+    "average_ms": (math.log(0.005), math.log(200.0)),
+    "knee_db": (math.log(0.05), math.log(40.0)),
+    "makeup_db": (-60.0, 60.0),
+    "lookahead_ms": (0.0, MAX_LOOKAHEAD_MS),
+}
+_NAMES = tuple(_BOUNDS)
+_LOW, _HIGH = (np.array([_BOUNDS[name][side] for name in _NAMES]) for side in (0, 1))
+_LOGS = ("attack_ms", "release_ms", "average_ms", "knee_db")
+_AHEAD = _NAMES.index("lookahead_ms")
+_MAKEUP = _NAMES.index("makeup_db")
+_AT_ONCE = 4  # candidates that one call tries
+_LARGEST_STEP = np.array([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 6.0, 2.0])
+
+
+class Fitted(NamedTuple):
+    """``controls`` of floats; ``options``, static, JSON: detector, smoothing, polarity, delay_samples,
+    latency_samples; ``metrics``: error-to-signal ratios ``esr`` (fitted), ``esr_gain`` (one constant gain,
+    after delay and sign), ``esr_raw`` (as recorded), and ``seconds``.
+    """
+
+    controls: Controls
+    options: dict[str, Any]
+    metrics: dict[str, float]
+
+
+class Piece(NamedTuple):
+    """Dry, aligned, and wet (n_channels, n_samples) of a part of the recording; weights (1, n_samples)."""
+
+    dry: jax.Array
+    wet: jax.Array
+    weights: jax.Array
+
+
+def fit_compressor(
+    dry: Values,
+    wet: Values,
+    fs: float,
+    *,
+    max_delay_ms: float = MAX_DELAY_MS,
+    on_record: Record | None = None,
+) -> Fitted:
+    """Find the compressor that makes wet of dry.
+
+    Channels, where there are several, are compressed one by one with the same settings.
+
+    Args:
+        dry: `(n_samples,)` or `(n_channels, n_samples)`, real.
+        wet: as `dry`; it may be late or early, inverted, louder or softer.
+        fs: sample rate in Hz.
+        max_delay_ms: largest latency of the wet signal to look for, of either sign; it is whole samples.
+        on_record: is given a dict after every step: `stage`, `kind`, `step`, `esr`.
+
+    Returns:
+        Fitted. A pair that differs by one constant gain gets ratio 1.
+
+    Raises:
+        ValueError: shapes that differ, a signal that is too short, silent or not finite, a wet signal that
+            has nothing to do with the dry one, `fs` not above 0.
+
+    Example:
+        >>> x = np.sin(np.arange(4000) / 5) * np.linspace(0, 1, 4000)
+        >>> fitted = fit_compressor(x, 0.5 * x, 8000.0)
+        >>> fitted.controls.ratio, round(fitted.controls.makeup_db, 2)
+        (1.0, -6.02)
+    """
+    began = time.monotonic()
+    dry, wet = checked(dry, wet, fs)
+    delay, polarity = find_delay(dry, wet, fs, max_delay_ms)
+    options = {"polarity": polarity, "delay_samples": delay, "latency_samples": max(delay, 0)}
+    aligned = polarity * shifted(dry, delay)
+    gain = float(np.vdot(aligned, wet) / np.vdot(aligned, aligned))
+    metrics = {"esr_raw": _esr(dry, wet), "esr_gain": _esr(gain * aligned, wet)}
+    if not 0 < gain < math.inf or metrics["esr_gain"] > 0.98:
+        raise ValueError(
+            "wet has hardly anything of dry in it; give recordings of the same sound, before and after the "
+            "compressor, that begin at the same instant."
+        )
+    if metrics["esr_gain"] < NO_COMPRESSION:
+        makeup = 20 * math.log10(gain)
+        controls = Controls(0.0, 1.0, 10.0, 100.0, makeup_db=makeup)
+        options |= {"detector": "rms", "smoothing": "gain"}
+    else:
+        controls, kind = _search(aligned, wet, fs, on_record or (lambda record: None))
+        if controls.average_ms == 0:
+            kind = "peak", kind[1]  # one sample's mean power is its magnitude: the simpler name
+        options |= {"detector": kind[0], "smoothing": kind[1]}
+        ahead = math.ceil(controls.lookahead_ms * 1e-3 * fs - 1e-9)
+        options["latency_samples"] = max(delay, ahead, 0)
+    metrics["esr"] = _esr(render(controls, options, dry, fs), wet)
+    metrics["seconds"] = time.monotonic() - began
+    return Fitted(controls, options, metrics)
+
+
+# Running what was fitted
+
+
+def start(options: dict[str, Any], *, batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> State:
+    """The state of a fitted compressor before any sound.
+
+    Example:
+        >>> start({"latency_samples": 3}).signal.shape
+        (3,)
+    """
+    return fx.rest(batch, latency=options["latency_samples"], dtype=dtype)
+
+
+def process(
+    controls: Controls, options: dict[str, Any], state: State, x: Values, fs: float
+) -> tuple[jax.Array, State]:
+    """Run a fitted compressor on a block.
+
+    The output is `latency_samples` late. The device itself was late by `delay_samples`: to have the output
+    where the device has it, drop the first `surplus(options)` samples, and feed as many zeros at the end.
+
+    Args:
+        controls: of `Fitted`.
+        options: of `Fitted`.
+        state: of `start`, or what the block before returned.
+        x: `(..., n_samples)`.
+        fs: sample rate in Hz, of x: it may be another than that of the recordings.
+
+    Returns:
+        y: `(..., n_samples)`, and the state after it.
+
+    Example:
+        >>> options = {"detector": "rms", "smoothing": "gain", "polarity": -1, "latency_samples": 1}
+        >>> y, _ = process(Controls(0.0, 1.0, 1.0, 1.0), options, start(options), jnp.arange(3.0), 8000.0)
+        >>> y.tolist()
+        [-0.0, -0.0, -1.0]
+    """
+    kind = {"detector": options["detector"], "smoothing": options["smoothing"]}
+    y, state = fx.compressor(controls, state, x, fs, **kind)
+    return options["polarity"] * y, state
+
+
+def surplus(options: dict[str, Any]) -> int:
+    """Samples that `process` is later than the device was: what a caller drops at the beginning.
+
+    Example:
+        >>> surplus({"latency_samples": 100, "delay_samples": 64})
+        36
+    """
+    return options["latency_samples"] - options["delay_samples"]
+
+
+def render(controls: Controls, options: dict[str, Any], x: Values, fs: float) -> np.ndarray:
+    """Run a fitted compressor on a whole signal: the output lies where the device has it.
+
+    Args:
+        controls: of `Fitted`.
+        options: of `Fitted`.
+        x: `(..., n_samples)`.
+        fs: sample rate in Hz.
+
+    Returns:
+        `(..., n_samples)` float32.
+
+    Example:
+        >>> options = {"detector": "rms", "smoothing": "gain", "polarity": 1}
+        >>> options |= {"delay_samples": 0, "latency_samples": 8}
+        >>> controls = Controls(-20.0, 1.0, 1.0, 1.0, lookahead_ms=1.0)
+        >>> render(controls, options, np.arange(4.0), 8000.0).tolist()
+        [0.0, 1.0, 2.0, 3.0]
+    """
+    signal = np.asarray(x, np.float32)
+    extra = surplus(options)
+    padded = np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(0, extra)])
+    y, _ = process(controls, options, start(options, batch=signal.shape[:-1]), padded, fs)
+    return np.asarray(y)[..., extra:]
+
+
+# Before the search
+
+
+def checked(dry: Values, wet: Values, fs: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both as (n_channels, n_samples) float64, or ValueError."""
+    if not fs > 0:
+        raise ValueError(f"fs is {fs:g}; expected a sample rate above 0 Hz.")
+    arrays = []
+    for name, values in (("dry", dry), ("wet", wet)):
+        array = np.asarray(values)
+        if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(
+                f"{name} has shape {array.shape} and dtype {array.dtype}; expected (n_samples,) or "
+                "(n_channels, n_samples) floats."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} has samples that are no finite numbers; mend the recording.")
+        arrays.append(np.atleast_2d(array).astype(np.float64))
+    if arrays[0].shape != arrays[1].shape:
+        raise ValueError(f"dry has shape {np.shape(dry)} and wet {np.shape(wet)}; give two of one shape.")
+    if arrays[0].shape[-1] < LEAST_S * fs:
+        raise ValueError(
+            f"dry has {arrays[0].shape[-1] / fs:.3g} s; expected {LEAST_S} s or more, better several seconds."
+        )
+    for name, array in zip(("dry", "wet"), arrays, strict=True):
+        if np.max(np.abs(array)) < 10 ** (SILENT_DB / 20):
+            raise ValueError(f"{name} is silent; give a recording with sound in it.")
+    return arrays[0], arrays[1]
+
+
+def find_delay(
+    dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float = MAX_DELAY_MS
+) -> tuple[int, int]:
+    """Samples that wet is late by (negative: early), and its sign.
+
+    Of the highest peaks of the cross-correlation, and their neighbours, the one after which the gain block by
+    block leaves the least of wet: a gain that moves fast can bend the peak itself.
+    """
+    reach = min(round(max_delay_ms * 1e-3 * fs), dry.shape[-1] // 2)
+    product = sum(
+        scipy.signal.correlate(w, d, "full", "fft") for w, d in zip(wet, dry, strict=True)
+    )  # lag 0 at n - 1
+    middle = dry.shape[-1] - 1
+    near = np.asarray(product)[middle - reach : middle + reach + 1]
+    best = np.argsort(-np.abs(near))[:3]
+    around = {int(lag) - reach + k for lag in best for k in (-1, 0, 1)}
+    lags = sorted((lag for lag in around if abs(lag) <= reach), key=abs)
+    left = [block_residual(dry, wet, lag, fs) for lag in lags]
+    lag = lags[int(np.argmin(left))]
+    return lag, 1 if near[lag + reach] >= 0 else -1
+
+
+def block_residual(dry: np.ndarray, wet: np.ndarray, delay: int, fs: float) -> float:
+    """Energy of wet that a gain for every millisecond leaves."""
+    d, w = (blocks(x, max(8, round(1e-3 * fs))) for x in (shifted(dry, delay), wet))
+    cross, power = np.sum(d * w, -1), np.sum(d * d, -1)
+    return float(np.sum(w * w) - np.sum(cross**2 / np.maximum(power, 1e-30)))
+
+
+def shifted(x: np.ndarray, delay: int) -> np.ndarray:
+    """Signals late by so many samples, early where they are negative, zeros where nothing is known."""
+    if delay == 0:
+        return x
+    y = np.zeros_like(x)
+    if delay > 0:
+        y[..., delay:] = x[..., :-delay]
+    else:
+        y[..., :delay] = x[..., -delay:]
+    return y
+
+
+def blocks(x: np.ndarray, length: int) -> np.ndarray:
+    """(n_channels, n_blocks, length) of whole blocks."""
+    n = x.shape[-1] // length
+    return x[..., : n * length].reshape(x.shape[0], n, length)
+
+
+def levels_and_gains(
+    dry: np.ndarray, wet: np.ndarray, fs: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Level of dry and gain of wet over dry in dB, block by block, and the weight of each (n_blocks,)."""
+    d, w = (blocks(x, round(BLOCK_MS * 1e-3 * fs)) for x in (dry, wet))
+    power, cross = np.mean(d * d, -1), np.mean(d * w, -1)
+    known = (power > 10 ** (SILENT_DB / 10)) & (cross > 0.01 * power * 10 ** (-60 / 20))
+    level = 10 * np.log10(np.maximum(power, 1e-12))
+    gain = 20 * np.log10(np.maximum(cross, 1e-15) / np.maximum(power, 1e-12))
+    # Loud blocks count more, as they do in the error, but not by as much.
+    return level[known], gain[known], np.sqrt(power[known])
+
+
+def static_curves(level: np.ndarray, gain: np.ndarray, weight: np.ndarray) -> list[tuple[float, float]]:
+    """Threshold in dB and slope, 1 - 1 / ratio, of bent lines through levels and gains, the best first."""
+    found = []
+    if level.size < 4:
+        return [(-20.0, 0.7)]
+    lowest, highest = np.percentile(level, 2), np.percentile(level, 99)
+    for threshold in np.arange(max(-70.0, lowest - 6), highest, 2.0):
+        over = np.maximum(level - threshold, 0.0)
+        columns = np.stack([np.ones_like(over), -over], -1) * weight[:, None]
+        (makeup, slope), *_ = np.linalg.lstsq(columns, gain * weight, rcond=None)
+        slope = float(np.clip(slope, 0.1, 0.98))
+        left = gain - makeup + slope * over
+        left = left - np.sum(weight * left) / np.sum(weight)
+        found.append((float(np.sum((weight * left) ** 2)), float(threshold), slope))
+    found.sort()
+    return [(threshold, slope) for _, threshold, slope in found] or [(-20.0, 0.7)]
+
+
+# The search
+
+
+def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tuple[Controls, tuple[str, str]]:
+    """The best controls and the kind they belong to, `dry` aligned."""
+    level, gain, weight = levels_and_gains(dry, wet, fs)
+    curves = static_curves(level, gain, weight)
+    piece = _piece(dry, wet, fs, SCREEN_S)
+    found: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
+    for kind in KINDS:
+        starts = _best_starts(piece, curves, fs, kind)
+        runs = [
+            _descend(piece, begin, fs, kind, record, stage="screen", steps=SCREEN_STEPS) for begin in starts
+        ]
+        found[kind] = min(runs, key=lambda run: run[0])
+    ranked = sorted(found, key=lambda kind: found[kind][0])
+    for kind in ranked[1:]:  # where one kind has come far, its neighbours may follow
+        run = _descend(piece, found[ranked[0]][1], fs, kind, record, stage="screen", steps=SCREEN_STEPS)
+        found[kind] = min(found[kind], run, key=lambda run: run[0])
+    ranked = sorted(found, key=lambda kind: found[kind][0])
+    whole = _piece(dry, wet, fs, WHOLE_S)
+    best: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
+    for kind in ranked[:FINALISTS]:
+        best[kind] = _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
+    least = min(error for error, _ in best.values())
+    kind = next(kind for kind in KINDS if kind in best and best[kind][0] <= MARGIN * least)
+    # A wide knee, lowered and made up for, passes for a hard one: descent does not find the way back.
+    hard = best[kind][1].copy()
+    hard[_NAMES.index("knee_db")] = _LOW[_NAMES.index("knee_db")]
+    run = _descend(whole, hard, fs, kind, record, stage="hard knee", steps=30)
+    _, raw = min(best[kind], run, key=lambda run: run[0])
+    return _simplified(whole, raw, fs, kind), kind
+
+
+def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece:
+    """So much of the recording, where the gain moves most; what the state needs to settle is not weighed."""
+    n, length = dry.shape[-1], round(seconds * fs)
+    first = 0
+    if length < n:
+        level_step = round(0.1 * fs)
+        d, w = blocks(dry, level_step), blocks(wet, level_step)
+        power = np.sum(np.mean(d * d, -1), 0)
+        gain = np.sum(np.mean(d * w, -1), 0) / np.maximum(power, 1e-12)
+        weight = np.minimum(power, np.percentile(power, 90))
+        moves = np.abs(np.diff(np.log(np.clip(gain, 1e-3, 1e3)))) * np.minimum(weight[1:], weight[:-1])
+        window = max(1, length // level_step - 1)
+        sums = np.convolve(moves, np.ones(min(window, moves.size)), "valid")
+        first = min(int(np.argmax(sums)) * level_step, n - length)
+    part = slice(first, first + length)
+    weights = np.ones((1, min(length, n)), np.float32)
+    if first > 0:
+        weights[:, : round(WARM_UP_S * fs)] = 0
+    aligned, target = (jnp.asarray(x[..., part], jnp.float32) for x in (dry, wet))
+    return Piece(aligned, target, jnp.asarray(weights))
+
+
+def _best_starts(
+    piece: Piece, curves: list[tuple[float, float]], fs: float, kind: tuple[str, str]
+) -> list[np.ndarray]:
+    """The best of a grid, another that differs in its times, and the best with a look-ahead."""
+    errors, candidates = _tried(_grid(curves, kind), piece, fs, kind)
+    candidates = candidates[np.argsort(errors)]
+    chosen = [candidates[0]]
+    far = np.sum(np.abs(candidates[:, 2:5] - candidates[0, 2:5]) > 0.7, axis=1) >= 2
+    chosen += list(candidates[far][:1])
+    errors, ahead = _tried(_ahead(candidates[:6]), piece, fs, kind)
+    return [*chosen, ahead[int(np.argmin(errors))]]
+
+
+def _ahead(candidates: np.ndarray) -> np.ndarray:
+    """The same with look-ahead, and attacks that are slower, as they go with it."""
+    rows = []
+    for raw, lead, slower in itertools.product(candidates, (1.5, 4.0, 8.0, 15.0), (1.0, 3.0, 9.0)):
+        row = raw.copy()
+        row[_AHEAD] = lead
+        row[_NAMES.index("attack_ms")] += math.log(slower)
+        rows.append(row)
+    return np.clip(np.array(rows), _LOW, _HIGH)
+
+
+def _grid(curves: list[tuple[float, float]], kind: tuple[str, str]) -> np.ndarray:
+    """(n, 8) raw settings; a peak lies above the mean power, and so does its threshold."""
+    far = next((curve for curve in curves if abs(curve[0] - curves[0][0]) >= 6), curves[-1])
+    lines = [curves[0], far]
+    offsets = (0.0, 6.0) if kind[0] == "peak" else (0.0, -6.0)
+    averages = (0.02, 3.0) if kind[0] == "peak" else (1.0, 12.0)
+    rows = []
+    for (threshold, slope), offset, attack, release, average in itertools.product(
+        lines, offsets, (0.3, 3.0, 20.0, 90.0), (30.0, 150.0, 700.0), averages
+    ):
+        for steep in (slope, 0.5 * (slope + 0.98)):
+            raw = [threshold + offset, math.log(steep / (1 - steep))]
+            rows.append([*raw, *map(math.log, (attack, release, average, 4.0)), 0.0, 0.0])
+    return np.clip(np.array(rows), _LOW, _HIGH)
+
+
+def _controls(raw: Any) -> Controls:
+    values = {name: raw[i] for i, name in enumerate(_NAMES)}
+    values |= {name: jnp.exp(values[name]) for name in _LOGS}
+    return Controls(**(values | {"ratio": 1 + jnp.exp(values["ratio"])}))
+
+
+def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str]) -> jax.Array:
+    """The fitted output where wet is, whatever the look-ahead."""
+    (detector, smoothing), latency = kind, _latency(fs)
+    padded = jnp.pad(dry, ((0, 0), (0, latency)))
+    begin = fx.rest(latency=latency)
+    y, _ = fx.compressor(_controls(raw), begin, padded, fs, detector=detector, smoothing=smoothing)
+    return y[:, latency:]
+
+
+def _tried(
+    candidates: np.ndarray, piece: Piece, fs: float, kind: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of candidates, infinite where they are no numbers, each with the make-up that is best for it."""
+    errors, makeups = [], []
+    for first in range(0, len(candidates), _AT_ONCE):
+        some = candidates[first : first + _AT_ONCE]
+        padded = np.concatenate([some, np.repeat(some[:1], _AT_ONCE - len(some), axis=0)])
+        error, makeup = _try(jnp.asarray(padded, jnp.float32), piece, fs, kind)
+        errors.append(np.asarray(error, np.float64)[: len(some)])
+        makeups.append(np.asarray(makeup, np.float64)[: len(some)])
+    candidates = candidates.copy()
+    candidates[:, _MAKEUP] = np.clip(np.concatenate(makeups), _LOW[_MAKEUP], _HIGH[_MAKEUP])
+    error = np.concatenate(errors)
+    return np.where(np.isfinite(error), error, math.inf), candidates
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _try(
+    candidates: jax.Array, piece: Piece, fs: float, kind: tuple[str, str]
+) -> tuple[jax.Array, jax.Array]:
+    """Error of every candidate with the make-up that is best for it, and that make-up in dB."""
+
+    def one(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = piece.weights * _output(raw, piece.dry, fs, kind)
+        power = jnp.maximum(jnp.sum(y * y), 1e-20)
+        gain = 1 + jnp.maximum(jnp.sum(y * (piece.wet - y)) / power, -0.999999)
+        makeup = raw[_MAKEUP] + 20 * jnp.log10(gain)
+        return jnp.sum((gain * y - piece.weights * piece.wet) ** 2), makeup
+
+    return jax.lax.map(one, candidates)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _normal_equations(
+    raw: jax.Array, piece: Piece, fs: float, kind: tuple[str, str]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """J J^T, J e and e e^T of the weighed error e, J (n_raw, n_samples) its exact forward derivative."""
+
+    def error(raw: jax.Array) -> jax.Array:
+        return (piece.weights * (_output(raw, piece.dry, fs, kind) - piece.wet)).reshape(-1)
+
+    left, push = jax.linearize(error, raw)
+    jacobian = jax.lax.map(push, jnp.eye(raw.size, dtype=raw.dtype))
+    return jacobian @ jacobian.T, jacobian @ left, left @ left
+
+
+def _descend(
+    piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str], record: Record, *, stage: str, steps: int
+) -> tuple[float, np.ndarray]:
+    """Levenberg-Marquardt within the bounds: the least error-to-signal ratio and where it is."""
+    energy = float(jnp.sum(piece.weights * piece.wet**2))
+    damping, error, small = 1e-2, math.inf, 0
+    for step in range(steps):
+        parts = _normal_equations(jnp.asarray(raw, jnp.float32), piece, fs, kind)
+        curvature, slope, square = (np.asarray(part, np.float64) for part in parts)
+        if not np.isfinite(curvature).all():
+            break
+        error = min(error, float(square))
+        record({"stage": stage, "kind": "/".join(kind), "step": step, "esr": error / energy})
+        dampings = damping * np.array([0.1, 1.0, 10.0, 1000.0])
+        trials = np.array([_step(raw, curvature, slope, one) for one in dampings])
+        errors, trials = _tried(trials, piece, fs, kind)
+        best = int(np.argmin(errors))
+        if not errors[best] < error:
+            break
+        small = small + 1 if errors[best] > (1 - 1e-3) * error else 0
+        raw, error, damping = trials[best], float(errors[best]), max(float(dampings[best]), 1e-8)
+        if small >= 3 or error < 1e-13 * energy:
+            break
+    return error / energy, raw
+
+
+def _step(raw: np.ndarray, curvature: np.ndarray, slope: np.ndarray, damping: float) -> np.ndarray:
+    """One damped step; what stands at a bound and pushes against it stays."""
+    held = ((raw <= _LOW) & (slope > 0)) | ((raw >= _HIGH) & (slope < 0))
+    scale = np.diag(curvature)
+    system = curvature + np.diag(damping * scale + 1e-9 * scale.max() + 1e-30)
+    system[held], system[:, held] = 0.0, 0.0
+    system[held, held] = 1.0
+    change = np.linalg.solve(system, np.where(held, 0.0, -slope))
+    return np.clip(raw + np.clip(change, -_LARGEST_STEP, _LARGEST_STEP), _LOW, _HIGH)
+
+
+def _latency(fs: float) -> int:
+    """Samples that any look-ahead may need."""
+    return math.ceil(MAX_LOOKAHEAD_MS * 1e-3 * fs) + 1
+
+
+def _simplified(piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str]) -> Controls:
+    """Floats, without look-ahead, knee and average where these are not heard of."""
+    (least,), _ = _tried(raw[None], piece, fs, kind)
+    limit = MARGIN * least + 1e-12 * float(jnp.sum(piece.weights * piece.wet**2))
+    for name in ("lookahead_ms", "knee_db", "average_ms"):
+        simpler = raw.copy()
+        simpler[_NAMES.index(name)] = -math.inf if name in _LOGS else 0.0
+        (error,), changed = _tried(simpler[None], piece, fs, kind)
+        if error <= limit:
+            raw = changed[0]
+    return Controls(*(float(value) for value in _controls(jnp.asarray(raw, jnp.float32))))
+
+
+def _esr(y: np.ndarray, wet: np.ndarray) -> float:
+    return float(np.sum((y - wet) ** 2) / np.sum(wet**2))

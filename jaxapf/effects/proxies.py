@@ -1,0 +1,158 @@
+"""Trained networks that stand in for effects: which effects, how a network is kept, and how it is run.
+
+    net, weights, controls = load("proxy-compressor-cnn")       # of experiments/proxies, stored with jaxapf
+    y = net.apply(weights, x, params.normalise(values, controls))
+
+A proxy knows one sample rate, that of its training (`FS`), and begins from rest: it has no state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf._internal import serialization
+from jaxapf._internal.arrays import Values, as_signal
+from jaxapf._internal.files import PathLike
+from jaxapf.effects import chain
+from jaxapf.nets import proxy as nets
+from jaxapf.params import Control
+from jaxapf.training import pretrained
+
+Tree = Any
+FS = 24_000
+Net = nets.ProxyTCN | nets.ProxyCNN
+KINDS = {"tcn": nets.ProxyTCN, "cnn": nets.ProxyCNN}
+
+
+class Proxy(NamedTuple):
+    """A network, its weights, and the controls that it was trained for, in order."""
+
+    net: Net
+    weights: Tree
+    controls: tuple[Control, ...]
+
+
+# As style transfer has them: no look-ahead, for a proxy has no latency, and a fast detector.
+EFFECTS = {
+    "equalizer": chain.effect("equalizer"),
+    "compressor": chain.effect(
+        "compressor", fixed={"average_ms": 1.0, "lookahead_ms": 0.0}, smoothing="gain_db"
+    ),
+}
+
+
+def apply(proxy: Proxy, x: Values, raw: Values) -> jax.Array:
+    """What the proxy gives in place of its effect.
+
+    Args:
+        proxy: of `load`, or trained.
+        x: (..., n_samples) at `FS`.
+        raw: (..., n_controls) in [-1, 1], of `params.normalise`; leading axes broadcast against the signal's.
+
+    Returns:
+        (..., n_samples) float32.
+
+    Raises:
+        ValueError: another number of controls, or axes that do not broadcast.
+
+    Example:
+        >>> net = nets.ProxyCNN(channels=2)
+        >>> controls = EFFECTS["compressor"].controls
+        >>> weights = net.init(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
+        >>> apply(Proxy(net, weights, controls), jnp.ones(100), jnp.zeros(len(controls))).shape
+        (100,)
+    """
+    raw = jnp.asarray(raw, jnp.float32)
+    if raw.ndim == 0 or raw.shape[-1] != len(proxy.controls):
+        raise ValueError(
+            f"raw has shape {raw.shape}; expected {len(proxy.controls)} on the last axis, one for each of "
+            f"{', '.join(one.name for one in proxy.controls)}"
+        )
+    return _applied(proxy.net, proxy.weights, as_signal(x).astype(jnp.float32), raw)
+
+
+@partial(jax.jit, static_argnums=0)
+def _applied(net: Net, weights: Tree, x: jax.Array, raw: jax.Array) -> jax.Array:
+    return jnp.asarray(net.apply(weights, x, raw))
+
+
+# Keeping
+
+
+def save(proxy: Proxy, path: PathLike) -> None:
+    """Keep a proxy in one file, its weights in half precision.
+
+    Raises:
+        ValueError: weights that half precision cannot hold.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net, controls = nets.ProxyCNN(channels=2), EFFECTS["compressor"].controls
+        ...     weights = net.init(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
+        ...     save(Proxy(net, weights, controls), f"{folder}/net.npz")
+        ...     read(f"{folder}/net.npz").net.channels
+        2
+    """
+    kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
+    sizes = {one.name: getattr(proxy.net, one.name) for one in dataclasses.fields(proxy.net)}
+    sizes = {name: value for name, value in sizes.items() if name not in ("parent", "name")}
+    said = {"kind": kind, "sizes": sizes, "fs": FS, "controls": proxy.controls}
+    serialization.save(said, proxy.weights, path)
+
+
+def read(path: PathLike) -> Proxy:
+    """Read a proxy of `save`; float32 again.
+
+    Raises:
+        ValueError: the file cannot be read or is none of `save`.
+    """
+    return serialization.load(path, "proxy of jaxapf", _proxy)
+
+
+def load(name: str) -> Proxy:
+    """A proxy that is stored with jaxapf.
+
+    Args:
+        name: `"proxy-equalizer-cnn"` or `"proxy-compressor-cnn"`; without "-cnn" the large ones, once stored.
+
+    Returns:
+        Proxy: net, weights, controls.
+
+    Raises:
+        ValueError: no such name; a damaged file; controls that its effect no longer has.
+
+    Example:
+        >>> [one.name for one in load("proxy-compressor-cnn").controls][:2]
+        ['threshold_db', 'ratio']
+    """
+    proxy = read(pretrained.path(name))
+    effect = name.removeprefix("proxy-").removesuffix("-cnn")
+    if effect in EFFECTS and proxy.controls != EFFECTS[effect].controls:
+        raise ValueError(
+            f"'{name}' was trained for other controls than the {effect} has; train it again with "
+            "experiments/proxies"
+        )
+    return proxy
+
+
+def _proxy(said: dict[str, Any], weights: Tree) -> Proxy:
+    net = KINDS[said["kind"]](**said["sizes"])
+    controls = tuple(Control(*one) for one in said["controls"])
+    _check(net, weights, len(controls))
+    return Proxy(net, weights, controls)
+
+
+def _check(net: Net, weights: Tree, n_controls: int) -> None:
+    """That the weights are the network's own, all of them."""
+    signals = (jnp.zeros((1, 64)), jnp.zeros((1, n_controls)))
+    expected = jax.eval_shape(net.init, jax.random.key(0), *signals)
+    shapes = [jax.tree.map(np.shape, tree) for tree in (expected, weights)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("weights of another network")

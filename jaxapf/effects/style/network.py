@@ -1,0 +1,310 @@
+"""Style transfer: the controls of an equaliser and a compressor that make one recording sound like another.
+
+    network = load("style.npz")                     # of experiments/style_transfer
+    raw = choose(*network, x, reference, play_at_fs, passes=2)  # at FS
+    y, raw = levelled(raw, x, reference, play_at_fs)
+
+The network hears log-mel spectrograms of both, sets the controls of real effects, hears what comes out, and
+sets them again. What it chose can be read, changed, and used at any sample rate.
+
+Source: Steinmetz, Bryan and Reiss 2022, "Style Transfer of Audio Effects with Differentiable Signal
+Processing", arXiv 2207.08759.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxapf import params
+from jaxapf._internal import serialization
+from jaxapf._internal.arrays import Values
+from jaxapf._internal.files import PathLike
+from jaxapf.effects import chain, equalizer, proxies
+from jaxapf.nets.encoder import CurveReader, StyleController, log_mel
+from jaxapf.training import step as train
+
+FS = 24_000  # that the network hears
+LEVEL_DB = -23.0  # RMS that a recording is brought to before it is processed
+HOP, N_FFT, MELS = 256, 1024, 80
+FLOOR = 1e-11  # of power: an equaliser is heard in soft bands too
+FIXED = {"average_ms": 1.0, "lookahead_ms": 0.0}
+OPTIONS = {"detector": "rms", "smoothing": "gain_db"}  # of the compressor
+STRIP = chain.chain(chain.effect("equalizer"), chain.effect("compressor", fixed=FIXED, **OPTIONS))
+CONTROLS = STRIP.controls
+N_EQUALIZER = len(params.EQUALIZER)
+MAKEUP = next(i for i, one in enumerate(CONTROLS) if one.name == "compressor.makeup_db")
+OFFSET_DB = 6.0  # most difference in level from the reference
+_NO_MAKEUP = float(params.normalise(np.zeros(1), [CONTROLS[MAKEUP]])[0])
+_MEL = 2595 * np.log10(1 + FS / 2 / 700) / (MELS + 1) * np.arange(1, MELS + 1)  # as `nets.mel_filterbank`
+_CENTRES_HZ = 700 * (10 ** (_MEL / 2595) - 1)
+Play = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Design(NamedTuple):
+    """Sizes of a network; the rest follows from `CONTROLS`."""
+
+    channels: int = 64
+    dilations: Sequence[int] = (1, 2, 4)
+    kernel: int = 3
+    hidden: Sequence[int] = (512, 256)
+
+
+class Network(NamedTuple):
+    """A design and the weights of its network."""
+
+    design: Design
+    weights: Any
+
+
+def make_net(design: Design) -> StyleController:
+    """The network of a design.
+
+    Example:
+        >>> make_net(Design()).equalizer
+        18
+    """
+    sizes = (design.channels, design.dilations, design.kernel, design.hidden)
+    return StyleController(N_EQUALIZER, len(CONTROLS) - N_EQUALIZER, *sizes)
+
+
+def hear(x: Values) -> jax.Array:
+    """What the network hears of a signal: its log-mel spectrogram.
+
+    Args:
+        x: (..., n_samples) at `FS`.
+
+    Returns:
+        (..., MELS, n_frames).
+
+    Example:
+        >>> hear(jnp.zeros(4096)).shape
+        (80, 17)
+    """
+    return log_mel(x, FS, hop=HOP, n_fft=N_FFT, n_mels=MELS, floor=FLOOR)
+
+
+def choose(
+    design: Design, weights: Any, given: Values, reference: Values, play: Play, passes: int
+) -> jax.Array:
+    """Raw controls, chosen again and again: each time the network hears what its choice has made.
+
+    Args:
+        design: of the network.
+        weights: its weights.
+        given: (..., n_samples) at `FS`.
+        reference: (..., n_samples_2) at `FS`.
+        play: `(raw, given) -> y`, the effects. What comes out of them is heard, not differentiated.
+        passes: how often it is asked, 1 or more.
+
+    Returns:
+        (..., 24), of the last pass. The make-up gain is not one yet: see `levelled`.
+
+    Example:
+        >>> net, silence = make_net(Design(channels=8)), jnp.zeros(4096)
+        >>> heard = [hear(silence)] * 3
+        >>> weights = net.init(jax.random.key(0), *heard, jnp.zeros(MELS), jnp.zeros(24))
+        >>> choose(Design(channels=8), weights, silence, silence, lambda raw, x: x, 2).shape
+        (24,)
+    """
+    net = make_net(design)
+    here, there = hear(given), hear(reference)
+    nothing = jnp.zeros((*here.shape[:-2], len(CONTROLS)), here.dtype)
+    raw: Any = net.apply(weights, here, there, here, jnp.zeros(here.shape[:-1], here.dtype), nothing)
+    for _ in range(passes - 1):
+        before = jax.lax.stop_gradient(raw)
+        now = jax.lax.stop_gradient(hear(levelled(before, given, reference, play)[0]))
+        raw = net.apply(weights, here, there, now, curve_db(before), before)
+    return raw
+
+
+def levelled(raw: jax.Array, given: Values, reference: Values, play: Play) -> tuple[jax.Array, jax.Array]:
+    """The effects' output, as loud as the reference or so, and the controls that give it.
+
+    What the network says of the make-up gain is how much louder than the reference the output shall be, up to
+    `OFFSET_DB`; the gain follows from that.
+
+    Args:
+        raw: (..., 24), of `choose`.
+        given: (..., n_samples).
+        reference: (..., n_samples_2).
+        play: `(raw, given) -> y`.
+
+    Returns:
+        y: (..., n_samples).
+        raw: (..., 24) with the make-up gain that y has, within its range.
+
+    Example:
+        >>> noise = jax.random.normal(jax.random.key(0), (4096,))
+        >>> y, _ = levelled(jnp.zeros(24), 0.1 * noise, 0.2 * noise, lambda raw, x: x)
+        >>> round(float(jnp.std(y) / jnp.std(noise)), 3)
+        0.2
+    """
+    control = CONTROLS[MAKEUP]
+    unmade = play(raw.at[..., MAKEUP].set(_NO_MAKEUP), jnp.asarray(given))
+    gain_db = level_db(reference) - level_db(unmade) + OFFSET_DB * raw[..., MAKEUP]
+    gain_db = jnp.clip(gain_db, control.low, control.high)
+    made = params.normalise(gain_db[..., None], [control])[..., 0]
+    return unmade * 10 ** (gain_db[..., None] / 20), raw.at[..., MAKEUP].set(made)
+
+
+def level_db(x: Values) -> jax.Array:
+    """RMS level in dBFS, not below -100: (..., n_samples) -> (...).
+
+    Example:
+        >>> float(level_db(jnp.ones(8)))
+        0.0
+    """
+    return 10 * jnp.log10(jnp.maximum(jnp.mean(jnp.asarray(x) ** 2, axis=-1), 1e-10))
+
+
+def curve_db(raw: jax.Array) -> jax.Array:
+    """The equaliser's curve in dB at the centres of the network's bands: (..., n) -> (..., MELS).
+
+    Example:
+        >>> curve_db(jnp.zeros(24)).shape
+        (80,)
+    """
+    values = params.denormalise(raw[..., :N_EQUALIZER], params.EQUALIZER)
+    return equalizer.response_db(equalizer.packed(values), jnp.asarray(_CENTRES_HZ, raw.dtype), FS)
+
+
+def first_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
+    """Weights before the first training step on sound: all random, but for the reader of curves.
+
+    It learns from random settings alone to read an equaliser off its curve, to which smooth noise is added as
+    large as between two stretches of the same recording. That takes seconds, and no recording.
+
+    Args:
+        design: of the network.
+        key: of `jax.random.key`.
+        steps: of this training; 0 leaves the reader random as well.
+
+    Returns:
+        Weights, for `make_net(design).apply`.
+
+    Example:
+        >>> weights = first_weights(Design(channels=8), jax.random.key(0), steps=1)
+        >>> sorted(weights["params"])[-1]
+        'reader'
+    """
+    of_weights, of_curves = jax.random.split(key)
+    heard, curve = jnp.zeros((1, MELS, 4)), jnp.zeros((1, MELS))
+    weights = make_net(design).init(of_weights, heard, heard, heard, curve, jnp.zeros((1, len(CONTROLS))))
+    reader, optimizer = CurveReader(N_EQUALIZER), optax.adam(optax.cosine_decay_schedule(1e-3, max(1, steps)))
+
+    def loss_fn(own: Any, batch: Any, key: jax.Array) -> jax.Array:
+        true, noisy = _curves(key)
+        error = curve_db(jnp.asarray(reader.apply({"params": own}, noisy))) - true
+        shape = error - jnp.mean(error, axis=-1, keepdims=True)
+        return jnp.mean(jnp.abs(shape)) + 0.2 * jnp.mean(jnp.abs(error))
+
+    step = train.make_train_step(loss_fn, optimizer, clip_norm=10.0)
+    state = train.init_state(weights["params"]["reader"], optimizer, key=of_curves)
+    state = jax.lax.fori_loop(0, steps, lambda _, state: step(state, ())[0], state)
+    return {"params": {**weights["params"], "reader": state.params}}
+
+
+def _curves(key: jax.Array, n: int = 128) -> tuple[jax.Array, jax.Array]:
+    """Curves (n, MELS) of random settings, and the same with noise, smooth over a few bands."""
+    of_raw, of_noise, of_size = jax.random.split(key, 3)
+    true = curve_db(jax.random.uniform(of_raw, (n, N_EQUALIZER), minval=-1, maxval=1))
+    white = jax.random.normal(of_noise, (n, MELS))
+    kernel = jnp.asarray(np.hanning(9) / np.linalg.norm(np.hanning(9)), white.dtype)
+    smooth = jax.vmap(lambda one: jnp.convolve(one, kernel, mode="same"))(white)
+    return true, true + smooth * jax.random.uniform(of_size, (n, 1), maxval=6.0)
+
+
+def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
+    """A signal through equaliser and compressor.
+
+    Args:
+        raw: (..., 24).
+        x: (..., n_samples).
+        fs: sample rate in Hz; any.
+        method: `"exact"`, or `"fsm"` by frequency sampling.
+
+    Returns:
+        (..., n_samples).
+
+    Example:
+        >>> play(jnp.zeros(24), jnp.zeros(100), 48000.0).shape
+        (100,)
+    """
+    return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)
+
+
+def play_at_fs(raw: Any, x: Values) -> jax.Array:
+    """`play` at `FS`.
+
+    Example:
+        >>> play_at_fs(jnp.zeros(24), jnp.zeros(100)).shape
+        (100,)
+    """
+    return play(raw, x, FS)
+
+
+def proxied(equalizer: str, compressor: str) -> Any:
+    """Two stored proxies in place of the effects, `(raw, x) -> y` at `FS`.
+
+    Args:
+        equalizer: name of a stored checkpoint, as `jaxapf.effects.proxies.load` takes it.
+        compressor: likewise.
+
+    Returns:
+        A function like `play`.
+
+    Raises:
+        ValueError: no such checkpoints.
+
+    Example:
+        >>> proxied("proxy-equalizer-cnn", "proxy-compressor-cnn")(jnp.zeros(24), jnp.zeros(100)).shape
+        (100,)
+    """
+    first, second = proxies.load(equalizer), proxies.load(compressor)
+    split = len(first.controls)
+
+    def played(raw: Any, x: Values) -> jax.Array:
+        return proxies.apply(second, proxies.apply(first, x, raw[..., :split]), raw[..., split:])
+
+    return played
+
+
+# Keeping
+
+
+def save(network: Network, path: PathLike) -> None:
+    """Keep a network in one file, its weights in half precision.
+
+    Raises:
+        ValueError: weights that half precision cannot hold.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Network(Design(), {"a": jnp.ones(2)}), f"{folder}/net.npz")
+        ...     load(f"{folder}/net.npz").weights["a"].tolist()
+        [1.0, 1.0]
+    """
+    names = [one.name for one in CONTROLS]
+    serialization.save({"design": network.design._asdict(), "controls": names}, network.weights, path)
+
+
+def load(path: PathLike) -> Network:
+    """Read a network of `save`; float32 again.
+
+    Raises:
+        ValueError: the file cannot be read, is none of `save`, or has other controls.
+    """
+    return serialization.load(path, "network of jaxapf's style transfer", _network)
+
+
+def _network(said: dict[str, Any], weights: Any) -> Network:
+    if said["controls"] != tuple(one.name for one in CONTROLS):
+        raise ValueError("other controls")
+    return Network(Design(**said["design"]), weights)

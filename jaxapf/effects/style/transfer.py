@@ -1,0 +1,380 @@
+"""Style transfer of whole recordings, of any length and sample rate, mono or not.
+
+    made = transfer(input, reference, fs, reference_fs)
+    made.audio, made.controls               # (channels, n_samples), {"equalizer.low_shelf_gain_db": ..., ...}
+
+The network hears at most a minute of both, mixed to one channel, at `style.FS` and at the level it was
+trained at. The effects run at the recording's own rate, with one gain of the compressor for all channels, so
+that nothing moves between left and right. What comes out is made as loud as the reference: RMS of what is not
+silence (`audio.level`); where it would clip, less.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxapf import audio, params
+from jaxapf._internal.files import PathLike, reason, write_text
+from jaxapf._internal.version import __version__
+from jaxapf.alignment.model import ModelError, padded
+from jaxapf.audio import level
+from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
+from jaxapf.effects import compressor, equalizer
+from jaxapf.effects.style import network as style
+from jaxapf.filters import matched
+from jaxapf.training import pretrained
+
+FORMAT, VERSION = "jaxapf-style", 1
+STORED = "style-transfer"  # the network, among the stored checkpoints
+CEILING = 10 ** (-0.1 / 20)  # peak of a result
+MOST_DB = 120.0  # of a gain before or after the effects
+BLOCK_SAMPLES = 2**17
+Reader = Callable[[int, int], np.ndarray]
+
+
+class Recording(NamedTuple):
+    """A recording that is read piece by piece: `read(start, stop)` gives float32 (channels, stop - start)."""
+
+    read: Reader
+    n_samples: int
+    fs: int
+
+
+class Settings(NamedTuple):
+    """What makes a recording sound like another, to be used again.
+
+    ``controls`` in their units, by the names of `style.CONTROLS`; ``input_db`` gain before the effects,
+    ``output_db`` after them; ``command`` that made them.
+    """
+
+    controls: dict[str, float]
+    input_db: float
+    output_db: float = 0.0
+    command: str = ""
+
+
+class Transferred(NamedTuple):
+    """Result of `transfer`.
+
+    ``audio`` in the shape of the input, float32; ``controls`` in their units by name; ``raw`` (24,) the same
+    in [-1, 1]; ``settings`` to be saved; ``level_db`` RMS of the result in dBFS, where it is not silent;
+    ``lowered_db`` how much softer than the reference it is, so that it does not clip.
+    """
+
+    audio: np.ndarray
+    controls: dict[str, float]
+    raw: np.ndarray
+    settings: Settings
+    level_db: float
+    lowered_db: float
+
+
+def transfer(
+    input: Any,
+    reference: Any,
+    fs: int,
+    reference_fs: int,
+    *,
+    network: style.Network | None = None,
+    passes: int = 2,
+) -> Transferred:
+    """Make one recording sound as if it went through the effects of another.
+
+    Args:
+        input: (n_samples,) or (channels, n_samples), full scale 1, 0.25 s or more.
+        reference: likewise; other rate, length and channels if need be.
+        fs: sample rate of the input in Hz, 8000 to 192000.
+        reference_fs: sample rate of the reference in Hz, likewise.
+        network: of `style.load`; None for the one that comes with jaxapf.
+        passes: how often the network is asked, each time hearing what its last choice made; 1 or more.
+
+    Returns:
+        Transferred.
+
+    Raises:
+        ValueError: a signal that is too short, silent, not finite or of another shape; a rate out of its
+            range; passes below 1; no stored network.
+
+    Source: Steinmetz et al. 2022, arXiv 2207.08759.
+
+    Example:
+        >>> design = style.Design(channels=8)
+        >>> network = style.Network(design, style.first_weights(design, jax.random.key(0), 0))
+        >>> x = np.random.default_rng(0).normal(scale=0.1, size=(2, 24000)).astype(np.float32)
+        >>> made = transfer(x, 0.5 * x[0], 24000, 24000, network=network, passes=1)
+        >>> made.audio.shape, round(made.level_db), len(made.controls)
+        ((2, 24000), -26, 24)
+    """
+    here = _recording("input", input, "fs", fs)
+    there = _recording("reference", reference, "reference_fs", reference_fs)
+    if network is None:
+        network = style.load(pretrained.path(STORED))
+    here_powers, there_powers = (level.powers(*one) for one in (here, there))
+    for name, found in (("input", here_powers), ("reference", there_powers)):
+        if not level.sounding(found.mono).any():
+            raise ValueError(
+                f"{name} is silent when its channels are mixed; give a recording with sound in it."
+            )
+    raw = chosen(network, heard(here, here_powers), heard(there, there_powers), passes)
+    settings = Settings(named(raw), input_gain_db(here_powers))
+    settings, lowered_db = levelled(settings, here, level.level_db(there_powers.channels))
+    y = np.concatenate(list(stream(settings, *here)), axis=-1)
+    made_db = level.level_db(level.powers(lambda start, stop: y[:, start:stop], *here[1:]).channels)
+    return Transferred(y.reshape(np.shape(input)), settings.controls, raw, settings, made_db, lowered_db)
+
+
+def _recording(name: str, x: Any, rate: str, fs: int) -> Recording:
+    signal = np.asarray(x, np.float32)
+    if signal.ndim not in (1, 2) or signal.size == 0:
+        raise ValueError(f"{name} has shape {signal.shape}; expected (n_samples,) or (channels, n_samples).")
+    if not LOWEST_HZ <= fs <= HIGHEST_HZ:
+        raise ValueError(f"{rate} is {fs}; expected {LOWEST_HZ} to {HIGHEST_HZ} Hz.")
+    if signal.shape[-1] < SHORTEST_S * fs:
+        raise ValueError(
+            f"{name} lasts {signal.shape[-1] / fs:.3f} s; expected {SHORTEST_S} s or more, to hear anything."
+        )
+    if not np.isfinite(signal).all():
+        raise ValueError(f"{name} holds NaN or infinite samples; repair it first.")
+    rows = np.atleast_2d(signal)
+    return Recording(lambda start, stop: rows[:, start:stop], rows.shape[-1], fs)
+
+
+# Hearing and choosing
+
+
+def heard(one: Recording, powers: level.Powers) -> np.ndarray:
+    """What the network is given of a recording: (n_samples,) at `style.FS`, at the level it was trained at.
+
+    At most a minute of it, in stretches of 5 s, its channels mixed to one.
+    """
+    pieces = [
+        audio.resample(one.read(start, stop).mean(axis=0, dtype=np.float32), one.fs, style.FS)
+        for start, stop in level.typical(powers.mono, one.n_samples, one.fs)
+    ]
+    x = np.concatenate(pieces)
+    return _few_lengths(x) * np.float32(10 ** (input_gain_db(powers) / 20))
+
+
+def input_gain_db(powers: level.Powers) -> float:
+    """What brings a recording to the level that thresholds are meant for."""
+    return style.LEVEL_DB - level.level_db(powers.mono)
+
+
+def _few_lengths(x: np.ndarray) -> np.ndarray:
+    # Every length is compiled for; of each octave eight are enough.
+    step = max(1, 1 << (len(x).bit_length() - 4))
+    return x[: len(x) // step * step]
+
+
+def chosen(network: style.Network, given: np.ndarray, reference: np.ndarray, passes: int) -> np.ndarray:
+    """The network's choice for two signals of `heard`: (24,) in [-1, 1]."""
+    if passes < 1:
+        raise ValueError(f"passes is {passes}; expected 1 or more.")
+    return np.asarray(_choose(network.design, passes)(network.weights, given, reference))
+
+
+@functools.lru_cache(maxsize=8)
+def _choose(design: style.Design, passes: int) -> Any:
+    def choose(weights: Any, given: jax.Array, reference: jax.Array) -> Any:
+        raw = style.choose(design, weights, given, reference, style.play_at_fs, passes)
+        return style.levelled(raw, given, reference, style.play_at_fs)[1]
+
+    return jax.jit(choose)
+
+
+def named(raw: np.ndarray) -> dict[str, float]:
+    """Controls in their units, by name, of (24,) in [-1, 1]."""
+    values = params.denormalise(np.asarray(raw, np.float64), style.CONTROLS)
+    return {one.name: float(value) for one, value in zip(style.CONTROLS, values, strict=True)}
+
+
+# Effects
+
+
+def levelled(settings: Settings, one: Recording, wanted_db: float) -> tuple[Settings, float]:
+    """Settings whose result is as loud as wanted and does not clip, and how much softer it had to be.
+
+    Args:
+        settings: the gain after the effects is not looked at.
+        one: the recording, which goes through the effects once.
+        wanted_db: RMS in dBFS of what is not silence.
+
+    Returns:
+        Settings; dB, 0 or more.
+    """
+    found, peak = [], 0.0
+    blocks = stream(settings._replace(output_db=0.0), *one)
+    for y in _in_frames(blocks, one.fs):
+        peak = max(peak, float(np.max(np.abs(y))))
+        found.append(level.powers(lambda start, stop, y=y: y[:, start:stop], y.shape[-1], one.fs).channels)
+    gain_db = wanted_db - level.level_db(np.concatenate(found))
+    if not math.isfinite(gain_db):  # the effects left nothing of it
+        gain_db = 0.0
+    lowered_db = max(0.0, gain_db + 20 * math.log10(max(peak, 1e-30) / CEILING))
+    gain_db = float(np.clip(gain_db - lowered_db, -MOST_DB, MOST_DB))
+    return settings._replace(output_db=gain_db), lowered_db
+
+
+def _in_frames(blocks: Iterator[np.ndarray], fs: int) -> Iterator[np.ndarray]:
+    """Blocks of whole frames; the rest of one goes to the next, that of the last is a block of its own."""
+    frame = max(1, round(level.FRAME_S * fs))
+    rest: Any = None
+    for block in blocks:
+        x = block if rest is None else np.concatenate([rest, block], axis=-1)
+        whole = x.shape[-1] // frame * frame
+        if whole:
+            yield x[:, :whole]
+        rest = x[:, whole:]
+    if rest is not None and rest.shape[-1]:
+        yield rest
+
+
+def stream(
+    settings: Settings, read: Reader, n_samples: int, fs: int, *, block_samples: int = BLOCK_SAMPLES
+) -> Iterator[np.ndarray]:
+    """Send a recording through the effects block by block, whatever its length.
+
+    Args:
+        settings: of `transfer` or `load`.
+        read: `read(start, stop)` gives samples (channels, stop - start).
+        n_samples: its length.
+        fs: its sample rate in Hz.
+        block_samples: length of a block; shorter recordings use shorter blocks.
+
+    Yields:
+        Blocks (channels, n), float32, together as long as the recording.
+    """
+    block = min(block_samples, max(256, 1 << max(0, n_samples - 1).bit_length()))
+    gain = np.float32(10 ** (settings.output_db / 20))
+    for start, y, _ in _played(settings, read, n_samples, fs, block):
+        yield gain * y[:, : n_samples - start]
+
+
+def reduction_db(settings: Settings, x: np.ndarray, fs: int) -> np.ndarray:
+    """The compressor's gain over time in dB, make-up gain left out, from rest.
+
+    Args:
+        settings: of `transfer` or `load`.
+        x: (channels, n_samples).
+        fs: sample rate in Hz.
+
+    Returns:
+        (n_samples,), 0 or below.
+    """
+    ((_, _, gains),) = _played(settings, lambda start, stop: x[:, start:stop], x.shape[-1], fs, x.shape[-1])
+    return 20 * np.log10(np.maximum(gains, 1e-9)) - settings.controls["compressor.makeup_db"]
+
+
+def _played(
+    settings: Settings, read: Reader, n_samples: int, fs: int, block: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Start of each block, what comes out of the effects, and the compressor's gain (block,)."""
+    equaliser, dynamics = parts(settings.controls)
+    # Designed in float64, then given to one program that serves all settings.
+    sections, dynamics, gain = jax.tree.map(
+        np.float32, (equalizer.sections(equaliser, fs), dynamics, 10 ** (settings.input_db / 20))
+    )
+    state: Any = None
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        for start in range(0, n_samples, block):
+            x = padded(read, start, start + block, n_samples).astype(np.float32)
+            if state is None:
+                state = equalizer.rest((len(x),)), compressor.rest()
+            y, gains, state = _run(sections, dynamics, gain, x, state, fs)
+            yield start, np.asarray(y), np.asarray(gains)
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def _run(
+    sections: matched.Sections,
+    dynamics: compressor.Controls,
+    gain: jax.Array,
+    x: jax.Array,
+    state: Any,
+    fs: int,
+) -> tuple[jax.Array, jax.Array, Any]:
+    x, of_equaliser = matched.cascade(sections, gain * x, zi=state[0])
+    mono = jnp.mean(x, axis=0)
+    gains, of_dynamics = compressor.compressor(
+        dynamics, state[1], jnp.ones_like(mono), fs, **style.OPTIONS, sidechain=mono
+    )
+    return gains[None] * x, gains, (of_equaliser, of_dynamics)
+
+
+def parts(controls: dict[str, float]) -> tuple[equalizer.Controls, compressor.Controls]:
+    """Controls of the two effects from those of `Settings`."""
+    values = {name.partition(".")[2]: value for name, value in controls.items() if "." in name}
+    of_equaliser = equalizer.packed([values[one.name] for one in params.EQUALIZER])
+    free = [one.name for one in params.COMPRESSOR if one.name not in style.FIXED]
+    return of_equaliser, compressor.Controls(**{name: values[name] for name in free}, **style.FIXED)
+
+
+# Keeping
+
+
+def save(settings: Settings, path: PathLike) -> None:
+    """Write settings as one JSON file, atomically.
+
+    Raises:
+        AudioError: the file cannot be written.
+    """
+    document = {"format": FORMAT, "version": VERSION, "jaxapf": __version__, **settings._asdict()}
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def load(path: PathLike) -> Settings:
+    """Read settings of `save`, perhaps edited.
+
+    Raises:
+        ModelError: the file cannot be read, is none of these, or a value is missing or out of its range.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Settings(named(np.zeros(24)), -3.0, 2.0), f"{folder}/style.json")
+        ...     load(f"{folder}/style.json").controls["compressor.threshold_db"]
+        -30.0
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"'{path}' cannot be opened: {reason(error)}") from error
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ModelError(f"'{path}' holds no controls; give a file that 'jaxapf style --controls' wrote")
+    if found.get("version") != VERSION:
+        raise ModelError(
+            f"'{path}' is of version {found.get('version')!r}, this jaxapf reads {VERSION}; update jaxapf"
+        )
+    try:
+        gains = {name: _number(name, found[name], -MOST_DB, MOST_DB) for name in ("input_db", "output_db")}
+        return Settings(_controls(found["controls"]), **gains, command=str(found.get("command", "")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"'{path}' cannot be used: {said}; mend it, or make it again") from error
+
+
+def _controls(found: dict[str, Any]) -> dict[str, float]:
+    unknown = set(found) - {one.name for one in style.CONTROLS}
+    if unknown:
+        raise ValueError(f"'{sorted(unknown)[0]}' is no control")
+    return {one.name: _number(one.name, found[one.name], one.low, one.high) for one in style.CONTROLS}
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, no number")
+    slack = 1e-6 * max(abs(low), abs(high))
+    if not low - slack <= value <= high + slack:
+        raise ValueError(f"{name} is {value:g}, not between {low:g} and {high:g}")
+    return float(value)

@@ -1,0 +1,353 @@
+"""Peaks and shelves that sound alike at every sample rate: analog designs, matched instead of warped.
+
+The audio-EQ cookbook's designs (`jaxapf.filters.biquad`) squeeze all frequencies below fs / 2, so that the same
+controls give another curve at another rate: 5 dB and more near the top. Here the poles are those of the
+analog filter, sampled, and the zeros are chosen so that the magnitude is the analog one at 0 Hz, near the
+centre, and at 11 kHz (or 0.46 fs). For gains up to 20 dB and centres up to 10 kHz the curve is the analog one
+to 0.08 dB up to 10 kHz at 44.1 kHz and above (shelves 0.02 dB), and to 1.6 dB (0.35 dB) at 24 kHz.
+
+A section is held as *margins*, of numerator and denominator alike: u = c0 + c1 + c2, v = c0 - c1 + c2,
+m = c0 - c2. They are small where a section is slow, and nothing cancels: float32 has a shelf at 30 Hz and
+192 kHz to six digits, where rows `b0 b1 b2 1 a1 a2` in float32 are off by 1 dB.
+
+With phi = sin^2(w / 2), and P of either polynomial,
+
+    |P|^2 = u^2 (1 - phi) + phi (l0 + l1 phi),    l0 = (2 m + u)^2 - 8 u,  l1 = 16 (1 - m)    where c0 = 1
+                                                  l0 = v^2 - l1,           l1 = 16 c0 c2      in general
+
+so that three magnitudes are a linear equation in u^2, l0, l1, and v = sqrt(l0 + l1),
+m = sqrt(u^2 + 2 u v + l0) / 2. A cut is the boost upside down.
+
+Source: M. Vicanek 2016, "Matched second order digital filters" (sampled poles, matched magnitudes); the
+points, the margins and the shelves are our own. Analog prototypes: R. Bristow-Johnson, Cookbook formulae.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxapf import frequency
+from jaxapf._internal.arrays import (
+    Values,
+    as_arrays,
+    as_signal,
+    batch_shape,
+    half_angle,
+    initial_state,
+    require,
+)
+from jaxapf.filters import iir
+
+TOP_HZ = 11e3  # where the curve is met a third time
+HIGHEST = 0.49  # of fs: what is above is taken to be there
+_TOP = 0.46  # of fs, where 11 kHz are above
+_PEAK, _SHELF = 0.85, 0.73  # of the top: what is centred above is met here
+
+
+class Margins(NamedTuple):
+    """Of a polynomial c0 + c1 / z + c2 / z^2: ``u`` its value at 0 Hz, ``v`` at fs / 2, ``m`` = c0 - c2."""
+
+    u: Any
+    v: Any
+    m: Any
+
+
+class Sections(NamedTuple):
+    """Second-order sections (..., n_sections): ``zeros`` and ``poles``, margins of numerator and denominator.
+
+    The denominator's c0 is one: u + v + 2 m = 4.
+    """
+
+    zeros: Margins
+    poles: Margins
+
+    @property
+    def sos(self) -> Any:
+        """Rows (..., n_sections, 6) as SciPy has them, `b0 b1 b2 1 a1 a2`.
+
+        Example:
+            >>> peak(1000.0, 1.0, 0.0, 48000.0).sos.shape
+            (1, 6)
+        """
+        xp, values = as_arrays(*self.zeros, *self.poles)
+        (bu, bv, bm), (u, v, m) = values[:3], values[3:]
+        b0 = (bu + bv) / 4 + bm / 2
+        return xp.stack([b0, (bu - bv) / 2, b0 - bm, xp.ones_like(m), (u - v) / 2, 1 - m], axis=-1)
+
+
+# Designs
+
+
+def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
+    """Peaks: `gain_db` at `cutoff_hz`, 0 dB far from it.
+
+    Args:
+        cutoff_hz: (..., n_sections) or a number, centre in Hz, > 0; above 0.49 fs it is taken to be there.
+        q: quality factor, > 0.
+        gain_db: in dB.
+        fs: sample rate in Hz.
+
+    Returns:
+        `Sections` (..., n_sections), NumPy float64 where no argument is a JAX array.
+
+    Raises:
+        ValueError: a known frequency, q or rate that is not positive.
+
+    Example:
+        >>> sections = peak(5000.0, 1.0, 6.0, 48000.0)
+        >>> level = 20 * np.log10(abs(frequency.freqz_sos(sections.sos, [5000.0], 48000.0)))
+        >>> level.round(3).tolist()
+        [6.0]
+    """
+    p = _prototype(cutoff_hz, q, gain_db, fs)
+    xp, a = p.xp, p.amplitude
+
+    def power(x2):  # |H|^2 and how much it is more than at 0 Hz
+        below = (1 - x2) ** 2 + x2 / (a * p.q) ** 2
+        more = x2 * (a**2 - 1 / a**2) / (p.q**2 * below)
+        return 1 + more, more
+
+    met = xp.minimum(p.freq, _PEAK * p.top)
+    return _designed(p, p.freq, 1 / (2 * a * p.q), xp.ones_like(a), power, met)
+
+
+def lowshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
+    """Low shelves: `gain_db` at 0 Hz, half of it in dB at `cutoff_hz`, 0 dB above; otherwise as `peak`.
+
+    Example:
+        >>> sections = lowshelf(100.0, 0.7, -6.0, 48000.0)
+        >>> level = 20 * np.log10(abs(frequency.freqz_sos(sections.sos, [0.0, 100.0], 48000.0)))
+        >>> level.round(3).tolist()
+        [-6.0, -3.0]
+    """
+    p = _prototype(cutoff_hz, q, gain_db, fs)
+    xp, a = p.xp, p.amplitude
+
+    def power(x2):
+        slope = x2 * a / p.q**2
+        below = (1 - a * x2) ** 2 + slope
+        more = a**2 * (a**2 - 1) * (2 * a * x2 - x2**2 * (a**2 + 1) - slope) / below
+        return a**2 * ((a - x2) ** 2 + slope) / below, more
+
+    return _designed(p, p.freq / xp.sqrt(a), 1 / (2 * p.q), a**2, power, xp.minimum(p.freq, _SHELF * p.top))
+
+
+def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
+    """High shelves: 0 dB at 0 Hz, half of `gain_db` in dB at `cutoff_hz`, `gain_db` above; as `peak`.
+
+    Example:
+        >>> sections = highshelf(5000.0, 0.7, 6.0, 48000.0)
+        >>> level = 20 * np.log10(abs(frequency.freqz_sos(sections.sos, [0.0, 5000.0], 48000.0)))
+        >>> level.round(2).tolist()
+        [0.0, 3.0]
+    """
+    # All above raised is all below lowered, and a gain. The poles of this form stay below fs / 2.
+    _, (gain,) = as_arrays(gain_db)
+    zeros, poles = lowshelf(cutoff_hz, q, -gain, fs)
+    return Sections(Margins(*(10 ** (gain / 20) * one for one in zeros)), poles)
+
+
+class _Prototype(NamedTuple):
+    """What the designs share: a boost of amplitude^2, which ``cut`` says to turn upside down."""
+
+    xp: Any
+    freq: Any
+    q: Any
+    amplitude: Any
+    cut: Any
+    fs: Any
+    top: Any
+
+
+def _prototype(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> _Prototype:
+    require("fs", fs, "> 0", lambda rate: rate > 0)
+    require("cutoff_hz", cutoff_hz, "> 0", lambda freq: freq > 0)
+    require("q", q, "> 0", lambda q: q > 0)
+    xp, (freq, quality, gain, rate) = as_arrays(cutoff_hz, q, gain_db, fs)
+    freq, quality, gain = xp.broadcast_arrays(*(xp.atleast_1d(one) for one in (freq, quality, gain)))
+    cut = gain < 0
+    amplitude = 10 ** (xp.where(cut, -gain, gain) / 40)
+    return _Prototype(
+        xp, xp.minimum(freq, HIGHEST * rate), quality, amplitude, cut, rate, xp.minimum(TOP_HZ, _TOP * rate)
+    )
+
+
+def _designed(p: _Prototype, pole_hz: Any, damping: Any, dc_gain: Any, power: Any, met_hz: Any) -> Sections:
+    """The section whose poles are sampled and whose magnitude is met at 0 Hz and at two points.
+
+    damping: of the poles, above 1 where they are real. dc_gain: at 0 Hz, linear. power: of (f / cutoff)^2.
+    """
+    xp = p.xp
+    poles = _sampled_poles(xp, 2 * np.pi * pole_hz / p.fs, damping)
+    u, _, m = poles
+    l0, l1 = (2 * m + u) ** 2 - 8 * u, 16 * (1 - m)
+
+    def wanted(freq_hz):
+        phi = half_angle(xp, freq_hz, p.fs)[0] ** 2
+        whole, more = power((freq_hz / p.freq) ** 2)
+        # (|H|^2 |A|^2 - u_b^2 (1 - phi)) / phi: what l0 + l1 phi of the zeros has to be.
+        return phi, u**2 * (1 - phi) * more / phi + (l0 + l1 * phi) * whole
+
+    (phi1, one), (phi2, two) = wanted(met_hz), wanted(p.top + xp.zeros_like(met_hz))
+    l1 = (two - one) / (phi2 - phi1)
+    l0 = one - l1 * phi1
+    u = u * dc_gain
+    # Positive wherever the analog filter is one of these; the least keeps a root's slope finite.
+    least = float(np.finfo(u.dtype).tiny) ** 0.5
+    v = xp.sqrt(xp.maximum(l0 + l1, least))
+    m = xp.sqrt(xp.maximum(u**2 + 2 * u * v + l0, least)) / 2
+    return _turned(xp, p.cut, Margins(u, v, m), poles)
+
+
+def _turned(xp: Any, cut: Any, zeros: Margins, poles: Margins) -> Sections:
+    """The section, or where it cuts its inverse, with a leading denominator coefficient of one."""
+    b0 = (zeros.u + zeros.v) / 4 + zeros.m / 2
+    upside_down = (Margins(*(one / b0 for one in part)) for part in (poles, zeros))
+    return Sections(
+        *(
+            Margins(*(xp.where(cut, c, b) for c, b in zip(cutting, boosting, strict=True)))
+            for cutting, boosting in zip(upside_down, (zeros, poles), strict=True)
+        )
+    )
+
+
+def _sampled_poles(xp: Any, w: Any, damping: Any) -> Margins:
+    """Of the denominator with poles exp(w (-d +- sqrt(d^2 - 1))): a pair, or two on the real axis."""
+    decay = xp.exp(-damping * w)
+    lack = -xp.expm1(-damping * w)
+    turn = _sin2_of_root(xp, w**2 * (1 - damping**2))
+    return Margins(
+        lack**2 + 4 * decay * turn, (1 + decay) ** 2 - 4 * decay * turn, -xp.expm1(-2 * damping * w)
+    )
+
+
+def _sin2_of_root(xp: Any, t: Any) -> Any:
+    """sin^2(sqrt(t) / 2), smooth through t = 0, below which it is -sinh^2(sqrt(-t) / 2)."""
+    small = xp.abs(t) < 1e-4
+    root = xp.sqrt(xp.where(small, xp.ones_like(t), xp.abs(t))) / 2
+    far = xp.where(t > 0, xp.sin(root) ** 2, -(xp.sinh(xp.where(t > 0, xp.zeros_like(t), root)) ** 2))
+    return xp.where(small, t / 4 * (1 - t / 12 * (1 - t / 30)), far)
+
+
+# What sections are used for
+
+
+def concatenate(*sections: Sections) -> Sections:
+    """Sections one after the other, their batch axes broadcast.
+
+    Args:
+        sections: `Sections` (..., n_sections) each.
+
+    Returns:
+        `Sections` with the sum of the numbers of sections.
+
+    Example:
+        >>> concatenate(peak(100.0, 1.0, 3.0, 48e3), peak([1e3, 2e3], 1.0, 3.0, 48e3)).sos.shape
+        (3, 6)
+    """
+
+    def join(*leaves):
+        xp, arrays = as_arrays(*leaves)
+        batch = np.broadcast_shapes(*(one.shape[:-1] for one in arrays))
+        return xp.concatenate([xp.broadcast_to(one, (*batch, one.shape[-1])) for one in arrays], axis=-1)
+
+    return jax.tree.map(join, *sections)
+
+
+def cascade(
+    sections: Sections, x: Values, *, zi: Values | None = None, method: str = "auto"
+) -> tuple[jax.Array, jax.Array]:
+    """Filter by sections in series.
+
+    Args:
+        sections: (..., n_sections), batch axes broadcast against those of `x`.
+        x: (..., n_samples), real.
+        zi: (..., n_sections, 2), what the call before returned; None is rest.
+        method: `"scan"`, `"blocked"`, `"associative"` or `"auto"`, all exact.
+
+    Returns:
+        y: (..., n_samples) in the dtype of `x`.
+        zf: (..., n_sections, 2). In a section's direct form II, transposed, with states z0 and z1: z0 and
+            z1 - z0 a1 / 2, which float32 keeps.
+
+    Raises:
+        ValueError: unknown `method`; shapes that do not fit.
+
+    Example:
+        >>> y, zf = cascade(peak(1000.0, 1.0, 6.0, 48000.0), jnp.ones(2000))
+        >>> round(float(y[-1]), 4), zf.shape
+        (1.0, (1, 2))
+    """
+    if method == "fsm":
+        raise ValueError("method is 'fsm', which has no state; call cascade_sampled.")
+    iir.check_method(method, None)
+    signal = as_signal(x)
+    fields = [jnp.asarray(one).astype(signal.dtype) for one in (*sections.zeros, *sections.poles)]
+    shape = np.broadcast_shapes(*(one.shape for one in fields))
+    batch = batch_shape("sections", shape[:-1], signal)
+    state = initial_state(zi, batch, (shape[-1], 2), signal.dtype)
+    fields = [jnp.broadcast_to(one, shape) for one in fields]
+    return iir.by_margins(tuple(fields), signal, state, method)
+
+
+def response(sections: Sections, freqs_hz: Values, fs: float) -> Any:
+    """Complex frequency response of sections in series.
+
+    Args:
+        sections: (..., n_sections).
+        freqs_hz: (n_freqs,) in Hz.
+        fs: sample rate in Hz.
+
+    Returns:
+        (..., n_freqs) complex.
+
+    Example:
+        >>> abs(response(peak(1000.0, 1.0, 20.0, 48000.0), [1000.0], 48000.0)).round(4).tolist()
+        [10.0]
+    """
+    xp, (freqs, rate, *fields) = as_arrays(freqs_hz, fs, *sections.zeros, *sections.poles)
+    sin_half, cos_half = half_angle(xp, freqs, rate)
+    sin2, cos2, both = sin_half**2, cos_half**2, 2 * sin_half * cos_half
+    columns = [one[..., None] for one in xp.broadcast_arrays(*fields)]
+    lifted = (1,) * (columns[0].ndim - 1)
+    sin2, cos2, both = (one.reshape(*lifted, -1) for one in (sin2, cos2, both))
+
+    def polynomial(u, v, m):
+        real, imag = u * cos2 - v * sin2, m * both
+        return lax.complex(real, imag) if xp is jnp else real + 1j * imag
+
+    return xp.prod(polynomial(*columns[:3]) / polynomial(*columns[3:]), axis=-2)
+
+
+def cascade_sampled(sections: Sections, x: Values, *, n_fft: int | None = None) -> jax.Array:
+    """Filter by frequency sampling: approximate by what of the tail lies beyond the transform.
+
+    Args:
+        sections: (..., n_sections), batch axes broadcast against those of `x`.
+        x: (..., n_samples), real.
+        n_fft: length of the transform in samples; by default twice the signal, and 1024 samples more than it
+            at the least.
+
+    Returns:
+        (..., n_samples) in the dtype of `x`.
+
+    Raises:
+        ValueError: `n_fft` shorter than the signal; shapes that do not fit.
+
+    Example:
+        >>> cascade_sampled(peak(1000.0, 1.0, 6.0, 48000.0), jnp.ones(2000)).shape
+        (2000,)
+    """
+    signal = as_signal(x)
+    if n_fft is None:
+        n_fft = frequency.padded_length(signal.shape[-1], None)
+    fields = [jnp.asarray(one).astype(signal.dtype) for one in jax.tree.leaves(sections)]
+    sections = Sections(Margins(*fields[:3]), Margins(*fields[3:]))
+    batch_shape("sections", np.broadcast_shapes(*(one.shape for one in fields))[:-1], signal)
+    bins = jnp.asarray(np.arange(n_fft // 2 + 1) / n_fft, signal.dtype)
+    return frequency.apply_response(response(sections, bins, 1.0), signal, n_fft)

@@ -1,0 +1,338 @@
+"""CPU kernels in C, compiled on first use where there is a compiler.
+
+There are four: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its
+transpose, the branching smoother of dynamics processors, and the sum of outer products that the derivative of
+`jaxapf.filters.blocked` asks for. They are optional: `available()` says whether they can be had, and without them the
+same is computed in JAX. They are built once a machine, in a second or two, into the user's cache folder
+(`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
+
+    JAXAPF_NATIVE=0   never build or use them; set it to export programs for the CPU (`jax.export`), whose
+                      other process would not have them. Programs for a GPU or TPU never have them.
+    CC                the compiler; by default `cc`, `gcc` or `clang`
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import jax
+import numpy as np
+
+_NAMES = ("allpole.c", "ballistics.c", "cross.c", "ring.c")
+_SOURCES = [pathlib.Path(__file__).with_name(name) for name in _NAMES]
+_HEADER = pathlib.Path(__file__).with_name("pool.h")
+SYMBOLS = (
+    "jaxapf_allpole",
+    "jaxapf_allpole_transpose",
+    "jaxapf_ballistics",
+    "jaxapf_cross",
+    "jaxapf_ring",
+    "jaxapf_ring_transpose",
+)
+_BUILD_SECONDS = 60
+
+# The instruction set of this machine where the compiler can name it, the plain one otherwise.
+_FLAG_CHOICES = (("-march=native",), ("-mcpu=native",), ())
+
+
+def available() -> bool:
+    """Whether the kernels are there, or can be built here. The first call builds them.
+
+    Example:
+        >>> available() or isinstance(why_not(), str)
+        True
+    """
+    return why_not() is None
+
+
+def why_not() -> str | None:
+    """The reason why the kernels are not there, in one sentence; None where they are.
+
+    Example:
+        >>> isinstance(why_not(), str) or available()
+        True
+    """
+    if os.environ.get("JAXAPF_NATIVE", "").lower() in ("0", "false", "no", "off"):
+        return f"JAXAPF_NATIVE={os.environ['JAXAPF_NATIVE']} turns the native kernels off."
+    return _register()
+
+
+def usable(*arrays: jax.Array) -> bool:
+    """Whether to use the kernels for these arrays: JAX runs on the CPU, and all are float32 or all float64.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> usable(jnp.zeros(2, jnp.complex64))
+        False
+    """
+    return jax.default_backend() == "cpu" and supports(*arrays) and available()
+
+
+def supports(*arrays: jax.Array) -> bool:
+    """Whether the kernels take arrays of these dtypes: all float32 or all float64.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> supports(jnp.zeros(2, jnp.float32)), supports(jnp.zeros(2, jnp.complex64))
+        (True, False)
+    """
+    return {array.dtype for array in arrays} in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
+
+
+def allpole(a: jax.Array, x: jax.Array) -> jax.Array:
+    """All-pole recurrence from rest, y[t] = x[t] - sum_i a[t, i] y[t - 1 - i]; not differentiable by itself.
+
+    Args:
+        a: `(..., n_samples or 1, n_poles)` coefficients, varying or constant; float32 or float64.
+        x: `(..., n_samples)`, of the same dtype. Batch axes have one rank; those of length 1 broadcast.
+
+    Returns:
+        `(..., n_samples)`.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     y = allpole(jnp.array([[-0.5]]), jnp.array([1.0, 0.0, 0.0]))
+        ...     assert y.tolist() == [1.0, 0.5, 0.25]
+    """
+    return _call("jaxapf_allpole", a, x)
+
+
+def allpole_transpose(a: jax.Array, g: jax.Array) -> jax.Array:
+    """Transpose of `allpole` as a linear map of x: w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i].
+
+    Args:
+        a: as in `allpole`.
+        g: `(..., n_samples)` cotangent of y.
+
+    Returns:
+        `(..., n_samples)` cotangent of x.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     w = allpole_transpose(jnp.array([[-0.5]]), jnp.array([0.0, 0.0, 1.0]))
+        ...     assert w.tolist() == [0.25, 0.5, 1.0]
+    """
+    return _call("jaxapf_allpole_transpose", a, g)
+
+
+def ballistics(x: jax.Array, start: jax.Array, rise: jax.Array, fall: jax.Array) -> jax.Array:
+    """Branching smoother, y[t] = y[t - 1] + b (x[t] - y[t - 1]); not differentiable by itself.
+
+    Args:
+        x: `(..., n_samples)`, float32 or float64.
+        start: `(...)` the output before the first, of the same dtype. Batch axes have one rank; those of
+            length 1 broadcast.
+        rise: `(...)` b where x[t] > y[t - 1].
+        fall: `(...)` b elsewhere.
+
+    Returns:
+        `(..., n_samples)`.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     y = ballistics(jnp.array([1.0, 0.0]), jnp.array(0.0), jnp.array(0.5), jnp.array(0.25))
+        ...     assert y.tolist() == [0.5, 0.375]
+    """
+    require()
+    batch = np.broadcast_shapes(x.shape[:-1], start.shape, rise.shape, fall.shape)
+    result = jax.ShapeDtypeStruct((*batch, x.shape[-1]), x.dtype)
+    return jax.ffi.ffi_call("jaxapf_ballistics", result, vmap_method="expand_dims")(x, start, rise, fall)
+
+
+def cross(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Sum of outer products over rows, a^T b; not differentiable by itself.
+
+    Args:
+        a: `(n_rows, m)`, float32 or float64.
+        b: `(n_rows, n)`, of the same dtype.
+
+    Returns:
+        `(m, n)`.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     c = cross(jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0], [5.0, 6.0]]))
+        ...     assert c.tolist() == [[13.0, 16.0]]
+    """
+    require()
+    result = jax.ShapeDtypeStruct((a.shape[-1], b.shape[-1]), a.dtype)
+    return jax.ffi.ffi_call("jaxapf_cross", result, vmap_method="broadcast_all")(a, b)
+
+
+def ring(p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
+    """First-order all-passes in a feedback loop, from rest; not differentiable by itself.
+
+    y_0[t] = r_0[t] + g_0 y_K[t] + g_1 y_K[t - 1];
+    y_k[t] = r_k[t] + p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1].
+
+    Args:
+        p: `(..., n_samples or 1)` coefficients; float32 or float64.
+        g: `(..., 2)` feedback without a delay and with one sample, of the same dtype.
+        r: `(..., n_stages + 1, n_samples)`, of the same dtype. Batch axes have one rank; those of length 1
+            broadcast.
+
+    Returns:
+        `(..., n_stages + 1, n_samples)`.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     y = ring(jnp.array([0.5]), jnp.zeros(2), jnp.array([[1.0, 0.0], [0.0, 0.0]]))
+        ...     assert y.tolist() == [[1.0, 0.0], [0.5, -0.75]]
+    """
+    return _ring("jaxapf_ring", p, g, r)
+
+
+def ring_transpose(p: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
+    """Transpose of `ring` as a linear map of r.
+
+    Args:
+        p: as in `ring`.
+        g: as in `ring`.
+        s: `(..., n_stages + 1, n_samples)` cotangent of y.
+
+    Returns:
+        `(..., n_stages + 1, n_samples)` cotangent of r.
+
+    Raises:
+        ValueError: the kernels are not available.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> if available():
+        ...     w = ring_transpose(jnp.array([0.5]), jnp.zeros(2), jnp.array([[0.0, 0.0], [0.0, 1.0]]))
+        ...     assert w.tolist() == [[-0.75, 0.5], [0.5, 1.0]]
+    """
+    return _ring("jaxapf_ring_transpose", p, g, s)
+
+
+def _ring(symbol: str, p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
+    require()
+    batch = np.broadcast_shapes(p.shape[:-1], g.shape[:-1], r.shape[:-2])
+    result = jax.ShapeDtypeStruct((*batch, *r.shape[-2:]), r.dtype)
+    return jax.ffi.ffi_call(symbol, result, vmap_method="expand_dims")(p, g, r)
+
+
+def _call(symbol: str, a: jax.Array, x: jax.Array) -> jax.Array:
+    require()
+    batch = np.broadcast_shapes(a.shape[:-2], x.shape[:-1])
+    result = jax.ShapeDtypeStruct((*batch, x.shape[-1]), x.dtype)
+    return jax.ffi.ffi_call(symbol, result, vmap_method="expand_dims")(a, x)
+
+
+def require() -> None:
+    """Raise ValueError with the reason where the kernels are not there.
+
+    Example:
+        >>> if available():
+        ...     require()
+    """
+    reason = why_not()
+    if reason is not None:
+        raise ValueError(f"method is 'native', which is not available here: {reason} Choose another method.")
+
+
+@functools.cache
+def _register() -> str | None:
+    """Build the library unless it is there, load it and tell XLA; return why that failed, or None."""
+    if sys.platform == "win32":
+        return "there is no build for Windows."
+    compiler = _compiler()
+    if compiler is None:
+        return f"no C compiler was found (CC={os.environ.get('CC', '')}; cc, gcc and clang were looked for)."
+    try:
+        library = ctypes.cdll.LoadLibrary(str(_build(compiler, _cache_folder())))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home folder
+        return f"building them failed: {str(error).splitlines()[0]}."
+    for symbol in SYMBOLS:
+        jax.ffi.register_ffi_target(symbol, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+    return None
+
+
+def _compiler() -> list[str] | None:
+    """The compiler's command, which may have arguments or be a wrapper's, as `CC` allows."""
+    named = os.environ.get("CC")
+    for command in [shlex.split(named)] if named else [["cc"], ["gcc"], ["clang"]]:
+        if command and shutil.which(command[0]):
+            return command
+    return None
+
+
+def _cache_folder() -> pathlib.Path:
+    """The user's own folder for built libraries; nobody else may write there."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(base) / "jaxapf"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(f"{folder} can be written by other users")
+    return folder
+
+
+def _build(compiler: list[str], folder: pathlib.Path) -> pathlib.Path:
+    """Return the library for this source, compiler, JAX and processor, built unless it is there."""
+    facts = [path.read_bytes() for path in (*_SOURCES, _HEADER)]
+    facts += [fact.encode() for fact in (*compiler, jax.__version__, _processor())]
+    digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
+    path = folder / f"kernels-{digest}.so"
+    # A library that was cut short would end the process when it is loaded: its digest lies beside it.
+    proof = path.with_suffix(".sha256")
+    if path.exists() and proof.exists() and proof.read_text() == _digest(path):
+        return path
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        built = pathlib.Path(scratch) / path.name
+        for flags in _FLAG_CHOICES:
+            command = [*compiler, "-std=gnu11", "-O3", *flags, "-shared", "-fPIC"]
+            command += ["-I", jax.ffi.include_dir(), *map(str, _SOURCES), "-o", str(built)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS)
+            if done.returncode == 0:
+                break
+        else:
+            raise OSError(f"{' '.join(compiler)} says {done.stderr.strip() or 'nothing'}")
+        # Renamed, at once: another process may be building or loading the same.
+        written = built.with_suffix(".sha256")
+        written.write_text(_digest(built))
+        built.replace(path)
+        written.replace(proof)
+    return path
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _processor() -> str:
+    """Name what `-march=native` depends on: a home folder may be shared by different machines."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))

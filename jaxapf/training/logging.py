@@ -1,0 +1,434 @@
+"""What people see of a training run: a line on the terminal, a metrics file, TensorBoard, plots.
+
+A record is a plain dict of numbers, `{"step": 1200, "loss": 0.0123, ...}`, made once per log interval. A
+sink is a function of a record; `progress`, `open_metrics` and `open_tensorboard` are context managers that
+give one, and `track` joins several:
+
+    with track(progress(5000), open_metrics("metrics.jsonl"), active=process == 0) as log:
+        log({"step": 100, "loss": 0.5, "samples_per_s": 3.1e6})
+
+Names with a meaning here: `step` (always there), `loss`, `samples_per_s`, `skipped` (steps skipped so far),
+`grad_norm`, `learning_rate`. All others are written as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TextIO
+
+from jaxapf._internal.console import clock
+from jaxapf._internal.files import AudioError, PathLike, atomic_path, check_writable, reason
+
+Number = int | float
+Record = Mapping[str, Any]
+Sink = Callable[[Record], None]
+
+_RECENT = 20  # records that the time left is judged by
+_START = b'{"step": '  # of every line of a metrics file
+
+
+# Several sinks at once
+
+
+@contextlib.contextmanager
+def track(*sinks: Sink | AbstractContextManager[Sink], active: bool = True) -> Iterator[Sink]:
+    """Send each record to several sinks, in their order; all are closed at the end.
+
+    Args:
+        sinks: functions of a record, or context managers that give one.
+        active: False opens nothing and writes nothing: for all processes but the first.
+
+    Returns:
+        Context manager of a function of a record.
+
+    Raises:
+        TypeError: a record has no `step`, or something that is no number; at the call.
+
+    Example:
+        >>> seen = []
+        >>> with track(seen.append, print) as log:
+        ...     log({"step": 1, "loss": 0.5})
+        {'step': 1, 'loss': 0.5}
+        >>> seen
+        [{'step': 1, 'loss': 0.5}]
+    """
+    with contextlib.ExitStack() as stack:
+        opened = [_opened(stack, sink) for sink in sinks] if active else []
+
+        def write(record: Record) -> None:
+            if opened:
+                plain = plain_record(record)
+                for sink in opened:
+                    sink(plain)
+
+        yield write
+
+
+def _opened(stack: contextlib.ExitStack, sink: Sink | AbstractContextManager[Sink]) -> Sink:
+    return stack.enter_context(sink) if isinstance(sink, AbstractContextManager) else sink
+
+
+def plain_record(record: Record) -> dict[str, Number]:
+    """A record in Python's own numbers: scalars of NumPy and JAX become int, float or bool.
+
+    Args:
+        record: a dict of numbers, or arrays of one number, with a whole number `step`.
+
+    Returns:
+        A new dict, `step` first, the others in their order.
+
+    Raises:
+        TypeError: `step` is missing or not whole, or a value is no number.
+
+    Example:
+        >>> import numpy as np
+        >>> plain_record({"loss": np.float32(0.5), "step": np.int32(3)})
+        {'step': 3, 'loss': 0.5}
+    """
+    plain = {str(name): _plain_number(name, value) for name, value in record.items()}
+    step = plain.pop("step", math.nan)
+    if not (math.isfinite(step) and int(step) == step):
+        raise TypeError(f"record['step'] is {step}; give the whole number of steps done")
+    return {"step": int(step), **plain}
+
+
+def _plain_number(name: str, value: Any) -> Number:
+    number = value.item() if getattr(value, "size", None) == 1 else value
+    if not isinstance(number, int | float):
+        shape = getattr(value, "shape", None)
+        found = f"an array of shape {shape}" if shape else type(value).__name__
+        raise TypeError(f"record['{name}'] is {found}; a record holds single numbers")
+    return number
+
+
+# The terminal
+
+
+@contextlib.contextmanager
+def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> Iterator[Sink]:
+    """Show the newest record on one line of a terminal; say nothing in a pipe or a file.
+
+    The line has the step, the loss, the steps skipped if there are any, the speed if the record has
+    `samples_per_s`, and the time left; on a narrow terminal, as many of these as fit. The last one stays.
+
+    Args:
+        n_steps: step at which the run ends.
+        start: step at which it began or went on.
+        stream: where to write, standard error if None.
+
+    Returns:
+        Context manager of a function of a record.
+
+    Raises:
+        ValueError: `n_steps` is below 1.
+
+    Example:
+        >>> with progress(5000) as show:
+        ...     show({"step": 1200, "loss": 0.0123, "samples_per_s": 3.1e6})
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps is {n_steps}; give the step at which the run ends, 1 or more")
+    stream = sys.stderr if stream is None else stream
+    if stream is None or not stream.isatty():
+        yield lambda record: None
+        return
+    marks = deque([(time.monotonic(), start)], maxlen=_RECENT)
+    shown = 0
+    _print(stream, f"step {start}/{n_steps}  compiling"[: max(_columns(stream) - 1, 0)])
+
+    def show(record: Record) -> None:
+        nonlocal shown
+        plain = plain_record(record)
+        if shown == 0 and plain.get("compile_s"):
+            marks[0] = (marks[0][0] + plain["compile_s"], start)
+        if shown == 1:
+            marks.popleft()  # the first interval has compiled: it says little about the others
+        marks.append((time.monotonic(), int(plain["step"])))
+        _print(stream, f"\r\x1b[K{progress_line(plain, n_steps, _left(marks, n_steps), _columns(stream))}")
+        shown += 1
+
+    try:
+        yield show
+    finally:
+        _print(stream, "\n" if shown else "\r\x1b[K")
+
+
+def _columns(stream: TextIO) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    return 80
+
+
+def _print(stream: TextIO, text: str) -> None:
+    # A terminal that was closed does not end the training.
+    with contextlib.suppress(OSError, ValueError):
+        print(text, end="", file=stream, flush=True)
+
+
+def _left(marks: Sequence[tuple[float, int]], n_steps: int) -> float | None:
+    """Seconds that the rest takes at the speed from the first mark to the last; None where unknown."""
+    (since, first), (now, step) = marks[0], marks[-1]
+    return (now - since) * max(n_steps - step, 0) / (step - first) if step > first else None
+
+
+def progress_line(record: Record, n_steps: int, left_s: float | None, width: int) -> str:
+    """What `progress` shows: the parts that fit into `width` columns.
+
+    Args:
+        record: a plain record.
+        n_steps: step at which the run ends.
+        left_s: seconds left; None leaves them out.
+        width: columns of the terminal.
+
+    Returns:
+        A line shorter than `width`.
+
+    Example:
+        >>> record = {"step": 1200, "loss": 0.0123, "samples_per_s": 3.1e6}
+        >>> progress_line(record, 5000, 42.0, 80)
+        'step 1200/5000  24 %  loss 0.0123  3.1 M samples/s  0:42 left'
+        >>> progress_line(record, 5000, 42.0, 40)
+        'step 1200/5000  loss 0.0123  0:42 left'
+    """
+    step, loss, speed = record["step"], record.get("loss"), record.get("samples_per_s")
+    parts = {  # with the one to leave out first having the highest rank
+        f"step {step}/{n_steps}": 0,
+        f"{100 * step // n_steps} %": 4,
+        f"loss {loss:.4g}" if loss is not None else "": 1,
+        f"{record['skipped']:.0f} skipped" if record.get("skipped") else "": 2,
+        f"{_short(speed)}samples/s" if speed is not None else "": 5,
+        f"{clock(left_s).removeprefix('0:').removeprefix('0')} left" if left_s is not None else "": 3,
+    }
+    parts.pop("", None)
+    while len(line := "  ".join(parts)) >= width and len(parts) > 1:
+        parts.pop(max(parts, key=lambda part: parts[part]))
+    return line[: max(width - 1, 0)]
+
+
+def _short(number: float) -> str:
+    """A number in two or three digits with the prefix of its unit, as in "3.1 M"."""
+    for unit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")):
+        if abs(number) >= 0.9995 * unit:
+            scaled = number / unit
+            return f"{scaled:.{int(abs(scaled) < 9.95)}f} {prefix}{' ' * bool(prefix)}"
+    return f"{number:.2g} "
+
+
+# The metrics file
+
+
+@contextlib.contextmanager
+def open_metrics(path: PathLike, *, after: int | None = None) -> Iterator[Sink]:
+    """Append records to a metrics file: JSON lines, one a record, handed to the system one by one.
+
+    A number that is not finite is written as null, for JSON has no other. What a killed run left
+    half-written is cut off first, and so are records that the resumed run is going to write again: with
+    them gone, the file is that of a run that was never interrupted.
+
+    Args:
+        path: the file, new or of an earlier run.
+        after: the step that the run goes on from: records of later steps are cut off; 0 starts anew. None
+            keeps all.
+
+    Returns:
+        Context manager of a function of a record.
+
+    Raises:
+        AudioError: the file cannot be written.
+        ValueError: it is there and is no metrics file; it is left as it is.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for after in (0, 2):  # the second run goes on from step 2
+        ...         with open_metrics(f"{folder}/metrics.jsonl", after=after) as write:
+        ...             for step in (after + 1, after + 2, after + 3):
+        ...                 write({"step": step, "run": after})
+        ...     [(record["step"], record["run"]) for record in read_metrics(f"{folder}/metrics.jsonl")]
+        [(1, 0), (2, 0), (3, 2), (4, 2), (5, 2)]
+    """
+    check_writable(path)
+    if os.path.exists(path):
+        _cut(path, after)
+    try:
+        file = open(path, "a", encoding="utf-8", newline="\n")  # noqa: SIM115
+    except OSError as error:
+        raise AudioError(f"'{path}' cannot be written: {reason(error)}") from error
+
+    def write(record: Record) -> None:
+        plain = plain_record(record)
+        line = {name: value if math.isfinite(value) else None for name, value in plain.items()}
+        try:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+        except OSError as error:
+            raise AudioError(f"'{path}' was not written: {reason(error)}") from error
+
+    try:
+        yield write
+    finally:
+        with contextlib.suppress(OSError):  # said at the write already
+            file.close()
+
+
+def read_metrics(path: PathLike) -> list[dict[str, Number]]:
+    """Read a metrics file, also one that is being written or whose run was killed.
+
+    Args:
+        path: a file that `open_metrics` wrote.
+
+    Returns:
+        Its records in order; numbers that were not finite are NaN. A half-written last line is left out.
+
+    Raises:
+        ValueError: the file cannot be read or is no metrics file.
+
+    Example:
+        >>> read_metrics("missing.jsonl")
+        Traceback (most recent call last):
+        ValueError: 'missing.jsonl' cannot be read: it does not exist or is no regular file
+    """
+    records = [record for _, record in _read(path)]
+    return [
+        {name: math.nan if value is None else value for name, value in record.items()} for record in records
+    ]
+
+
+def _read(path: PathLike) -> list[tuple[str, dict[str, Any]]]:
+    """Lines and their records, without a half-written last one."""
+    if not os.path.isfile(path):  # reading a pipe or a device may never end
+        raise ValueError(f"'{path}' cannot be read: it does not exist or is no regular file")
+    try:
+        with open(path, "rb") as file:
+            content = file.read().rstrip(b"\0")  # a power cut can leave zeros where text was to be
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read: {reason(error)}") from error
+    *lines, rest = content.split(b"\n")
+    found = [_parsed(line) for line in lines]
+    broken = next((n for n, one in enumerate(found, 1) if one is None), None)
+    # What ends without a newline may be any file: only what starts as a record does is half of one.
+    if broken is not None or not rest.startswith(_START[: len(rest)]):
+        raise ValueError(
+            f"'{path}' is not a metrics file (line {broken or len(lines) + 1} is not one); "
+            "give a file that a training run wrote"
+        )
+    return [one for one in found if one is not None]
+
+
+def _parsed(line: bytes) -> tuple[str, dict[str, Any]] | None:
+    with contextlib.suppress(ValueError, RecursionError):
+        text = line.decode()
+        record = json.loads(text)
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            return (text, record) if all(_is_value(value) for value in record.values()) else None
+    return None
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _cut(path: PathLike, after: int | None) -> None:
+    kept = [line for line, record in _read(path) if after is None or 0 < after >= record["step"]]
+    text = "".join(f"{line}\n" for line in kept).encode()
+    if len(text) != os.path.getsize(path):
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            file.write(text)
+
+
+# TensorBoard
+
+
+@contextlib.contextmanager
+def open_tensorboard(folder: PathLike, *, after: int | None = None) -> Iterator[Sink]:
+    """Write records as scalars for TensorBoard; needs the package tensorboardX.
+
+    Numbers that are not finite are left out.
+
+    Args:
+        folder: where the event files go, made if missing; each opening adds one.
+        after: the step that the run goes on from: TensorBoard then hides what an earlier run wrote for
+            later steps. None hides nothing.
+
+    Returns:
+        Context manager of a function of a record.
+
+    Raises:
+        AudioError: the folder cannot be written.
+        ImportError: tensorboardX is not installed.
+
+    Example:
+        >>> with open_tensorboard("runs/a") as write:  # doctest: +SKIP
+        ...     write({"step": 100, "loss": 0.5})
+    """
+    try:
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            "TensorBoard files need the package tensorboardX; install it with "
+            "pip install 'jaxapf[tensorboard]'"
+        ) from error
+    purge = None if after is None else after + (after > 0)
+    try:
+        # Event files are named by the second and read in the order of their names: two openings within
+        # one second would share a file.
+        suffix = f".{time.time_ns() % 10**9:09d}"
+        writer = SummaryWriter(os.fspath(folder), purge_step=purge, flush_secs=10, filename_suffix=suffix)
+    except OSError as error:
+        raise AudioError(f"'{folder}' cannot be written: {reason(error)}") from error
+
+    def write(record: Record) -> None:
+        plain = plain_record(record)
+        step = int(plain.pop("step"))
+        for name, value in plain.items():
+            if math.isfinite(value):
+                writer.add_scalar(name, value, step)
+
+    try:
+        yield write
+    finally:
+        writer.close()
+
+
+# Plots
+
+
+def plot_losses(
+    runs: Mapping[str, Sequence[Record]], path: PathLike, *, title: str = "", metric: str = "loss"
+) -> None:
+    """Draw the losses of one or several runs over the step, without any plotting library.
+
+    The loss is on a logarithmic axis where it is positive: every record faintly and their smoothed line;
+    below it gradient norm and learning rate, where the records have them. Ticks at the foot mark skipped
+    steps. Long runs are thinned to what can be seen. Colours follow the reader's light or dark setting.
+
+    Args:
+        runs: records (as `read_metrics` gives them) by label; the label of a single run may be empty.
+        path: file to write, complete or not at all: .svg for the drawing, .html for a page with a table of
+            the figures.
+        title: heading of the page, and what screen readers call the drawing.
+        metric: name of what is drawn as the loss.
+
+    Raises:
+        ValueError: `runs` is empty, or `path` ends in something else.
+        AudioError: the file cannot be written.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> records = [{"step": step, "loss": 1 / step} for step in range(1, 100)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_losses({"": records}, f"{folder}/loss.svg")
+        ...     pathlib.Path(f"{folder}/loss.svg").read_text(encoding="utf-8")[:4]
+        '<svg'
+    """
+    from jaxapf.report import curves
+
+    curves.write(runs, path, title=title, metric=metric)

@@ -1,0 +1,362 @@
+"""The checkpoints that come with jaxapf: what each of them is, where it lies, and whether it is whole.
+
+They lie in `checkpoints/` of the repository, and in the installed package, each a file or a folder of its
+own; `manifest.json` says what they are, and the table in `README.md` is made from it.
+
+    jaxapf.training.pretrained.path("biasnet-tape")        # where it lies
+    jaxapf.training.pretrained.add("biasnet-tape", "results/checkpoints", what=..., command=..., data=..., figure=...)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.common import runner
+from jaxapf._internal.files import PathLike, reason, write_text
+from jaxapf._internal.version import __version__
+
+Entry = dict[str, Any]
+
+# A clone of the repository, and every wheel, carries all of them.
+MAX_BYTES = 25_000_000
+MARKERS = "checkpoints"
+FIELDS = ("name", "path", "what", "command", "data", "figure", "sha256", "bytes", "jaxapf", "date")
+_MANIFEST, _README = "manifest.json", "README.md"
+_MARKED = "<!-- checkpoints:begin -->\nNone yet.\n<!-- checkpoints:end -->\n"
+EMPTY = {_MANIFEST: "[]\n", _README: _MARKED}  # files of a folder that holds no checkpoint yet
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def folder() -> Path:
+    """Where the checkpoints lie: in the installed package, or in the repository.
+
+    Raises:
+        ValueError: this copy of jaxapf came without them.
+
+    Example:
+        >>> (folder() / "manifest.json").exists()
+        True
+    """
+    package = Path(__file__).resolve().parent
+    for place in (package / "checkpoints", package.parent / "checkpoints"):
+        if (place / _MANIFEST).is_file():
+            return place
+    raise ValueError("this copy of jaxapf has no stored checkpoints; install it from its repository")
+
+
+def manifest(*, at: PathLike | None = None) -> list[Entry]:
+    """Read what the stored checkpoints are.
+
+    Args:
+        at: folder of the checkpoints; None for those of jaxapf.
+
+    Returns:
+        A dict for each, by name: `name`; `path`, relative to the folder; `what` it is; the `command` that
+        made it and the `data` it was made from; `figure`, what it reaches, as `{"name": ..., "value": ...}`;
+        `sha256` and `bytes`; the version of `jaxapf` and the `date` it was made with.
+
+    Raises:
+        ValueError: there is no manifest, or it cannot be read.
+
+    Example:
+        >>> [name for entry in manifest() for name in FIELDS if name not in entry]
+        []
+    """
+    place = folder() if at is None else Path(at)
+    try:
+        entries = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(entries, list) or [e for e in entries if set(e) != set(FIELDS)]:
+            raise ValueError(f"expected a list of objects with {', '.join(FIELDS)}")
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"'{place / _MANIFEST}' cannot be read: {reason(error)}") from error
+    return entries
+
+
+def path(name: str, *, at: PathLike | None = None) -> Path:
+    """Find a stored checkpoint by its name.
+
+    Args:
+        name: as in the manifest.
+        at: folder of the checkpoints; None for those of jaxapf.
+
+    Returns:
+        The file, or the folder, that it is.
+
+    Raises:
+        ValueError: there is none of this name.
+
+    Example:
+        >>> path("nonsense")
+        Traceback (most recent call last):
+        ValueError: there is no stored checkpoint 'nonsense'; 'jaxapf info' lists those there are
+    """
+    place = folder() if at is None else Path(at)
+    for entry in manifest(at=place):
+        if entry["name"] == name:
+            return place / entry["path"]
+    raise ValueError(f"there is no stored checkpoint '{name}'; 'jaxapf info' lists those there are")
+
+
+def add(
+    name: str,
+    source: PathLike,
+    *,
+    what: str,
+    command: str,
+    data: str,
+    figure: tuple[str, float],
+    at: PathLike | None = None,
+) -> Entry:
+    """Store a checkpoint: copy it, and put it into the manifest and into the table of the README.
+
+    One of the same name is replaced.
+
+    Args:
+        name: lower-case letters, digits, dots and dashes.
+        source: a file, or a folder of files, that stays as it is.
+        what: what it is, in a few words.
+        command: the command that makes it again.
+        data: what it was trained on.
+        figure: what it reaches: name and value.
+        at: folder of the checkpoints; None for those of jaxapf.
+
+    Returns:
+        Its entry in the manifest.
+
+    Raises:
+        ValueError: the name is unusable, a text is empty, the figure is not finite; the source is missing,
+            empty or has symbolic links; all together would be larger than 25 MB.
+        AudioError: manifest or README cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as at:
+        ...     for name, text in EMPTY.items():
+        ...         _ = (Path(at) / name).write_text(text)
+        ...     said = {"what": "a list", "command": "make list", "data": "none", "figure": ("length", 0.0)}
+        ...     entry = add("list", Path(at) / "manifest.json", **said, at=at)
+        ...     path("list", at=at).name, verify(at=at)
+        ('list.json', [])
+    """
+    place = folder() if at is None else Path(at)
+    source = Path(source)
+    _check_entry(name, {"what": what, "command": command, "data": data}, figure)
+    files = _files(source)
+    others = [entry for entry in manifest(at=place) if entry["name"] != name]
+    size = sum(file.stat().st_size for file in files.values())
+    total = size + sum(entry["bytes"] for entry in others)
+    if not files or total > MAX_BYTES:
+        found = f"makes {total / 1e6:.1f} MB of checkpoints" if files else "holds no file"
+        raise ValueError(f"'{source}' {found}; expected files of together at most {MAX_BYTES / 1e6:.0f} MB")
+    relative = name if source.is_dir() else name + source.suffix.lower()
+    entry = {
+        "name": name,
+        "path": relative,
+        "what": what,
+        "command": command,
+        "data": data,
+        "figure": {"name": figure[0], "value": float(figure[1])},
+        "sha256": digest(source),
+        "bytes": size,
+        "jaxapf": __version__,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    entries = sorted([*others, entry], key=lambda one: one["name"])
+    readme = _readme(place, entries)
+    before = [place / one["path"] for one in manifest(at=place) if one["name"] == name]
+    with _copied(source, place) as copy:
+        for old in before:
+            _remove(old)
+        copy.rename(place / relative)
+    write_text(place / _MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    write_text(place / _README, readme)
+    return entry
+
+
+def verify(*, at: PathLike | None = None) -> list[str]:
+    """Compare the stored checkpoints with their manifest and their README.
+
+    Args:
+        at: folder of the checkpoints; None for those of jaxapf.
+
+    Returns:
+        What is wrong, a sentence each; nothing if all is well.
+
+    Raises:
+        ValueError: there is no manifest, or it cannot be read.
+
+    Example:
+        >>> verify()
+        []
+    """
+    place = folder() if at is None else Path(at)
+    entries = manifest(at=place)
+    wrong = [problem for entry in entries for problem in _problems(entry, place)]
+    known = {_MANIFEST, _README, *(entry["path"] for entry in entries)}
+    wrong += [
+        f"'{one}' is not in the manifest"
+        for one in sorted(p.name for p in place.iterdir())
+        if one not in known
+    ]
+    total = sum(entry["bytes"] for entry in entries)
+    if total > MAX_BYTES:
+        wrong.append(f"the checkpoints are {total} bytes, more than {MAX_BYTES}")
+    try:
+        if _readme(place, entries) != (place / _README).read_text(encoding="utf-8"):
+            wrong.append(f"the table of {_README} is not that of the manifest")
+    except ValueError as error:
+        wrong.append(str(error))
+    return wrong
+
+
+def digest(source: PathLike) -> str:
+    """SHA-256 of a file; of a folder, that of the list of its files with theirs.
+
+    The list is what `find . -type f | LC_ALL=C sort | xargs sha256sum` prints inside the folder.
+
+    Args:
+        source: a file or a folder.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        ValueError: it is missing or has symbolic links.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as at:
+        ...     _ = (Path(at) / "notes.txt").write_text("abc")
+        ...     digest(Path(at) / "notes.txt")[:16], digest(at)[:16]
+        ('ba7816bf8f01cfea', '1a51c719211f54a0')
+    """
+    files = _files(Path(source))
+    if not Path(source).is_dir():
+        return _sha256(Path(source))
+    names = sorted(files, key=lambda name: name.encode())
+    return hashlib.sha256("".join(f"{_sha256(files[n])}  ./{n}\n" for n in names).encode()).hexdigest()
+
+
+def updated_readme(text: str, entries: Sequence[Entry]) -> str:
+    """A README with the table of these entries between its markers.
+
+    Args:
+        text: with a line `<!-- checkpoints:begin -->` and, after it, `<!-- checkpoints:end -->`.
+        entries: as `manifest` gives them.
+
+    Returns:
+        The text with the table in place.
+
+    Raises:
+        ValueError: the markers are not there once each, in order.
+
+    Example:
+        >>> print(updated_readme("<!-- checkpoints:begin --><!-- checkpoints:end -->", []))
+        <!-- checkpoints:begin -->
+        None yet.
+        <!-- checkpoints:end -->
+    """
+    rows = [_row(entry) for entry in entries]
+    table = runner.table(rows, lambda _, value: _cell(value)) if rows else "None yet."
+    return runner.updated(text, f"{table}\n", MARKERS)
+
+
+def _readme(place: Path, entries: Sequence[Entry]) -> str:
+    try:
+        return updated_readme((place / _README).read_text(encoding="utf-8"), entries)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{place / _README}' cannot be updated: {reason(error)}") from error
+
+
+def _row(entry: Entry) -> dict[str, str]:
+    return {
+        "name": f"[{entry['name']}]({entry['path']})",
+        "what": entry["what"],
+        "command": f"`{entry['command']}`",
+        "data": entry["data"],
+        "figure": f"{entry['figure']['name']} {entry['figure']['value']:.4g}",
+        "size": f"{entry['bytes'] / 1e3:.0f} kB",
+        "made": f"{entry['date']}, jaxapf {entry['jaxapf']}",
+        "SHA-256": f"`{entry['sha256'][:16]}…`",
+    }
+
+
+def _cell(value: str) -> str:
+    return " ".join(value.split()).replace("|", "\\|")
+
+
+def _check_entry(name: str, texts: dict[str, str], figure: tuple[str, float]) -> None:
+    if not _NAME.fullmatch(name) or name in ("readme", "manifest"):
+        raise ValueError(
+            f"name is '{name}'; use at most 64 lower-case letters, digits, dots and dashes, and neither "
+            "'readme' nor 'manifest'"
+        )
+    for argument, text in (*texts.items(), ("figure[0]", figure[0])):
+        if not text.strip():
+            raise ValueError(f"{argument} is empty; say it in a few words")
+    if not math.isfinite(figure[1]):
+        raise ValueError(f"figure[1] is {figure[1]}; give the finite number that was reached")
+
+
+def _files(source: Path) -> dict[str, Path]:
+    """Files by their names relative to a folder, or one file by its own name."""
+    found = [source, *source.rglob("*")]
+    link = next((one for one in found if one.is_symlink()), None)
+    if link is not None or not source.exists():
+        problem = "does not exist" if link is None else "is a symbolic link"
+        raise ValueError(f"'{link or source}' {problem}; give a file, or a folder of plain files")
+    if not source.is_dir():
+        return {source.name: source}
+    return {one.relative_to(source).as_posix(): one for one in found if one.is_file()}
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _problems(entry: Entry, place: Path) -> Iterator[str]:
+    stored = place / entry["path"]
+    try:
+        size = sum(file.stat().st_size for file in _files(stored).values())
+        found = digest(stored)
+    except (OSError, ValueError) as error:
+        yield f"{entry['name']}: {reason(error)}"
+        return
+    if size != entry["bytes"]:
+        yield f"{entry['name']} has {size} bytes, {entry['bytes']} in the manifest"
+    if found != entry["sha256"]:
+        yield f"{entry['name']} has SHA-256 {found[:16]}…, {entry['sha256'][:16]}… in the manifest"
+
+
+@contextlib.contextmanager
+def _copied(source: Path, place: Path) -> Iterator[Path]:
+    """A copy under a name of its own, gone at the end unless it was renamed."""
+    copy = place / f".{source.name}.part"
+    _remove(copy)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, copy)
+        else:
+            shutil.copyfile(source, copy)
+        yield copy
+    except OSError as error:
+        raise ValueError(f"'{source}' cannot be stored in '{place}': {reason(error)}") from error
+    finally:
+        _remove(copy)
+
+
+def _remove(one: Path) -> None:
+    if one.is_dir():
+        shutil.rmtree(one)
+    else:
+        one.unlink(missing_ok=True)

@@ -1,0 +1,329 @@
+"""Training state, the train step, and many starts at once: pure functions of pytrees.
+
+The same step runs on one device, on a mesh and under `pmap` (see `jaxapf.training.parallel`), in one process or
+several (`jaxapf.training.distributed`); `jaxapf.training.fit.fit` drives it, `jaxapf.training.checkpoint` keeps it.
+
+    state = init_state(params, optimizer, key=key)
+    step = make_train_step(loss_fn, optimizer, clip_norm=1.0)
+    state, metrics = jax.jit(step, donate_argnums=0)(state, batch)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxapf._internal.arrays import count as checked_count
+
+Tree = Any
+Metrics = dict[str, jax.Array]
+LossFn = Callable[[Tree, Tree, jax.Array], Any]
+# Of the step's metrics and of the loop's records; a loss function's own have other names.
+RESERVED = ("step", "loss", "grad_norm", "skipped", "skipped_in_row", "seconds", "samples_per_s", "compile_s")
+RESERVED += ("best_start", "loss_median")
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from step to step, a pytree of arrays.
+
+    ``step`` () int32, batches seen, those of skipped steps among them: the position in the data;
+    ``params`` and ``opt_state``, pytrees; ``key``, a typed random key that never changes (step n uses
+    ``fold_in(key, n)``); ``skipped`` () int32, steps skipped so far because loss or gradient was not
+    finite; ``skipped_in_row`` () int32, those since the last good step.
+    """
+
+    step: Any
+    params: Tree
+    opt_state: Tree
+    key: Any
+    skipped: Any
+    skipped_in_row: Any
+
+
+class TrainStep(Protocol):
+    """A pure ``(state, batch) -> (state, metrics)``; `axis_name` is that of `pmap` or `shard_map`."""
+
+    def __call__(
+        self, state: TrainState, batch: Tree, *, axis_name: str | None = None
+    ) -> tuple[TrainState, Metrics]: ...
+
+
+def init_state(params: Tree, optimizer: optax.GradientTransformation, *, key: jax.Array) -> TrainState:
+    """State before the first step.
+
+    The arrays are copies: the jitted step may be given their memory (``donate_argnums=0``) and leaves the
+    caller's arrays alone.
+
+    Args:
+        params: pytree of real or complex arrays.
+        optimizer: an optax optimiser; schedules belong to it.
+        key: typed key of `jax.random.key`, from which each step's randomness is made.
+
+    Returns:
+        A TrainState at step 0.
+
+    Raises:
+        TypeError: `params` has a leaf that is no float, `key` is no typed random key.
+
+    Example:
+        >>> state = init_state({"w": jnp.ones(3)}, optax.adam(1e-3), key=jax.random.key(0))
+        >>> int(state.step), state.params["w"].shape
+        (0, (3,))
+    """
+    for path, leaf in jax.tree.leaves_with_path(params):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} has dtype {dtype}; only floats can be trained, keep "
+                "other arrays in the batch or in the loss function"
+            )
+    if not jnp.issubdtype(getattr(key, "dtype", np.dtype(int)), jax.dtypes.prng_key):
+        raise TypeError("key must be a typed random key; make it with jax.random.key(seed)")
+    counts = (jnp.zeros((), jnp.int32) for _ in range(3))
+    state = TrainState(next(counts), params, optimizer.init(params), key, *counts)
+    # A buffer that occurs twice, as in optimisers that keep the first parameters, cannot be donated.
+    return jax.tree.map(lambda leaf: jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True), state)
+
+
+def make_train_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+) -> TrainStep:
+    """Make a pure train step, ``(state, batch) -> (state, metrics)``.
+
+    One step is: the gradient of the loss, its mean over the devices where there are several, clipping,
+    the optimiser's update. Where the loss or the gradient's norm is not finite (a norm that overflows
+    counts), parameters and optimiser state stay as they were and the step is counted in `skipped`. (That an
+    update itself overflows, at absurd rates, is not looked for here: it would cost every step some percent.
+    `loop.fit` looks at the parameters before each checkpoint.)
+
+    Args:
+        loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``, scalars all. It has to be a mean
+            over the examples, the leading axis of every array of the batch: that makes the mean over
+            devices, or over parts of a batch, the loss of the whole. `key` is new in each step, and on
+            each device.
+        optimizer: an optax optimiser. It is given the loss as `value`, as `reduce_on_plateau` wants it; those
+            that call the loss again, such as L-BFGS with a line search, cannot be used.
+        clip_norm: gradients longer than this, as one vector, are scaled down to it.
+        accumulate: the batch is worked off in so many parts, one after the other, and their gradients are
+            averaged: less memory, the same result.
+
+    Returns:
+        The step. Its metrics are `loss`, `grad_norm` (before clipping), `skipped` and `skipped_in_row`
+        (counts after the step) and those of `loss_fn`.
+
+    Raises:
+        ValueError: `clip_norm` is not positive, `accumulate` is below 1 or does not divide the batch.
+        TypeError: `loss_fn` returns something else.
+
+    Source:
+        Skipping follows the idea of optax.apply_if_finite, over the whole state; clipping: Pascanu et al.
+        2013, "On the difficulty of training recurrent neural networks", algorithm 1.
+
+    Example:
+        >>> def loss_fn(params, batch, key):
+        ...     return jnp.mean((params["w"] * batch["x"] - batch["y"]) ** 2)
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_state({"w": jnp.zeros(())}, optimizer, key=jax.random.key(0))
+        >>> step = jax.jit(make_train_step(loss_fn, optimizer))
+        >>> state, metrics = step(state, {"x": jnp.ones(4), "y": jnp.full(4, 2.0)})
+        >>> float(metrics["loss"]), round(float(state.params["w"]), 4)
+        (4.0, 0.4)
+    """
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm is {clip_norm}; give a positive number, or None for no clipping")
+    accumulate = checked_count("accumulate", accumulate)
+    update = optax.with_extra_args_support(optimizer).update
+
+    def step(state: TrainState, batch: Tree, *, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        loss, metrics, gradient = _gradient(loss_fn, state.params, batch, key, accumulate)
+        if axis_name is not None:
+            loss, metrics, gradient = jax.lax.pmean((loss, metrics, gradient), axis_name)
+        # Optimisers mix integers and floats; callers may have forbidden that for their own code.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            norm = _norm(gradient)
+            clipped = _clipped(gradient, norm, clip_norm)
+            updates, opt_state = update(clipped, state.opt_state, state.params, value=loss)
+            params = optax.apply_updates(state.params, updates)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        )
+        bad = (~finite).astype(jnp.int32)
+        skipped, in_row = state.skipped + bad, (state.skipped_in_row + bad) * bad
+        metrics = {**metrics, "loss": loss, "grad_norm": norm, "skipped": skipped, "skipped_in_row": in_row}
+        return TrainState(state.step + 1, params, opt_state, state.key, skipped, in_row), metrics
+
+    return step
+
+
+def _gradient(loss_fn: LossFn, params: Tree, batch: Tree, key: jax.Array, parts: int):
+    """Loss, metrics and gradient of a batch, its parts one after the other."""
+
+    def valued(params: Tree, part: Tree, key: jax.Array):
+        return _loss_and_metrics(loss_fn(params, part, key))
+
+    def gradient_of(part: Tree, key: jax.Array):
+        (loss, metrics), gradient = jax.value_and_grad(valued, has_aux=True)(params, part, key)
+        # With complex parameters the way down is along the conjugate of what JAX calls the gradient.
+        return loss, metrics, jax.tree.map(jnp.conj, gradient)
+
+    if parts == 1:
+        return gradient_of(batch, key)
+    stacked = jax.tree.map(partial(_parts, parts), batch)
+    keys = jax.random.split(key, parts)
+    shapes = jax.eval_shape(gradient_of, jax.tree.map(lambda x: x[0], stacked), keys[0])
+    zeros = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), shapes)
+
+    def add(total: Tree, one: tuple[Tree, jax.Array]):
+        return jax.tree.map(jnp.add, total, gradient_of(*one)), None
+
+    total, _ = jax.lax.scan(add, zeros, (stacked, keys))
+    return jax.tree.map(lambda x: x / parts, total)
+
+
+def _parts(parts: int, array: jax.Array) -> jax.Array:
+    """Array (examples, ...) as (parts, examples / parts, ...)."""
+    if array.ndim == 0 or array.shape[0] % parts:
+        raise ValueError(
+            f"accumulate is {parts} and an array of the batch has shape {array.shape}; "
+            "its leading axis must be a multiple"
+        )
+    return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])
+
+
+def _loss_and_metrics(returned: Any) -> tuple[jax.Array, Metrics]:
+    loss, metrics = returned if isinstance(returned, tuple) else (returned, {})
+    if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise TypeError(
+            f"loss_fn returned a loss of shape {jnp.shape(loss)} and dtype {jnp.result_type(loss)}; "
+            "return one real number, or a pair of it and a dictionary of metrics"
+        )
+    for name, value in metrics.items():
+        if name in RESERVED:
+            raise ValueError(f"loss_fn returned a metric '{name}', a name of the step's own; rename it")
+        if jnp.shape(value) != ():
+            raise TypeError(
+                f"loss_fn returned the metric '{name}' of shape {jnp.shape(value)}; return one number"
+            )
+    return loss, {name: jnp.asarray(value, jnp.result_type(loss)) for name, value in metrics.items()}
+
+
+def _norm(gradient: Tree) -> jax.Array:
+    return jnp.sqrt(sum((_energy(g) for g in jax.tree.leaves(gradient)), start=jnp.zeros(())))
+
+
+def _energy(g: jax.Array) -> jax.Array:
+    # Half precision would overflow, and lose the small ones.
+    wide = jnp.promote_types(g.real.dtype, jnp.float32)
+    return jnp.sum(g.real.astype(wide) ** 2 + g.imag.astype(wide) ** 2)
+
+
+def _clipped(gradient: Tree, norm: jax.Array, clip_norm: float | None) -> Tree:
+    if clip_norm is None:
+        return gradient
+    scale = jnp.where(norm > clip_norm, clip_norm / norm, 1.0)
+    return jax.tree.map(lambda g: g * scale.astype(g.real.dtype), gradient)
+
+
+# Many starts at once
+
+
+def init_starts(
+    init: Callable[[jax.Array], Tree],
+    optimizer: optax.GradientTransformation,
+    count: int,
+    *,
+    key: jax.Array,
+) -> TrainState:
+    """States of many starts: a TrainState whose arrays have a leading axis of `count`.
+
+    Args:
+        init: ``key -> params``, as a Flax module's `init` without its inputs.
+        optimizer: an optax optimiser.
+        count: number of starts, at least 1.
+        key: typed random key; start i is ``init(split(key, count)[i])``.
+
+    Returns:
+        A TrainState with a leading axis.
+
+    Raises:
+        ValueError: `count` is below 1.
+
+    Example:
+        >>> init = lambda key: {"w": jax.random.normal(key, (3,))}
+        >>> init_starts(init, optax.adam(1e-3), 8, key=jax.random.key(0)).params["w"].shape
+        (8, 3)
+    """
+    keys = jax.random.split(key, checked_count("count", count))
+    states = jax.vmap(lambda one: init_state(init(one), optimizer, key=one))(keys)
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), states)
+
+
+def many_starts(step: TrainStep) -> TrainStep:
+    """The train step of many starts at once, all on the same batch.
+
+    Args:
+        step: a step of `make_train_step`.
+
+    Returns:
+        A step for states of `init_starts`; its metrics have the leading axis too. A start whose loss is
+        not finite skips its own steps and leaves the others alone.
+
+    Example:
+        >>> loss_fn = lambda params, batch, key: jnp.mean((params - batch) ** 2)
+        >>> optimizer = optax.sgd(0.5)
+        >>> state = init_starts(lambda key: jax.random.normal(key), optimizer, 4, key=jax.random.key(0))
+        >>> state, metrics = many_starts(make_train_step(loss_fn, optimizer))(state, jnp.ones(2))
+        >>> metrics["loss"].shape
+        (4,)
+    """
+
+    def stepped(
+        state: TrainState, batch: Tree, *, axis_name: str | None = None
+    ) -> tuple[TrainState, Metrics]:
+        return jax.vmap(partial(step, axis_name=axis_name), in_axes=(0, None))(state, batch)
+
+    return stepped
+
+
+def best_start(states: Tree, losses: Any) -> tuple[Tree, int]:
+    """The start of the lowest loss, and its number.
+
+    Args:
+        states: pytree whose arrays have a leading axis (starts, ...).
+        losses: (starts,), of which those that are not finite do not count.
+
+    Returns:
+        The pytree of that start, without the leading axis, and its index.
+
+    Raises:
+        ValueError: no loss is finite, or `losses` is not a vector.
+
+    Example:
+        >>> best_start({"w": jnp.arange(3.0)}, [2.0, float("nan"), 1.0])
+        ({'w': Array(2., dtype=float32)}, 2)
+    """
+    values = np.asarray(losses, np.float64)
+    starts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(states)}
+    if values.ndim != 1 or starts - {values.shape}:
+        raise ValueError(
+            f"losses has shape {values.shape} and states has leading axes {sorted(starts)}; "
+            "give one loss for each start"
+        )
+    if not np.any(np.isfinite(values)):
+        raise ValueError(f"none of the {len(values)} starts has a finite loss; lower the learning rate")
+    best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+    return jax.tree.map(lambda leaf: leaf[best], states), best
