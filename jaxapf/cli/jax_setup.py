@@ -41,11 +41,12 @@ def _cache_folder(jax_version: str) -> str:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     # Compiled code is for one kind of processor; a home folder may be shared by several machines.
     return os.path.join(
-        os.path.expanduser(base), "jaxapf", f"jax-{jax_version}-{platform.machine()}-{_cpu_tag()}"
+        os.path.expanduser(base), "jaxapf", f"jax-{jax_version}-{platform.machine()}-{cpu_tag()}"
     )
 
 
-def _cpu_tag() -> str:
+def cpu_tag() -> str:
+    """Return a short tag of the kind of processor."""
     text = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         text = next((line for line in file if line.startswith(("flags", "Features"))), text)

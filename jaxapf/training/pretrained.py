@@ -46,7 +46,7 @@ def folder() -> Path:
         >>> (folder() / "manifest.json").exists()
         True
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for place in (package / "checkpoints", package.parent / "checkpoints"):
         if (place / _MANIFEST).is_file():
             return place

@@ -1,0 +1,116 @@
+"""Settings for all tests: no silent promotion of dtypes or ranks."""
+
+import os
+import pathlib
+import shutil
+import sys
+
+import jax
+import jaxlib
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from jaxapf.cli import jax_setup
+
+# Tests import what several of them share, such as `helpers`, `reference` and `command_line`.
+ROOT = pathlib.Path(__file__).parent
+sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("", "cli", "training"))]
+pytest.register_assert_rewrite("checkpoint_states", "command_line", "helpers")
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiling makes first examples slow; the same examples in every run make failures reproducible.
+settings.register_profile("jaxapf", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("jaxapf")
+
+# Scripts, which tests start: collected for doctests they would be imported, and set this process's devices.
+collect_ignore = ["tests/training/programs", "tests/training/eight_devices.py"]
+
+
+def compiled_folder() -> pathlib.Path:
+    """The folder of compiled programs that outlives a run, one for each jaxlib and kind of processor."""
+    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    return base / "jaxapf" / f"tests-jaxlib-{jaxlib.__version__}-{jax_setup.cpu_tag()}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_once():
+    """What one test compiles the others find, those of later runs too: most of the time is compiling."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="module")
+def processes_compile_once(tmp_path_factory):
+    """The same for the processes that a module starts, one after the other, in a folder of their own.
+
+    Not for all: one may read a program while another is still writing it, which JAX reports on stderr.
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        environment.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
+
+
+@pytest.fixture
+def x64():
+    """Run one test with float64 enabled."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def loose_jax():
+    """JAX's own defaults, as users have them."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def align(monkeypatch):
+    """A stand-in for jaxapf.alignment.estimate, and a report that is one line."""
+    import command_line
+
+    from jaxapf.cli import jax_setup
+
+    stand_in = command_line.StandIn()
+    monkeypatch.setitem(sys.modules, "jaxapf.alignment.estimate", stand_in)
+    monkeypatch.setitem(sys.modules, "jaxapf.report", command_line.Report(stand_in.reports))
+    monkeypatch.setattr(jax_setup, "use_compilation_cache", lambda: None)
+    return stand_in
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    """dry.wav and wet.wav, two channels, in the current folder."""
+    import command_line
+
+    from jaxapf import audio
+
+    monkeypatch.chdir(tmp_path)
+    x = 0.2 * command_line.RNG.standard_normal((2, 4000)).clip(-4, 4)
+    audio.write("dry.wav", x, command_line.FS)
+    audio.write("wet.wav", -np.roll(x, 2, axis=-1), command_line.FS)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """A folder with checkpoints of steps 1 and 2, to be copied before anything is done to it."""
+    import checkpoint_states
+
+    return checkpoint_states.filled(tmp_path_factory.mktemp("checkpoints") / "two", 1, 2)
+
+
+@pytest.fixture
+def folder(two_steps, tmp_path):
+    """A copy of `two_steps`, to be changed."""
+    return pathlib.Path(shutil.copytree(two_steps, tmp_path / "run"))
