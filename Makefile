@@ -12,22 +12,23 @@ PYTHON313 ?= $(shell for p in python3.13 python3 python $(HOME)/.pyenv/versions/
 COLAB := jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 orbax-checkpoint==0.12.4
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-slow test-colab test-newest lint types check notebooks docs docs-serve comparison \
+.PHONY: help demo test test-all test-colab test-newest lint types check notebooks docs docs-serve comparison \
   figures benchmark clean
 
 help:
 	@echo "make demo       set up and align the example recordings; the result is in demo/"
-	@echo "make test       set up and run the tests"
-	@echo "make test-slow  the tests that take longer, as well"
+	@echo "make test       set up and run the tests of core and product (minutes)"
+	@echo "make test-all   every test"
 	@echo "make test-colab   tests and notebooks with what Colab has: Python 3.13, JAX 0.7.2"
 	@echo "make test-newest  tests and notebooks with the newest of everything on Python 3.13"
-	@echo "make check      tests, lint, format and types: what continuous integration runs"
+	@echo "make check      tests, lint, import rules and types"
 	@echo "make docs       build the documentation: open site/index.html"
 	@echo "make docs-serve the same on http://127.0.0.1:8000, with search, built again when a file changes"
 	@echo "make notebooks  execute the notebooks, at their small setting"
 	@echo "make comparison   recursion against frequency sampling: every figure, table and picture"
-	@echo "make figures DATA=folder   measure the figures of the README"
+	@echo "make figures DATA=folder   measure the figures of the alignment experiment"
 	@echo "make benchmark  measure speed and memory against SciPy, torchlpc and dasp-pytorch"
+	@echo "python -m experiments.NAME --help   any other experiment (.venv/bin/python)"
 
 $(VENV)/.base: pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -44,10 +45,10 @@ demo: $(VENV)/.base
 	$(RUN) -m jaxapf demo -o demo
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n auto --dist worksteal -m "not slow" -q
+	$(RUN) -m pytest -n auto -m "not slow" -q
 
-test-slow: $(VENV)/.dev
-	$(RUN) -m pytest -n auto --dist worksteal -q
+test-all: $(VENV)/.dev
+	$(RUN) -m pytest -n auto -q
 
 # $(call set-up,FOLDER,PACKAGES): packages into an environment of Python 3.13.
 define set-up
@@ -59,8 +60,8 @@ endef
 
 # $(call try,FOLDER): tests and notebooks in it.
 define try
-env -u PYTHONPATH $(1)/bin/python -m pytest -n auto --dist worksteal -m "not slow" -q
-env -u PYTHONPATH $(1)/bin/python experiments/notebooks/run.py
+env -u PYTHONPATH $(1)/bin/python -m pytest -n auto -m "not slow" -q
+env -u PYTHONPATH $(1)/bin/python -m experiments.notebooks
 endef
 
 $(VENV)-colab/.ready: pyproject.toml
@@ -78,6 +79,7 @@ test-newest:
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 # With the packages of notebooks and documentation, which their scripts import.
 types: $(VENV)/.notebooks $(VENV)/.docs
@@ -105,22 +107,22 @@ $(VENV)/.notebooks: $(VENV)/.dev
 	@touch $@
 
 notebooks: $(VENV)/.notebooks
-	$(RUN) experiments/notebooks/run.py
+	$(RUN) -m experiments.notebooks
 
 DATA ?=
 figures: $(VENV)/.dev
 	@test -n "$(DATA)" || { echo "name the folder of recordings: make figures DATA=folder" >&2; exit 2; }
-	$(RUN) experiments/alignment/run.py --data "$(DATA)" --update README.md
+	$(RUN) -m experiments.alignment --data "$(DATA)" --update experiments/alignment/README.md
 
 $(VENV)/.peers: $(VENV)/.dev
 	$(BIN)/python $(PIP) --editable '.[peers,plot]'
 	@touch $@
 
 comparison: $(VENV)/.dev
-	$(RUN) experiments/gradient_comparison/run.py --update experiments/gradient_comparison/README.md
+	$(RUN) -m experiments.gradient_comparison --update experiments/gradient_comparison/README.md
 
 benchmark: $(VENV)/.peers
-	$(RUN) experiments/benchmark/run.py --update experiments/benchmark/README.md
+	$(RUN) -m experiments.benchmark --update experiments/benchmark/README.md
 
 clean:
 	rm -rf $(VENV) $(VENV)-colab $(VENV)-newest demo site build dist .pytest_cache .ruff_cache .hypothesis
