@@ -1,11 +1,9 @@
 """The documentation's sources: their code runs, and nothing is left out. `make docs` builds them."""
 
-import importlib.util
+import importlib
 import pkgutil
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,18 +17,6 @@ from jaxapf.filters import feedback, overlap_add, recursion
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 WRITTEN = sorted(DOCS.glob("*.md"))
-
-
-def hook(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, DOCS / "hooks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-site_modules, site_readmes = hook("site_modules"), hook("site_readmes")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -72,43 +58,44 @@ def test_shell_examples_are_commands():
 # The reference
 
 
-def public_names() -> set[str]:
-    walked = pkgutil.walk_packages(jaxapf.__path__, "jaxapf.")
-    names = [one.name.removeprefix("jaxapf.") for one in walked]
-    return {name for name in names if not any(part.startswith("_") for part in name.split("."))}
-
-
-def test_every_public_module_is_in_the_reference():
-    pages = site_modules.modules()
-    assert set(pages) <= public_names()
-    for name in public_names() - set(pages):
-        module = importlib.import_module(f"jaxapf.{name}")
-        package = sys.modules[f"jaxapf.{name}".rpartition(".")[0]]
-        own = [v for v in vars(module).values() if getattr(v, "__module__", None) == module.__name__]
-        public = [one.__name__ for one in own if callable(one) and not one.__name__.startswith("_")]
-        assert set(public) <= set(getattr(package, "__all__", ())), f"jaxapf.{name} has no page"
-
-
-def test_the_groups_hold_every_module_once():
-    listed = [module.name for group in site_modules.grouped().values() for module in group]
-    assert sorted(listed) == sorted(site_modules.modules())
-    assert {"allpass", "effects.width", "nets", "train"} <= set(listed)
-
-
-def test_modules_that_the_readme_names_are_in_the_reference():
-    table = re.findall(r"^\| (`jaxapf\.[^|]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    names = [name.removeprefix("jaxapf.") for row in table for name in re.findall(r"`([\w.]+)`", row)]
-    assert len(names) >= 30
-    missing = set(names) - set(site_modules.modules()) - set(jaxapf.__all__)
-    assert missing == set()
-
-
 @pytest.mark.parametrize("path", sorted((DOCS / "reference").glob("*.md")), ids=lambda path: path.stem)
 def test_page_with_equations_shows_its_module(path):
     text = path.read_text()
-    assert path.stem in site_modules.modules()
+    importlib.import_module(f"jaxapf.{path.stem}")
     assert text.startswith(f"# jaxapf.{path.stem} {{ #jaxapf.{path.stem} }}\n")
     assert f"\n::: jaxapf.{path.stem}\n" in text
+
+
+def public_modules() -> list[str]:
+    walked = pkgutil.walk_packages(jaxapf.__path__, "jaxapf.")
+    return [one.name for one in walked if not any(part.startswith("_") for part in one.name.split("."))]
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_public_module_lists_its_names(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for one in module.__all__:
+        assert getattr(module, one) is not None
+
+
+def test_what_the_documentation_names_is_there():
+    text = "\n".join(path.read_text() for path in [*WRITTEN, ROOT / "README.md"])
+    names = set(re.findall(r"`(jaxapf(?:\.\w+)+)`", text))
+    assert len(names) >= 10
+    for name in names:
+        found = jaxapf
+        for part in name.split(".")[1:]:
+            found = getattr(found, part)
+
+
+def test_rooms_at_the_top():
+    entries = {path.name for path in (ROOT / "jaxapf").iterdir() if not path.name.startswith("__")} - {
+        "py.typed"
+    }
+    assert len(entries) <= 16
+    page = (DOCS / "architecture.md").read_text()
+    assert [name for name in entries if f"`{name.removesuffix('.py')}`" not in page] == []
 
 
 # What is included
@@ -125,91 +112,15 @@ def test_a_warning_fails_the_build():
     assert "make docs" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_every_experiment_is_reached():
-    folders = {path.parent.name for path in (ROOT / "experiments").glob("*/config.py")}
-    assert folders <= set(site_readmes.experiments())
-    for name in site_readmes.experiments():
-        text = site_readmes.read(f"experiments/{name}/README.md")
-        shown = set(re.findall(r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", text))
-        served = {Path(path).name for path in site_readmes.served_files(f"experiments/{name}")}
-        assert shown <= served, name
-        assert site_readmes.card(text).title, name
-        assert site_readmes.purpose(name) or site_readmes.card(text).summary, name
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*/README.md"))
 
 
-def test_templates_of_pages_are_not_served():
-    served = site_readmes.served_files("experiments/synth") + site_readmes.served_files(
-        "experiments/black_box"
-    )
-    pages = [path for path in served if path.endswith(".html")]
-    assert pages == ["experiments/synth/listening.html"]
-
-
-def test_sections_that_pages_include_are_in_the_readme():
-    readme = site_readmes.read("README.md")
-    markers = [title for page in WRITTEN for title in re.findall(r"<!-- README: (.+?) -->", page.read_text())]
-    assert "Which method when" in markers
-    for title in markers:
-        assert len(site_readmes.section(readme, title)) > 200, title
-    with pytest.raises(ValueError, match="no section 'Nowhere'"):
-        site_readmes.section(readme, "Nowhere")
-
-
-def test_section_ends_where_the_next_begins():
-    text = "# T\n\nFirst.\n\n## A\n\nOne.\n\n### A1\n\nMore.\n\n## B\n\nTwo.\n"
-    assert site_readmes.section(text, "opening") == "First."
-    assert site_readmes.section(text, "A") == "One.\n\n### A1\n\nMore."
-    assert site_readmes.section(text, "B") == "Two."
-
-
-def test_relative_links_of_readmes_lead_somewhere():
-    for name in site_readmes.experiments():
-        folder = ROOT / "experiments" / name
-        text = re.sub(r"```.*?```", "", (folder / "README.md").read_text(), flags=re.DOTALL)
-        links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
-        assert [link for link in links if not (folder / link).exists()] == [], name
-
-
-@pytest.mark.parametrize(
-    ("link", "expected"),
-    [
-        ("config.py", f"{site_readmes.REPOSITORY}/blob/main/experiments/alignment/config.py"),
-        ("../black_box", "../black_box/README.md"),
-        ("../black_box/README.md#speed", "../black_box/README.md#speed"),
-        ("../../jaxapf", f"{site_readmes.REPOSITORY}/tree/main/jaxapf"),
-        ("picture.png", "picture.png"),
-        ("https://arxiv.org/abs/2306.00860", "https://arxiv.org/abs/2306.00860"),
-        ("missing.md", "missing.md"),  # MkDocs complains
-    ],
-)
-def test_links_lead_to_pages_or_into_the_repository(link, expected):
-    pages = {"experiments/black_box/README.md", "experiments/alignment/picture.png"}
-    made = site_readmes.as_page(f"See [it]({link}).", "experiments/alignment/README.md", pages)
-    assert made == f"See [it]({expected})."
-
-
-def test_code_is_left_as_it_is():
-    text = "```sh\nx](config.py)\n- a\n```\nline\n- item\n"
-    made = site_readmes.as_page(text, "experiments/alignment/README.md", set())
-    assert made == "```sh\nx](config.py)\n- a\n```\nline\n\n- item\n"
-    assert site_readmes.with_names("`allpass.cascade`", {"jaxapf.allpass.cascade"}).endswith(
-        "[jaxapf.allpass.cascade]"
-    )
-    assert site_readmes.with_names("`os.path`", {"jaxapf.allpass.cascade"}) == "`os.path`"
-
-
-def test_pictures_can_be_enlarged_and_numbers_stay_whole():
-    html = '<p><img alt="b" src="a.svg"></p><p>4e-5</p><td style="">(4e-5)</td>'
-    wanted = (
-        '<p><a href="a.svg"><img alt="b" src="a.svg"></a></p><p>4e-5</p>'
-        '<td style="">(<span class="number">4e-5</span>)</td>'
-    )
-    assert site_readmes.for_narrow_screens(html) == wanted
-
-
-def test_badges_become_links_that_need_no_picture_from_elsewhere():
-    badge = "[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://example.org/a.ipynb)"
-    assert site_readmes.as_page(badge, "README.md", set()) == "[Open In Colab](https://example.org/a.ipynb)"
+@pytest.mark.parametrize("readme", EXPERIMENTS, ids=lambda path: path.parent.name)
+def test_readme_of_an_experiment_is_a_page_with_links_that_lead_somewhere(readme):
+    text = re.sub(r"```.*?```", "", readme.read_text(), flags=re.DOTALL)
+    assert text.startswith("# ")
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+    assert [link for link in links if not (readme.parent / link).exists()] == []
 
 
 # The equations as the pages print them, against the code
