@@ -30,12 +30,12 @@ _WHOLE_TEXT = "correct it there or restore the file"
 class RecordedPair(NamedTuple):
     """Two recordings of one hit.
 
-    name: tells it from the others of its set.
+    name: unique within its set.
     kind: how the microphones stand to each other, such as `near_far` or `top_bottom`.
-    hit: what was struck; a model that was to be judged by this pair must not have learnt from it.
+    hit: what was struck; training and test data share no hit.
     dry, wet: the files.
-    delay_samples: how much later the wet one hears the hit, negative where it is nearer; None if not known.
-    polarity: -1 where the wet one is turned over against the dry one, else 1; None if not known.
+    delay_samples: how much later the hit arrives in the wet one, negative where it is nearer; None if not known.
+    polarity: -1 where the wet one is inverted against the dry one, else 1; None if not known.
     """
 
     name: str
@@ -220,8 +220,8 @@ class SddsColumns(NamedTuple):
     """Columns of an annotations file.
 
     file: the name of the audio file.
-    stroke: what, taken together, tells one stroke from another.
-    microphone: what, taken together, tells one microphone from another; the last one is its position.
+    stroke: the columns that together identify a stroke.
+    microphone: those that identify a microphone; the last one is its position.
     """
 
     file: str = "FileName"
@@ -233,7 +233,7 @@ SDDS_COLUMNS = SddsColumns()
 
 
 class _Take(NamedTuple):
-    """One stroke as one microphone heard it."""
+    """One stroke at one microphone."""
 
     path: Path
     stroke: tuple[str, ...]
@@ -251,7 +251,7 @@ def sdds(
     annotations: PathLike | None = None,
     columns: SddsColumns = SDDS_COLUMNS,
 ) -> list[RecordedPair]:
-    """List pairs of the Snare Drum Data Set: one stroke, heard by two of its many microphones.
+    """List pairs of the Snare Drum Data Set: one stroke at two of its many microphones.
 
     The data set is a folder of files named
     `SNARE_DAMPENING_BRAND_MODEL_POSITION_Segment_STRIKE_peak_PEAK.wav`, such as
@@ -269,10 +269,10 @@ def sdds(
     Args:
         folder: the audio files.
         dry: the microphones to be laid on the others: a position (`"TP"`), a microphone (`"Shure SM57"`) or
-            both (`"Shure SM57 TP"`); None for whatever else heard the stroke.
+            both (`"Shure SM57 TP"`); None for every other microphone of the stroke.
         wet: those they are laid on, likewise; not both can be None.
         annotations: the CSV file; None takes `annotations.csv` in the folder or, where there is none,
-            what the names of the files say.
+            the names of the files.
         columns: which columns to go by; others are left alone.
 
     Returns:
@@ -363,7 +363,7 @@ def _rows(source: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str
             if missing := [name for name in wanted if name not in header]:
                 raise AudioError(
                     f"'{source}' has the columns {', '.join(header) or 'none'}, expected also "
-                    f"{', '.join(missing)}; say with columns= which to go by"
+                    f"{', '.join(missing)}; name them with columns="
                 )
             for row in reader:
                 yield reader.line_num, _cells(source, reader.line_num, row, wanted)
@@ -387,21 +387,23 @@ def _cells(source: Path, number: int, row: dict[str, Any], wanted: tuple[str, ..
 def _takes_by_name(folder: Path) -> Iterator[_Take]:
     names = sorted(name for name in os.listdir(folder) if name.endswith(".wav") and not name.startswith("."))
     for name in names:
-        said = _SDDS_NAME.fullmatch(name)
-        if said is None:
+        match = _SDDS_NAME.fullmatch(name)
+        if match is None:
             raise AudioError(
                 f"'{folder / name}' is not named as the data set's files are, expected "
                 "SNARE_DAMPENING_BRAND_MODEL_POSITION_Segment_STRIKE_peak_PEAK.wav; give annotations, "
                 "or remove it"
             )
-        stroke = tuple(said[column] for column in SDDS_COLUMNS.stroke)
-        yield _Take(folder / name, stroke, (said["Mic"].replace("_", " "), said["Position"]))
+        stroke = tuple(match[column] for column in SDDS_COLUMNS.stroke)
+        yield _Take(folder / name, stroke, (match["Mic"].replace("_", " "), match["Position"]))
 
 
 def _no_pairs(
     source: Path, strokes: dict[tuple[str, ...], list[_Take]], dry: str | None, wet: str | None
 ) -> str:
     names = sorted({" ".join(take.microphone) for takes in strokes.values() for take in takes})
-    there = f"its microphones are {', '.join(names)}" if names else "it lists no recordings"
-    asked = " and ".join("any other" if name is None else f"'{name}'" for name in (dry, wet))
-    return f"'{source}' has no stroke that was heard by both {asked}; {there}; choose two that share a stroke"
+    available = f"its microphones are {', '.join(names)}" if names else "it lists no recordings"
+    requested = " and ".join("any other" if name is None else f"'{name}'" for name in (dry, wet))
+    return (
+        f"'{source}' has no stroke recorded by both {requested}; {available}; choose two that share a stroke"
+    )

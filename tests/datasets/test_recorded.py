@@ -167,7 +167,7 @@ def test_a_recording_that_is_not_there(tmp_path):
 
 
 def test_reading_pairs_needs_no_jax():
-    command = "import sys; from jaxapf import datasets; datasets.pairs_json, datasets.sdds; sys.exit('jax' in sys.modules)"
+    command = "import sys; from jaxapf.datasets import pairs_json, sdds; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
@@ -308,7 +308,7 @@ FIRST = line(TAKES[0])
     ("lines", "words"),
     [
         ([], "has the columns none, expected also FileName, Snare"),
-        (["FileName,Snare,Mic,Position"], "expected also Dampening, Strike; say with columns="),
+        (["FileName,Snare,Mic,Position"], "expected also Dampening, Strike; name them with columns="),
         ([HEADER], "has no stroke .* by both 'TP' and 'BTM'; it lists no recordings; choose"),
         ([HEADER, FIRST], "has no stroke .*; its microphones are Shure SM57 TP; choose two"),
         ([HEADER, FIRST, FIRST], "lists 'Gretsch_None_Shure.*' again in line 3, expected once; correct"),
