@@ -19,9 +19,9 @@ from experiments.common.runner import Row
 from jaxapf import Alignment, allpass, audio, metrics
 from jaxapf.alignment import biasnet, refinement
 from jaxapf.alignment.model import interpolator
-from jaxapf.training import data as batches
 from jaxapf.training import parallel
-from jaxapf.training import step as train
+from jaxapf.training.data import endless
+from jaxapf.training.step import init_state
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -51,8 +51,8 @@ def speed(sweep: Pair, repeats: int = 20) -> Row:
             step, optimizer = protocol.make_step(model, objective, config.BATCH)
             plan = parallel.single(step)
             key = jax.random.key(0)
-            state = plan.put_state(train.init_state(model.init(key), optimizer, key=key))
-            batch_at = batches.endless(data, config.BATCH)
+            state = plan.put_state(init_state(model.init(key), optimizer, key=key))
+            batch_at = endless(data, config.BATCH)
             seconds = []
             for position in range(repeats + 1):
                 started = time.perf_counter()

@@ -69,7 +69,7 @@ def losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: PathLike, *, m
     """Draw the loss over the step, a panel for each effect and a line for each run, on logarithmic axes.
 
     Args:
-        runs: records, as `tracking.read_metrics` gives them, by "EFFECT-RUN"; equal runs of several effects
+        runs: records, as `logging.read_metrics` gives them, by "EFFECT-RUN"; equal runs of several effects
             look alike.
         path: file to write, .svg or .png.
         metric: the record's entry that is drawn.

@@ -12,10 +12,18 @@ import optax
 from experiments.black_box import config
 from jaxapf import Alignment, audio, losses
 from jaxapf.alignment import biasnet
-from jaxapf.training import data as batches
 from jaxapf.training import fit, logging, parallel
-from jaxapf.training import step as train
 from jaxapf.training.checkpoint import Checkpoints
+from jaxapf.training.data import endless
+from jaxapf.training.step import (
+    LossFn,
+    TrainStep,
+    best_start,
+    init_starts,
+    init_state,
+    make_train_step,
+    many_starts,
+)
 
 Tree = Any
 MAKE = {"sequential": biasnet.sequential, "connected": biasnet.connected}
@@ -41,7 +49,7 @@ def sequences(dry: np.ndarray, wet: np.ndarray, objective: Objective) -> dict[st
     return {"dry": cut["dry"], "spectra": jax.tree.map(np.asarray, spectra)}
 
 
-def make_loss(model: biasnet.Model, objective: Objective) -> train.LossFn:
+def make_loss(model: biasnet.Model, objective: Objective) -> LossFn:
     """Loss of a batch of sequences."""
 
     def loss_fn(weights: Tree, batch: Tree, key: jax.Array) -> jax.Array:
@@ -65,12 +73,12 @@ def steps_of(examples: int, epochs: int) -> int:
     return max(1, round(epochs * examples / batch_of(examples)))
 
 
-def make_step(model: biasnet.Model, objective: Objective, batch: int) -> tuple[train.TrainStep, Any]:
+def make_step(model: biasnet.Model, objective: Objective, batch: int) -> tuple[TrainStep, Any]:
     """The paper's step on batches of so many sequences, Adam at a constant rate, and its optimiser."""
     optimizer = optax.adam(config.RATE)
     # The frames of a whole batch do not fit into the caches; those of an eighth take half the time.
     parts = config.PARTS if objective.name == "mstft" and batch % config.PARTS == 0 else 1
-    return train.make_train_step(make_loss(model, objective), optimizer, accumulate=parts), optimizer
+    return make_train_step(make_loss(model, objective), optimizer, accumulate=parts), optimizer
 
 
 def descended(
@@ -86,13 +94,11 @@ def descended(
         for name, x in zip(("dry", "wet"), sweep, strict=True)
     }
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    step = train.many_starts(
-        train.make_train_step(make_loss(model, Objective("mse")), optimizer, clip_norm=1.0)
-    )
-    state = train.init_starts(model.init, optimizer, starts, key=jax.random.key(0))
-    batch_at = batches.endless(data, batch)
+    step = many_starts(make_train_step(make_loss(model, Objective("mse")), optimizer, clip_norm=1.0))
+    state = init_starts(model.init, optimizer, starts, key=jax.random.key(0))
+    batch_at = endless(data, batch)
     fitted = fit.fit(parallel.single(step), state, batch_at, steps, log_every=min(steps, 50))
-    weights, _ = train.best_start(fitted.state.params, fitted.losses)
+    weights, _ = best_start(fitted.state.params, fitted.losses)
     return alignment_of(model, weights, "biasnet-connected", float(config.FS))
 
 
@@ -129,7 +135,7 @@ def train_one(
     batch, steps = batch_of(len(data["dry"])), steps_of(len(data["dry"]), epochs)
     step, optimizer = make_step(model, run.objective, batch)
     key = jax.random.key(run.seed)
-    state = train.init_state(model.init(key), optimizer, key=key)
+    state = init_state(model.init(key), optimizer, key=key)
     settings = {**run._asdict(), "objective": run.objective._asdict(), "epochs": epochs}
     settings["recordings"] = recordings
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
@@ -142,7 +148,7 @@ def train_one(
             fitted = fit.fit(
                 parallel.single(step),
                 state,
-                batches.endless(data, batch, seed=run.seed),
+                endless(data, batch, seed=run.seed),
                 steps,
                 log_every=config.LOG_EVERY,
                 save_every=config.SAVE_EVERY,

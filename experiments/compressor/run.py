@@ -29,10 +29,9 @@ from experiments.common.runner import (
     verdict,
 )
 from experiments.compressor import config, known, signaltrain, speed, training
-from jaxapf import audio, metrics
+from jaxapf import audio, metrics, report
 from jaxapf._internal import files
 from jaxapf.effects.modelling import compressor as modelling
-from jaxapf.training import logging
 
 RESULTS = Path(__file__).with_name("results")
 DRY = "mix_dry.flac"
@@ -122,7 +121,7 @@ def draw_known(results: Row, folder: Path, data: Path) -> None:
         name: [{"step": record["step"], "loss": record["loss"]} for record in records]
         for name, records in runs.items()
     }
-    logging.plot_losses(curves, folder / "loss.svg", title="Mean absolute error after the pre-filter")
+    report.plot_losses(curves, folder / "loss.svg", title="Mean absolute error after the pre-filter")
     panels = known_gains(results, data)
     draw_gains(panels, folder / "known.svg")
 

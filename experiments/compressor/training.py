@@ -15,7 +15,7 @@ from experiments.common.runner import Row, show_progress
 from experiments.compressor import config, known
 from jaxapf.effects import compressor as fx
 from jaxapf.filters import recursion
-from jaxapf.training import step as train
+from jaxapf.training.step import LossFn, init_state, make_train_step
 
 Weights = dict[str, jax.Array]
 
@@ -62,7 +62,7 @@ def prefiltered(x: jax.Array) -> jax.Array:
     return recursion.first_order(config.PREFILTER_POLE, x - before)[0]
 
 
-def make_loss(fs: float, form: str) -> train.LossFn:
+def make_loss(fs: float, form: str) -> LossFn:
     """Mean absolute error after the pre-filter; it is linear, one pass does for both signals."""
 
     def loss(weights: Weights, batch: Any, key: jax.Array) -> Any:
@@ -76,8 +76,8 @@ def make_loss(fs: float, form: str) -> train.LossFn:
 def trained(dry: np.ndarray, wet: np.ndarray, fs: float, form: str, steps: int, label: str) -> Training:
     """Train from the protocol's start on (n_samples,) signals."""
     optimizer = optax.adam(optax.cosine_decay_schedule(config.RATE, steps))
-    step = jax.jit(train.make_train_step(make_loss(fs, form), optimizer), donate_argnums=0)
-    state = train.init_state(raw_of(config.START, fs), optimizer, key=jax.random.key(0))
+    step = jax.jit(make_train_step(make_loss(fs, form), optimizer), donate_argnums=0)
+    state = init_state(raw_of(config.START, fs), optimizer, key=jax.random.key(0))
     batch = {"dry": jnp.asarray(dry[None], jnp.float32), "wet": jnp.asarray(wet[None], jnp.float32)}
     records = []
     for number in range(1, steps + 1):

@@ -58,7 +58,7 @@ def loss_curve(records_by_network: Mapping[str, Sequence[Mapping[str, Any]]], pa
     """Draw the networks' losses and what they reach, over minutes of training or, untimed, steps.
 
     Args:
-        records_by_network: records as `tracking.read_metrics` gives them, with `step`, `reached`, `loss` and
+        records_by_network: records as `logging.read_metrics` gives them, with `step`, `reached`, `loss` and
             `seconds`, by the network's name; runs that went on where others stopped make up one line.
         path: file to write, .svg or .png.
 

@@ -15,8 +15,8 @@ from experiments.drum_mics import config
 from jaxapf import datasets
 from jaxapf.alignment import cross_spectrum, features, network
 from jaxapf.training import data, fit, logging, parallel
-from jaxapf.training import step as train
 from jaxapf.training.checkpoint import Checkpoints
+from jaxapf.training.step import init_state, make_train_step
 
 MAX_DELAY = round(1e-3 * config.MAX_DELAY_MS * config.FS)
 
@@ -86,10 +86,10 @@ def trained(
     batch = config.BATCH[hears]
     loss = network.make_loss(design, features.hear(_cross(pairs[0]), [0.0]).omega, config.FS)
     optimizer = make_optimizer(steps)
-    step = train.make_train_step(loss, optimizer, clip_norm=config.CLIP_NORM)
+    step = make_train_step(loss, optimizer, clip_norm=config.CLIP_NORM)
     length = features.BANDS if hears == "cross-phase" else design.n_samples
     weights = net.init(jax.random.key(seed), jnp.zeros((1, network.HEARS[hears], length)))
-    state = train.init_state(weights, optimizer, key=jax.random.key(seed + 1))
+    state = init_state(weights, optimizer, key=jax.random.key(seed + 1))
     settings = {"design": design._asdict(), "steps": steps, "seed": seed, "sources": len(sources)}
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
         state = checkpoints.restore(state) or state

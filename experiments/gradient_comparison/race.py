@@ -320,7 +320,7 @@ def _bare_row(filtered: Any, x: np.ndarray, wanted: np.ndarray, settings: config
         weights, memory = state
         value, gradient = jax.value_and_grad(loss)(weights)
         updates, new = optimizer.update(gradient, memory, weights)
-        # As `train.make_train_step`: a step that is not finite is not taken.
+        # As `training.step.make_train_step`: a step that is not finite is not taken.
         size = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))
         good = jnp.isfinite(value) & jnp.isfinite(size)
         moved = (optax.apply_updates(weights, updates), new)

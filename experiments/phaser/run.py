@@ -18,8 +18,8 @@ from experiments.common.runner import Row, check_folder, put_tables, show_progre
 from experiments.phaser import config, data, fits, known, listening, pictures, speed, tables, training
 from jaxapf._internal.files import reason, write_text
 from jaxapf.effects import phaser
-from jaxapf.training import fit as loop
-from jaxapf.training import logging
+from jaxapf.report import plot_losses
+from jaxapf.training.fit import TrainingError
 
 RESULTS = Path(__file__).with_name("results")
 MARKERS = "phaser"
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_progress("")
         print("run.py: interrupted; what was finished is kept", file=sys.stderr)
         return 130
-    except (OSError, ValueError, loop.TrainingError) as error:
+    except (OSError, ValueError, TrainingError) as error:
         show_progress("")
         text = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) else str(error)
         print(f"run.py: error: {text}", file=sys.stderr)
@@ -223,7 +223,7 @@ def draw(args: argparse.Namespace, devices: Sequence[data.Device]) -> None:
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)
     if losses:
-        logging.plot_losses(losses, args.folder / "losses.svg", title="Training ESR")
+        plot_losses(losses, args.folder / "losses.svg", title="Training ESR")
 
 
 def listen(args: argparse.Namespace, recordings: Sequence[data.Device], rows: Sequence[Row]) -> None:

@@ -21,7 +21,7 @@ from experiments.common.runner import Row
 from experiments.phaser import config
 from jaxapf import losses
 from jaxapf.effects import phaser
-from jaxapf.training import step as train
+from jaxapf.training.step import init_state, make_train_step
 
 Step = Callable[[], None]
 
@@ -82,8 +82,8 @@ def jax_step(dry: np.ndarray, wet: np.ndarray, fs: int, window_ms: float | None)
         return losses.esr(jax_model(raw, batch["dry"], fs, window_ms), batch["wet"])
 
     optimizer = optax.adam(5e-4)
-    step = jax.jit(train.make_train_step(loss_fn, optimizer, clip_norm=config.CLIP_NORM), donate_argnums=0)
-    state = train.init_state(phaser.init(jax.random.key(0)), optimizer, key=jax.random.key(0))
+    step = jax.jit(make_train_step(loss_fn, optimizer, clip_norm=config.CLIP_NORM), donate_argnums=0)
+    state = init_state(phaser.init(jax.random.key(0)), optimizer, key=jax.random.key(0))
     batch = {"dry": jnp.asarray(dry), "wet": jnp.asarray(wet)}
 
     def run() -> None:

@@ -20,7 +20,7 @@ from jaxapf._internal.files import write_text
 from jaxapf.effects import phaser
 from jaxapf.effects.modelling import descent, sweep_estimation
 from jaxapf.training import fit, parallel
-from jaxapf.training import step as train
+from jaxapf.training.step import LossFn, init_state, make_train_step
 
 Tree = Any
 RECURSION = "recursion"
@@ -123,7 +123,7 @@ def _shaped(key: jax.Array, w: np.ndarray, target: np.ndarray) -> Tree:
     return min(found, key=lambda one: one[:2])[2]
 
 
-def make_loss(job: Job, start: Row) -> train.LossFn:
+def make_loss(job: Job, start: Row) -> LossFn:
     """Error-to-signal ratio of the whole batch, which is one signal; beside it the largest |p|."""
     stages, delay, fs = start["stages"], start["delay"], job.device.fs
 
@@ -170,16 +170,16 @@ def trained(job: Job, folder: Path, steps: int) -> Row:
     """Train, unless that was done; the result holds the weights, the records and what was skipped.
 
     Raises:
-        loop.TrainingError: nothing but skipped steps.
+        training.fit.TrainingError: nothing but skipped steps.
     """
     done = result_of(job, folder, steps)
     if done is not None:
         return done
     start = start_of(job.device, folder)
     optimizer = make_optimizer(job.start, steps)
-    step = train.make_train_step(make_loss(job, start), optimizer, clip_norm=config.CLIP_NORM)
+    step = make_train_step(make_loss(job, start), optimizer, clip_norm=config.CLIP_NORM)
     batch = {name: np.asarray(getattr(job.device, name), np.float32) for name in ("dry", "wet")}
-    state = train.init_state(first_weights(job, start), optimizer, key=jax.random.key(job.seed))
+    state = init_state(first_weights(job, start), optimizer, key=jax.random.key(job.seed))
 
     def show(record: Row) -> None:
         show_progress(f"{job.name}: step {record['step']} of {steps}, loss {record['loss']:.3g}")

@@ -16,8 +16,8 @@ from experiments.proxies.config import Setting
 from jaxapf import losses, params
 from jaxapf.effects import chain, proxies
 from jaxapf.training import fit, logging, parallel
-from jaxapf.training import step as train
 from jaxapf.training.checkpoint import Checkpoints
+from jaxapf.training.step import LossFn, init_state, make_train_step
 
 Tree = Any
 
@@ -41,7 +41,7 @@ def through(effect: chain.Effect, raw: jax.Array, dry: jax.Array) -> jax.Array:
     return chain.apply(effect, params.denormalise(raw, effect.controls), dry, config.FS)
 
 
-def make_loss(net: Any, effect: chain.Effect) -> train.LossFn:
+def make_loss(net: Any, effect: chain.Effect) -> LossFn:
     """The loss of a batch of clips and controls; the effect is run on them in the same step."""
 
     def loss(weights: Tree, batch: Tree, key: jax.Array) -> Any:
@@ -72,8 +72,8 @@ def trained(
     first = make(0)
     weights = jax.jit(net.init)(jax.random.key(seed), first["dry"][:1], first["raw"][:1])
     optimizer = make_optimizer(setting)
-    step = train.make_train_step(make_loss(net, effect), optimizer, clip_norm=config.CLIP_NORM)
-    state = train.init_state(weights, optimizer, key=jax.random.key(seed + 1))
+    step = make_train_step(make_loss(net, effect), optimizer, clip_norm=config.CLIP_NORM)
+    state = init_state(weights, optimizer, key=jax.random.key(seed + 1))
     settings = {"name": name, "setting": setting._asdict(), "seed": seed, "sources": len(sources)}
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
         state = checkpoints.restore(state) or state

@@ -27,9 +27,9 @@ from experiments.rc_filter import answer, config
 from jaxapf import audio, losses, metrics
 from jaxapf._internal import files
 from jaxapf.alignment import biasnet
-from jaxapf.training import data as batches
 from jaxapf.training import fit, parallel
-from jaxapf.training import step as train
+from jaxapf.training.data import endless
+from jaxapf.training.step import LossFn, TrainState, init_state, make_train_step
 
 RESULTS = Path(__file__).with_name("results")
 Tree = Any
@@ -90,7 +90,7 @@ def examples(problem: Problem, loss: str) -> dict[str, Any]:
     return {"dry": dry, "spectra": jax.tree.map(np.asarray, spectra)}
 
 
-def make_loss(problem: Problem, loss: str) -> train.LossFn:
+def make_loss(problem: Problem, loss: str) -> LossFn:
     """Loss of a batch of sequences, each filtered from rest."""
 
     def loss_fn(weights: Tree, batch: Tree, key: jax.Array) -> jax.Array:
@@ -108,14 +108,14 @@ def trained(
     """Train from one start; a run whose steps are all skipped ends early."""
     optimizer = optax.adam(setting.rate)
     parts = math.gcd(config.PARTS[setting.loss], batch_size(data))
-    step = train.make_train_step(make_loss(problem, setting.loss), optimizer, accumulate=parts)
+    step = make_train_step(make_loss(problem, setting.loss), optimizer, accumulate=parts)
     key = jax.random.key(start)
-    state = train.init_state(problem.model.init(key), optimizer, key=key)
+    state = init_state(problem.model.init(key), optimizer, key=key)
     records: list[Row] = []
     weights = [jax.tree.map(np.array, state.params)]
     label = f"{problem.name}: {setting.loss}, rate {setting.rate:g}, start {start}"
 
-    def keep(state: train.TrainState) -> dict[str, Any]:
+    def keep(state: TrainState) -> dict[str, Any]:
         weights.append(jax.tree.map(np.array, state.params))
         show_progress(f"{label}: step {len(weights) - 1} of {steps}")
         return {}
@@ -124,7 +124,7 @@ def trained(
         fit.fit(
             parallel.single(step),
             state,
-            batches.endless(data, batch_size(data), seed=start),
+            endless(data, batch_size(data), seed=start),
             steps,
             log_every=1,
             evaluate=keep,

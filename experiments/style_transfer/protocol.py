@@ -21,8 +21,8 @@ from jaxapf import losses, params
 from jaxapf.effects import equalizer, gradients
 from jaxapf.effects.style import network
 from jaxapf.training import fit, parallel
-from jaxapf.training import step as train
 from jaxapf.training.checkpoint import Checkpoints
+from jaxapf.training.step import LossFn, TrainState, init_state, make_train_step
 
 Tree = Any
 
@@ -61,7 +61,7 @@ def distance(pred: jax.Array, target: jax.Array) -> jax.Array:
     return losses.mae(pred, target) + losses.mrstft(pred, target, resolutions=config.RESOLUTIONS)
 
 
-def loss_of(route: gradients.Route, colour: float = 0.0) -> train.LossFn:
+def loss_of(route: gradients.Route, colour: float = 0.0) -> LossFn:
     """The loss of a batch of clips (n, 2, half), with random settings by the step's key."""
 
     def loss_fn(weights: Tree, halves: jax.Array, key: jax.Array) -> jax.Array:
@@ -122,10 +122,10 @@ def _falling(rate: float, steps: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(0.0, rate, min(config.WARM_UP, steps // 2), steps)
 
 
-def first_state(steps: int, seed: int) -> train.TrainState:
+def first_state(steps: int, seed: int) -> TrainState:
     """The state before the first step."""
     _, of_steps = jax.random.split(jax.random.key(seed))
-    return train.init_state(_first_weights(seed), optimizer(steps), key=of_steps)
+    return init_state(_first_weights(seed), optimizer(steps), key=of_steps)
 
 
 @lru_cache(maxsize=1)
@@ -150,7 +150,7 @@ def trained(
     if checkpoints is not None:
         state = checkpoints.restore(state) or state
     loss_fn = loss_of(route, config.COLOUR[round(2 * pool.half / data.FS, 2)])
-    step = train.make_train_step(loss_fn, optimizer(steps), clip_norm=config.CLIP)
+    step = make_train_step(loss_fn, optimizer(steps), clip_norm=config.CLIP)
     return fit.fit(
         parallel.single(step),
         state,

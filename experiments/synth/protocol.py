@@ -16,7 +16,7 @@ from jaxapf import losses, nets, params
 from jaxapf.effects import synth
 from jaxapf.filters import biquad
 from jaxapf.training import data, fit, parallel
-from jaxapf.training import step as train
+from jaxapf.training.step import LossFn, TrainState, init_state, make_train_step
 
 RECURSION = "recursion"
 Tree = Any
@@ -105,7 +105,7 @@ def played(controls: synth.Controls, form: str | int) -> jax.Array:
     return synth.synth_sampled(controls, config.LENGTH, config.FS, hop=config.HOP, n_window=int(form))
 
 
-def make_loss(filter_name: str, form: str | int) -> train.LossFn:
+def make_loss(filter_name: str, form: str | int) -> LossFn:
     """Multi-scale spectral loss of a batch of notes, as auraloss 0.4.0 has it."""
 
     def loss_fn(weights: Tree, batch: dict[str, Any], key: jax.Array) -> jax.Array:
@@ -122,18 +122,18 @@ def trained(
     optimizer = optax.adamw(schedule, weight_decay=config.WEIGHT_DECAY)
     loss_fn = make_loss(setting.filter, setting.form)
     key = jax.random.key(setting.seed)
-    state = train.init_state(started(setting, sets), optimizer, key=key)
+    state = init_state(started(setting, sets), optimizer, key=key)
     validate = jax.jit(lambda weights: loss_fn(weights, sets["validation"], key))
     best: dict[str, Any] = {"loss": np.inf}
 
-    def look(state: train.TrainState) -> dict[str, float]:
+    def look(state: TrainState) -> dict[str, float]:
         loss = float(validate(state.params))
         if loss < best["loss"]:
             best.update(loss=loss, weights=jax.tree.map(np.array, state.params), step=int(state.step))
         return {"validation": loss}
 
     fitted = fit.fit(
-        parallel.single(train.make_train_step(loss_fn, optimizer, clip_norm=config.CLIP)),
+        parallel.single(make_train_step(loss_fn, optimizer, clip_norm=config.CLIP)),
         state,
         data.endless(sets["train"], min(config.BATCH, len(sets["train"]["audio"])), seed=setting.seed),
         steps,

@@ -20,12 +20,12 @@ from typing import Any
 import jax
 
 from experiments.training import config, problem
-from jaxapf import Alignment
+from jaxapf import Alignment, report
 from jaxapf.alignment import biasnet
-from jaxapf.training import data as batches
 from jaxapf.training import distributed, fit, logging, parallel
-from jaxapf.training import step as train
 from jaxapf.training.checkpoint import CheckpointError, Checkpoints
+from jaxapf.training.data import shuffled
+from jaxapf.training.step import LossFn, TrainState, init_starts, init_state, make_train_step, many_starts
 
 PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
 
@@ -82,18 +82,18 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def make_plan(args: argparse.Namespace, loss_fn: train.LossFn, optimizer: Any) -> parallel.Plan:
+def make_plan(args: argparse.Namespace, loss_fn: LossFn, optimizer: Any) -> parallel.Plan:
     """One network with its batch shared by the devices, or many networks shared by them."""
-    step = train.make_train_step(loss_fn, optimizer, clip_norm=1.0)
-    return PLANS[args.plan](step) if args.starts == 1 else parallel.starts(train.many_starts(step))
+    step = make_train_step(loss_fn, optimizer, clip_norm=1.0)
+    return PLANS[args.plan](step) if args.starts == 1 else parallel.starts(many_starts(step))
 
 
-def first_state(args: argparse.Namespace, optimizer: Any) -> train.TrainState:
+def first_state(args: argparse.Namespace, optimizer: Any) -> TrainState:
     """The state before the first step."""
     init, key = problem.model_at(1.0).init, jax.random.key(args.seed)  # no sample rate matters yet
     if args.starts > 1:
-        return train.init_starts(init, optimizer, args.starts, key=key)
-    return train.init_state(init(key), optimizer, key=key)
+        return init_starts(init, optimizer, args.starts, key=key)
+    return init_state(init(key), optimizer, key=key)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     optimizer = problem.make_optimizer(args.steps, args.rate)
     plan = make_plan(args, problem.make_loss(fs), optimizer)
     rows = slice(None) if args.starts > 1 else distributed.rows(config.BATCH)
-    batch_at = batches.shuffled(data, config.BATCH, seed=args.seed, rows=rows)
+    batch_at = shuffled(data, config.BATCH, seed=args.seed, rows=rows)
     settings = {name: getattr(args, name) for name in ("steps", "starts", "rate", "seed")} | {
         "batch": config.BATCH
     }
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
 def finish(args: argparse.Namespace, fitted: fit.Fitted, fs: float, delay: int) -> None:
     """Plot the losses, save the model, say what came out."""
     records = logging.read_metrics(args.folder / "metrics.jsonl")
-    logging.plot_losses({"loss": records}, args.folder / "loss.svg")
+    report.plot_losses({"loss": records}, args.folder / "loss.svg")
     weights = fitted.state.params
     if args.starts > 1:
         best = int(records[-1]["best_start"])

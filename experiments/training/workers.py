@@ -16,10 +16,10 @@ import optax
 from jax.sharding import Mesh
 
 from experiments.training import config, problem
-from jaxapf.training import data as batches
 from jaxapf.training import fit, lowering, parallel
-from jaxapf.training import step as train
 from jaxapf.training.checkpoint import Checkpoints
+from jaxapf.training.data import shuffled
+from jaxapf.training.step import TrainState, init_state, make_train_step
 
 PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
 
@@ -33,9 +33,9 @@ def equal(dtype: str, rate: str) -> dict[str, dict[str, float]]:
         for tree in (data, problem.model_at(1.0).init(jax.random.key(config.SEED)))
     )
     optimizer = problem.make_optimizer(config.STEPS, float(rate))
-    step = train.make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
-    state = train.init_state(weights, optimizer, key=jax.random.key(0))
-    batch_at = batches.shuffled(data, config.BATCH, seed=config.SEED)
+    step = make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
+    state = init_state(weights, optimizer, key=jax.random.key(0))
+    batch_at = shuffled(data, config.BATCH, seed=config.SEED)
     found = {name: fit.fit(plan(step), state, batch_at, 20).state.params for name, plan in PLANS.items()}
     return {name: differences(found[name], found["single"]) for name in ("mesh", "pmap")}
 
@@ -70,11 +70,11 @@ def sharded_step(devices: int, rows: int) -> tuple[Any, Any, Any]:
     """The compiled step on a mesh of some devices, its state and a batch of `rows` sequences a device."""
     data, fs, _ = problem.sequences()
     optimizer = problem.make_optimizer(config.STEPS)
-    step = train.make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
+    step = make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
     mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
     plan = parallel.mesh(step, mesh)
     weights = problem.model_at(1.0).init(jax.random.key(config.SEED))
-    state = plan.put_state(train.init_state(weights, optimizer, key=jax.random.key(0)))
+    state = plan.put_state(init_state(weights, optimizer, key=jax.random.key(0)))
     shape = (devices * rows, config.LENGTH)
     batch = plan.put_batch({name: np.resize(one, shape) for name, one in data.items()})
     return plan.step.lower(state, batch).compile(), state, batch
@@ -87,8 +87,8 @@ def overhead(folder: str) -> dict[str, float]:
     step, opt_state = make_bare_step(loss_fn, optimizer), optimizer.init(params)
     rows = batch_rows(step, params, opt_state)
     data = [{"x": np.resize(x, (rows, 256)), "y": np.resize(y, (rows, 256))} for x, y in data]
-    plan = parallel.single(train.make_train_step(loss_fn, optimizer))
-    state = train.init_state(params, optimizer, key=jax.random.key(0))
+    plan = parallel.single(make_train_step(loss_fn, optimizer))
+    state = init_state(params, optimizer, key=jax.random.key(0))
 
     def layered(steps: int) -> float:
         with open(f"{folder}/metrics.jsonl", "w", encoding="utf-8") as file:
@@ -117,7 +117,7 @@ def overhead(folder: str) -> dict[str, float]:
     }
 
 
-def blocking(folder: str, state: train.TrainState) -> float:
+def blocking(folder: str, state: TrainState) -> float:
     """Seconds until a save returns, the writing going on behind."""
     times = []
     with Checkpoints(f"{folder}/checkpoints") as checkpoints:

@@ -2,7 +2,7 @@
 
 The rival of the spectral search (`jaxapf.alignment.search`): Adam on the sections' controls and the delay, where the
 loss is the error of the filtered signal itself. All starts are trained side by side
-(`train.many_starts`), spread over the devices where there are several, and the best one is kept.
+(`training.step.many_starts`), spread over the devices where there are several, and the best one is kept.
 
 Source: after the "naive" training of Bargum et al. 2023, section 4, with frequency and Q on logarithmic
 scales, where a step is the same at 30 Hz and at 10 kHz.
@@ -56,13 +56,13 @@ def descend(
         order: total order, at least 1; an odd one has one first-order section.
         max_delay: the largest delay of either sign, samples.
         key: typed random key, from which the starts are drawn.
-        on_record: as in `loop.fit`.
+        on_record: as in `training.fit.fit`.
 
     Returns:
         A Cascade of NumPy arrays.
 
     Raises:
-        loop.TrainingError: no start has a finite loss.
+        training.fit.TrainingError: no start has a finite loss.
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal((1, 2048)).astype(np.float32)

@@ -154,7 +154,7 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
         fs: sample rate in Hz.
 
     Returns:
-        A loss as `train.make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
+        A loss as `make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
         candidates, bands), and, for waves, `waves` (examples, candidates, 2, n_samples). Its metric
         `reached` is the share of the phase-only bound that the best answers reach.
 

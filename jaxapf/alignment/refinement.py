@@ -137,14 +137,14 @@ def refine(
         key: typed random key, of the network's weights.
         steps: of Adam, each through the whole signals.
         rate: of Adam at the first step. All weights move, so that the outputs move further.
-        on_record: as in `loop.fit`.
+        on_record: as in `training.fit.fit`.
 
     Returns:
         Refined: the best outputs seen, those of the start among them.
 
     Raises:
         ValueError: the model has no controls to start from.
-        loop.TrainingError: no finite loss.
+        training.fit.TrainingError: no finite loss.
 
     Source: Bargum et al. 2023, section 4, over whole recordings.
 

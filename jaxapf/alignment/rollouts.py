@@ -122,7 +122,7 @@ def make_loss(net: Any, omega: Any, fs: float, sections: int) -> Any:
         sections: of a cascade.
 
     Returns:
-        A loss as `train.make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
+        A loss as `make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
         candidates, bands). Metric `reached`: the share of the bound that the network's own choices reach.
     """
     bands = jnp.asarray(omega)

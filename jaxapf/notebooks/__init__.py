@@ -246,7 +246,7 @@ class _Line(io.TextIOBase):
 def progress(what: str) -> Iterator[None]:
     """Show what is written to a terminal's status line in one line of the notebook, and the time it took.
 
-    Meant for `jaxapf.align(progress=True)` and `tracking.progress`. Warnings and whatever else is written to
+    Meant for `jaxapf.align(progress=True)` and `logging.progress`. Warnings and whatever else is written to
     standard error still go there.
 
     Args:
@@ -496,7 +496,7 @@ def show_losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], caption: str, *
     """Show losses over the steps of trainings.
 
     Args:
-        runs: records as `loop.fit` returns them, by label.
+        runs: records as `training.fit.fit` returns them, by label.
         caption: what is to be seen.
         unit: label of the vertical axis.
     """

@@ -53,7 +53,7 @@ class Fitted(NamedTuple):
     """What `fit` returns.
 
     ``state`` after the last step; ``records`` of this run; ``losses`` (), or (starts,) of many starts, means
-    since the last record but one, what `train.best_start` chooses by; NaN where no step was left to do.
+    since the last record but one, what `training.step.best_start` chooses by; NaN where no step was left to do.
     """
 
     state: TrainState
@@ -131,11 +131,11 @@ def fit(
     Example:
         >>> import optax
         >>> from jaxapf.training import parallel
-        >>> from jaxapf.training import step as train
+        >>> from jaxapf.training.step import init_state, make_train_step
         >>> loss_fn = lambda params, batch, key: ((params - batch) ** 2).mean()
         >>> optimizer = optax.sgd(0.1)
-        >>> plan = parallel.single(train.make_train_step(loss_fn, optimizer))
-        >>> state = train.init_state(np.zeros((), np.float32), optimizer, key=jax.random.key(0))
+        >>> plan = parallel.single(make_train_step(loss_fn, optimizer))
+        >>> state = init_state(np.zeros((), np.float32), optimizer, key=jax.random.key(0))
         >>> fitted = fit(plan, state, lambda position: np.ones(4, np.float32), 100)
         >>> round(float(fitted.state.params), 4), [record["step"] for record in fitted.records]
         (1.0, [50, 100])

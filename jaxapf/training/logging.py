@@ -396,39 +396,3 @@ def open_tensorboard(folder: PathLike, *, after: int | None = None) -> Iterator[
         yield write
     finally:
         writer.close()
-
-
-# Plots
-
-
-def plot_losses(
-    runs: Mapping[str, Sequence[Record]], path: PathLike, *, title: str = "", metric: str = "loss"
-) -> None:
-    """Draw the losses of one or several runs over the step, without any plotting library.
-
-    The loss is on a logarithmic axis where it is positive: every record faintly and their smoothed line;
-    below it gradient norm and learning rate, where the records have them. Ticks at the foot mark skipped
-    steps. Long runs are thinned to what can be seen. Colours follow the reader's light or dark setting.
-
-    Args:
-        runs: records (as `read_metrics` gives them) by label; the label of a single run may be empty.
-        path: file to write, complete or not at all: .svg for the drawing, .html for a page with a table of
-            the figures.
-        title: heading of the page, and what screen readers call the drawing.
-        metric: name of what is drawn as the loss.
-
-    Raises:
-        ValueError: `runs` is empty, or `path` ends in something else.
-        AudioError: the file cannot be written.
-
-    Example:
-        >>> import tempfile, pathlib
-        >>> records = [{"step": step, "loss": 1 / step} for step in range(1, 100)]
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     plot_losses({"": records}, f"{folder}/loss.svg")
-        ...     pathlib.Path(f"{folder}/loss.svg").read_text(encoding="utf-8")[:4]
-        '<svg'
-    """
-    from jaxapf.report import curves
-
-    curves.write(runs, path, title=title, metric=metric)

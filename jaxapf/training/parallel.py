@@ -10,7 +10,7 @@ go, how metrics come back. All plans run the same step of `jaxapf.training.step`
   XLA gathers whole batches for FFTs, for native kernels and for the block matrices of a cascade;
 - `pmap`: the older way. JAX keeps `pmap` in maintenance: it works, on top of the same machinery, but new
   code should take `mesh`;
-- `starts`: many starts (`train.many_starts`), spread over the devices of a mesh.
+- `starts`: many starts (`training.step.many_starts`), spread over the devices of a mesh.
 
 In several processes (`jaxapf.training.distributed`) a mesh has the devices of all, and each process puts in the
 examples that it read.

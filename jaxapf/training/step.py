@@ -104,7 +104,7 @@ def make_train_step(
     the optimiser's update. Where the loss or the gradient's norm is not finite (a norm that overflows
     counts), parameters and optimiser state stay as they were and the step is counted in `skipped`. (That an
     update itself overflows, at absurd rates, is not looked for here: it would cost every step some percent.
-    `loop.fit` looks at the parameters before each checkpoint.)
+    `training.fit.fit` looks at the parameters before each checkpoint.)
 
     Args:
         loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``, scalars all. It has to be a mean

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from jaxapf.report import curves
-from jaxapf.training import logging
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -23,7 +22,7 @@ def run(count, *, seed=0, **columns):
 
 
 def drawn(tmp_path, runs, **options):
-    logging.plot_losses(runs, tmp_path / "loss.svg", **options)
+    curves.plot_losses(runs, tmp_path / "loss.svg", **options)
     text = (tmp_path / "loss.svg").read_text(encoding="utf-8")
     assert not re.search(r"nan|inf\b", text.split("</style>")[1].replace("finite", ""))
     return ET.fromstring(text)
@@ -131,7 +130,7 @@ def test_long_runs_make_small_files_and_lose_no_extreme(tmp_path, name):
     records[70_001]["loss"], records[70_002]["loss"] = 50.0, 1e-4
     for record in records[::5]:
         record["loss"] = math.nan
-    logging.plot_losses({"": records}, tmp_path / name)
+    curves.plot_losses({"": records}, tmp_path / name)
     assert (tmp_path / name).stat().st_size < 300_000
     if name.endswith("svg"):
         root = ET.parse(tmp_path / name).getroot()
@@ -171,7 +170,7 @@ def test_records_may_come_in_any_order(tmp_path):
 def test_poor_runs_are_drawn_all_the_same(tmp_path, records):
     drawn(tmp_path, {"poor": records})
     drawn(tmp_path, {"poor": records, "rich": run(50)})
-    logging.plot_losses({"poor": records}, tmp_path / "loss.html")
+    curves.plot_losses({"poor": records}, tmp_path / "loss.html")
 
 
 def test_many_runs_with_long_names_keep_their_legend_inside(tmp_path):
@@ -189,7 +188,7 @@ def test_many_runs_with_long_names_keep_their_legend_inside(tmp_path):
 
 def test_a_page_has_the_figures_as_a_table(tmp_path):
     runs = {"<a>": run(500, skipped=lambda n: n // 250), "{{title}}": run(50)}
-    logging.plot_losses(runs, tmp_path / "loss.html", title="Tape & tube")
+    curves.plot_losses(runs, tmp_path / "loss.html", title="Tape & tube")
     page = (tmp_path / "loss.html").read_text(encoding="utf-8")
     assert "<h1>Tape &amp; tube</h1>" in page
     assert page.count('<svg class="plot"') == 2  # one for a desk, one for a phone
@@ -204,9 +203,9 @@ def test_a_page_has_the_figures_as_a_table(tmp_path):
 
 def test_wrong_use_of_the_plot(tmp_path):
     with pytest.raises(ValueError, match="runs is empty"):
-        logging.plot_losses({}, tmp_path / "loss.svg")
+        curves.plot_losses({}, tmp_path / "loss.svg")
     with pytest.raises(ValueError, match=r"ends in \.svg or \.html"):
-        logging.plot_losses({"": run(3)}, tmp_path / "loss.png")
+        curves.plot_losses({"": run(3)}, tmp_path / "loss.png")
     assert os.listdir(tmp_path) == []
 
 

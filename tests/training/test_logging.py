@@ -333,7 +333,7 @@ def test_a_killed_process_loses_no_record_that_it_has_written(tmp_path):
     with python(
         """
         import sys, time
-        from jaxapf import tracking
+        from jaxapf.training import logging as tracking
         with tracking.open_metrics(sys.argv[1]) as log:
             for step in range(1, 4):
                 log({"step": step, "loss": 0.1})
@@ -353,7 +353,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     with python(
         """
         import resource, signal, sys
-        from jaxapf import tracking
+        from jaxapf.training import logging as tracking
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
         try:

@@ -27,7 +27,7 @@ from jaxapf._internal.arrays import Values
 from jaxapf._internal.files import PathLike
 from jaxapf.effects import chain, equalizer, proxies
 from jaxapf.nets.encoder import CurveReader, StyleController, log_mel
-from jaxapf.training import step as train
+from jaxapf.training.step import init_state, make_train_step
 
 FS = 24_000  # that the network hears
 LEVEL_DB = -23.0  # RMS that a recording is brought to before it is processed
@@ -204,8 +204,8 @@ def first_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
         shape = error - jnp.mean(error, axis=-1, keepdims=True)
         return jnp.mean(jnp.abs(shape)) + 0.2 * jnp.mean(jnp.abs(error))
 
-    step = train.make_train_step(loss_fn, optimizer, clip_norm=10.0)
-    state = train.init_state(weights["params"]["reader"], optimizer, key=of_curves)
+    step = make_train_step(loss_fn, optimizer, clip_norm=10.0)
+    state = init_state(weights["params"]["reader"], optimizer, key=of_curves)
     state = jax.lax.fori_loop(0, steps, lambda _, state: step(state, ())[0], state)
     return {"params": {**weights["params"], "reader": state.params}}
 
