@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-STRANGERS = 0.2  # a correlation below this says that two recordings have little in common
+from jaxapf._internal.text import count
 
 
 class Progress:
@@ -176,32 +176,6 @@ def described_versions(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {entry['name']}: {entry['what']}, {figure}, {entry['bytes'] / 1e3:.0f} kB"
 
 
-def strangers(correlation: float | None) -> str:
-    """Return a doubt about recordings that have this correlation after aligning, "" where there is none."""
-    if correlation is None or correlation >= STRANGERS:
-        return ""
-    return (
-        f"after aligning the files still hardly agree (correlation {correlation:.3f}); "
-        "are they the same performance?"
-    )
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where it is not one."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def decibels(ratio: float) -> str:
     """Return a ratio of powers in decibels."""
     return f"{10 * math.log10(ratio):+.1f} dB" if ratio > 0 else "-inf dB"
-
-
-def printable(text: str) -> str:
-    """Return a text that UTF-8 can hold; file names may contain bytes that it cannot."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def clock(seconds: float) -> str:
-    """Return a time as h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -33,16 +33,15 @@ from jaxapf.alignment.model import (
     order_of,
     stream,
 )
+from jaxapf.alignment.options import MAX_ORDER, METHODS
 from jaxapf.alignment.search import Found, Problem
 from jaxapf.training import pretrained
 
 __all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
 
 BIASNETS = {"biasnet-sequential": biasnet.sequential, "biasnet-connected": biasnet.connected}
-METHODS = ("auto", "spectral", "direct", *BIASNETS, "tcn")
 TCN, TCN_ORDER = "tcn-aligner", 12  # of the stored checkpoints
 MUCH_LEFT, REFINING = 0.02, 50  # error above the bound, from which the network is tried, and its steps
-MAX_ORDER = 32
 BEAM = 12
 FEWEST_BINS = 8  # below, a signal is too short to show a phase response
 PAYS = 0.005  # a further section must lower the error by this fraction

@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 
 from jaxapf import audio, datasets
-from jaxapf._internal.console import (
-    Progress,
-    clock,
-    count,
-    decibels,
-    described_audio,
-    print_result,
-    printable,
-    strangers,
-    warn,
-)
+from jaxapf._internal.console import Progress, decibels, described_audio, print_result, warn
+from jaxapf._internal.text import clock, count, printable
+from jaxapf.alignment.options import doubt
 from jaxapf.cli.filtering import Figures, write_filtered
 from jaxapf.cli.inputs import Source, UsageError, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
@@ -58,8 +50,8 @@ def align(arguments: argparse.Namespace) -> None:
         alignment = dataclasses.replace(
             alignment, metrics={**alignment.metrics, **whole}, command=arguments.command_line
         )
-        if doubt := strangers(alignment.metrics["correlation_aligned"]):
-            warn(doubt, notes)
+        if doubtful := doubt(alignment.metrics["correlation_aligned"]):
+            warn(doubtful, notes)
         if arguments.model is not None:
             alignment.save(arguments.model)
         if arguments.report is not None:

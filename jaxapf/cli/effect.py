@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jaxapf import audio, params
-from jaxapf._internal.console import Progress, count, described_audio, front, print_result
+from jaxapf._internal.console import Progress, described_audio, front, print_result
+from jaxapf._internal.text import count
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import Source, UsageError, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax

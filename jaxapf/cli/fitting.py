@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf._internal.console import Progress, clock, decibels, print_result, warn
+from jaxapf._internal.console import Progress, decibels, print_result, warn
+from jaxapf._internal.text import clock
 from jaxapf.cli.align import SILENCE, check_pair, open_pair
 from jaxapf.cli.inputs import Source, UsageError, check_outputs
 from jaxapf.cli.jax_setup import start_jax

@@ -18,12 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxapf import audio
-from jaxapf._internal.console import printable
+from jaxapf._internal.text import printable
 from jaxapf._internal.version import __version__
+from jaxapf.alignment.options import MAX_ORDER, METHODS
 from jaxapf.cli import align, effect, fitting, info, inputs, models, style
-
-METHODS = ("auto", "spectral", "direct", "biasnet-sequential", "biasnet-connected", "tcn")
-MAX_ORDER = 32
 
 
 class _Terminated(BaseException):

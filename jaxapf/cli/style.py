@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxapf import audio
-from jaxapf._internal.console import Progress, count, described_audio, panel, print_result, printable
+from jaxapf._internal.console import Progress, described_audio, panel, print_result
+from jaxapf._internal.text import count, printable
 from jaxapf.audio import level
 from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 from jaxapf.cli.filtering import write_filtered

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxapf import audio, datasets
-from jaxapf._internal.console import count
 from jaxapf._internal.files import AudioError, PathLike
+from jaxapf._internal.text import count
 from jaxapf.audio.level import SILENCE
 from jaxapf.notebooks.sentences import carries_over as carries_over
 from jaxapf.notebooks.sentences import decibels as decibels

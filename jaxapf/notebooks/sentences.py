@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxapf._internal.console import strangers
+from jaxapf.alignment.options import doubt
 
 SHORT_S = 1.0  # a pair that lasts less says little about low frequencies
 NOTHING_LEFT = 0.01  # an error, relative to silence, from which there is nothing to learn
@@ -27,7 +27,7 @@ def doubts(correlation: float | None, seconds: float) -> list[str]:
         >>> doubts(0.9, 2.0)
         []
     """
-    found = [strangers(correlation)] if strangers(correlation) else []
+    found = [doubt(correlation)] if doubt(correlation) else []
     if seconds < SHORT_S:
         found.append(
             f"The recordings last {seconds:.2f} s: so short a recording says little about low frequencies."

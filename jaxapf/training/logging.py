@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
-from jaxapf._internal.console import clock
 from jaxapf._internal.files import AudioError, PathLike, atomic_path, check_writable, reason
+from jaxapf._internal.text import clock
 
 Number = int | float
 Record = Mapping[str, Any]

@@ -79,7 +79,7 @@ def test_doubts_about_own_recordings_are_said(shown, monkeypatch, name, title):
 
 def test_doubts_are_those_of_the_command():
     assert notebooks.doubts(0.1, 2.0) == [f"After aligning the files still {STRANGERS}"]
-    assert pair.strangers is sentences.strangers
+    assert pair.doubt is sentences.doubt
     assert notebooks.doubts(0.2, 2.0) == notebooks.doubts(None, 2.0) == []
 
 
