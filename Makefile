@@ -91,8 +91,8 @@ $(VENV)/.docs: $(VENV)/.base
 	$(BIN)/python $(PIP) --editable '.[docs]'
 	@touch $@
 
-# The variable silences an advertisement that MkDocs Material prints about its successor.
-MKDOCS := NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs
+# The variables silence advertisements that MkDocs Material and a plugin print about successors.
+MKDOCS := NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(RUN) -m mkdocs
 
 # Not with --quiet: warnings would no longer be counted.
 docs: $(VENV)/.docs
