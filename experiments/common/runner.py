@@ -1,91 +1,176 @@
-"""What the experiments share: Markdown tables, goals met or missed, versions, progress on a terminal."""
+"""The command line of an experiment: `python -m experiments.NAME [subcommand] [options]`.
 
+Exit codes: 0; 2 with one sentence for what the user can mend; 130 after Ctrl-C; 143 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
 import json
-import os
-import platform
+import math
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from importlib import metadata
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxapf._internal.files import reason, write_text
-from jaxapf._internal.version import __version__
+from jaxapf.training import fit
 
 Row = dict[str, Any]
+Work = Callable[[argparse.Namespace], None]
 
-PICTURES: Any = {  # matplotlib's settings
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
-}
+ROOT = Path(__file__).resolve().parents[1]
+HANDLED = (OSError, ValueError, ModuleNotFoundError, fit.TrainingError)
 
 
-def table(rows: Sequence[Row], cell: Callable[[str, Any], str]) -> str:
-    """Rows of equal keys as a Markdown table; `cell(column, value)` is a value as it is shown.
+# Arguments
+
+
+def make_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of an experiment.
 
     Example:
-        >>> print(table([{"a": 1, "b": 2}], lambda column, value: f"{column}{value}"))
-        | a | b |
-        | --- | --- |
-        | a1 | b2 |
+        >>> make_parser("alignment", "Measure.").prog
+        'python -m experiments.alignment'
     """
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[cell(column, value) for column, value in row.items()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=description)
 
 
-def verdict(goals: Sequence[Row], cell: Callable[[str, Any], str]) -> str:
-    """Which goals were met, and plainly which were missed.
+def add_folder(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add `--folder`, where results go; `run` checks before the work that it can be written."""
+    default = ROOT / name / "results"
+    parser.add_argument("--folder", type=Path, default=default, help="for results; default: %(default)s")
 
-    Example:
-        >>> verdict([{"goal": "at most 3", "value": 4, "met": False}], lambda column, value: str(value))
-        'Goals met: 0 of 1. **Missed**: at most 3 (4).'
+
+def add_update(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add `--update`, the folder whose README.md and tables.md take the tables (`tables.put`)."""
+    parser.add_argument(
+        "--update",
+        type=Path,
+        nargs="?",
+        const=ROOT / name,
+        metavar="FOLDER",
+        help="put tables between the markers of README.md and tables.md; default: %(const)s",
+    )
+
+
+def add_command(
+    commands: Any, command: str, work: Work, description: str, *parents: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """Add a subcommand that `run` hands to `work`; `commands` comes from `add_subparsers(required=True)`."""
+    parser = commands.add_parser(command, help=description, description=description, parents=parents)
+    parser.set_defaults(work=work)
+    return parser
+
+
+def whole(lowest: int = 1, highest: float = math.inf) -> Callable[[str], int]:
+    """Return an argparse type: a whole number within a range."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or not lowest <= int(text) <= highest:
+            limit = f"from {lowest} to {highest:g}" if highest < math.inf else f"of {lowest} or more"
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number {limit}")
+        return int(text)
+
+    return number
+
+
+def positive(highest: float = math.inf) -> Callable[[str], float]:
+    """Return an argparse type: a finite number above 0, at most `highest`."""
+
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if 0 < float(text) <= highest and math.isfinite(float(text)):
+                return float(text)
+        limit = f", at most {highest:g}" if highest < math.inf else ""
+        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0{limit}")
+
+    return number
+
+
+def listed(allowed: Sequence[str] | None = None) -> Callable[[str], tuple[str, ...]]:
+    """Return an argparse type: words with commas between them, of `allowed` where given."""
+
+    def words(text: str) -> tuple[str, ...]:
+        for word in text.split(","):
+            if allowed is not None and word not in allowed:
+                raise argparse.ArgumentTypeError(f"'{word}' is none of {', '.join(allowed)}")
+        return tuple(text.split(","))
+
+    return words
+
+
+def whole_list(text: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them, an argparse type."""
+    if not all(word.isdecimal() for word in text.split(",")):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers such as 0,1,2")
+    return tuple(int(word) for word in text.split(","))
+
+
+# The program
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    work: Work | None = None,
+    *,
+    advice: str = "what is done is kept",
+) -> int:
+    """Parse, check the result folder, work; return the exit code.
+
+    Args:
+        parser: of `make_parser`.
+        argv: arguments; None for those of the process. Wrong ones raise SystemExit(2).
+        work: what to do; None where subcommands bring their own.
+        advice: what the user reads after an interruption.
     """
-    missed = [f"{one['goal']} ({cell('', one['value'])})" for one in goals if not one["met"]]
-    met = f"Goals met: {len(goals) - len(missed)} of {len(goals)}."
-    return f"{met} **Missed**: {'; '.join(missed)}." if missed else met
-
-
-def updated(text: str, tables: str, name: str) -> str:
-    """A text with the tables between its markers, `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
-
-    Raises:
-        ValueError: the markers are not there once each, in order.
-
-    Example:
-        >>> updated("<!-- x:begin --> old <!-- x:end -->", "new ", "x")
-        '<!-- x:begin -->\\nnew <!-- x:end -->'
-    """
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, found_begin, rest = text.partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end) or begin in rest or end in before + after:
-        raise ValueError(f"needs one line '{begin}' and, after it, one line '{end}'")
-    return f"{before}{begin}\n{tables}{end}{after}"
-
-
-def put_tables(path: Path, tables: str | None, name: str) -> None:
-    """Put tables between the markers of a file; None only checks that they are there.
-
-    Raises:
-        ValueError: the file cannot be read or written, or the markers are not there.
-    """
+    args = parser.parse_args(argv)
+    code, text = 0, None
     try:
-        changed = updated(path.read_text(encoding="utf-8"), tables or "", name)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"--update '{path}' cannot be updated: {reason}") from error
-    if tables is not None:
-        write_text(path, changed)
+        with terminated_by_signal():
+            if getattr(args, "folder", None) is not None:
+                check_folder(args.folder)
+            (work or args.work)(args)
+    except KeyboardInterrupt:
+        code, text = 130, f"interrupted; {advice}"
+    except Terminated:
+        code, text = 143, f"terminated; {advice}"
+    except HANDLED as error:
+        reason = f"{error.filename or 'results'}: {error.strerror}" if _from_system(error) else str(error)
+        code, text = 2, f"error: {reason}"
+    show_progress("")
+    if text is not None:
+        print(f"{parser.prog}: {text}", file=sys.stderr)
+    return code
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def terminated_by_signal() -> Iterator[None]:
+    """Raise Terminated on SIGTERM, so that open files are closed and temporary ones go."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _from_system(error: BaseException) -> bool:
+    return isinstance(error, OSError) and bool(error.strerror)
 
 
 def check_folder(folder: Path) -> None:
-    """Find out before the long work whether results can be written.
+    """Check before the long work that results can be written.
 
     Raises:
         ValueError: nothing can be written there.
@@ -95,13 +180,12 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(
-            f"--folder '{folder}' cannot be written: {reason(error)}; choose another folder"
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"--folder '{folder}' cannot be written: {reason}; choose another folder") from error
 
 
 def read_figures(path: Path) -> Row:
-    """Figures that a training has left.
+    """Read the figures that a training has left.
 
     Raises:
         ValueError: the file is none of ours.
@@ -118,47 +202,41 @@ def check_steps(path: Path, steps: int) -> None:
     Raises:
         ValueError: the training that left this file had another number of steps.
     """
-    there = read_figures(path)["steps"]
-    if there != steps:
-        raise ValueError(f"'{path}' has {there} steps, not {steps}; choose another --folder")
-
-
-def made_with() -> str:
-    """Versions and size of the machine, in a sentence.
-
-    Example:
-        >>> made_with().startswith("Made with jaxapf ")
-        True
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"Made with jaxapf {__version__}, JAX {metadata.version('jax')}, Python {platform.python_version()}, "
-        f"on {cores} CPU cores."
-    )
-
-
-def exit_code(work: Callable[[], None]) -> int:
-    """Do the work of a script: 0, 2 with a sentence for what the user can mend, 130 after Ctrl-C.
-
-    Example:
-        >>> exit_code(lambda: None)
-        0
-    """
-    try:
-        work()
-    except ValueError as error:  # AudioError is one
-        show_progress("")
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        show_progress("")
-        print("run.py: interrupted", file=sys.stderr)
-        return 130
-    show_progress("")
-    return 0
+    trained = read_figures(path)["steps"]
+    if trained != steps:
+        raise ValueError(f"'{path}' has {trained} steps, not {steps}; choose another --folder")
 
 
 def show_progress(text: str) -> None:
-    """One line on a terminal, nothing in a pipe."""
+    """Show one line on a terminal, nothing in a pipe."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+# Old names, until every experiment is converted.
+
+from experiments.common.tables import made_with, table, updated, verdict  # noqa: E402, F401
+
+PICTURES: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "svg.hashsalt": "jaxapf",
+}
+
+
+def put_tables(path: Path, tables: str | None, name: str) -> None:
+    """Replaced by tables.put."""
+    try:
+        changed = updated(path.read_text(encoding="utf-8"), tables or "", name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--update '{path}' cannot be updated: {error}") from error
+    if tables is not None:
+        path.write_text(changed, encoding="utf-8")
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Replaced by run."""
+    return run(argparse.ArgumentParser(prog="run.py"), [], lambda _: work())

@@ -1,4 +1,4 @@
-"""What the training has to find, in float64 NumPy and SciPy: nothing here is jaxapf's.
+"""What the training has to find, in float64 NumPy and SciPy, independent of jaxapf.
 
 The RC low-pass and the first-order all-pass have, with the bilinear transform and t = tan(pi f / fs), these
 phases:

@@ -1,14 +1,7 @@
 """What the experiment trains, and what to expect.
 
-Commands:
-    python experiments/rc_filter/run.py                 both losses, first order: figure 2
-    python experiments/rc_filter/run.py --power 2       the spectral loss as the paper prints it
-    python experiments/rc_filter/run.py --order 7       coefficients of a whole cascade, trained directly
-
-Run time on two CPU cores: 8, 6 and 1 min of processor time, on a busy machine 17, 8 and 1 min; one
-training takes 100 s of processor time with the spectral loss, 10 s with the MSE.
-
-Expected figures: EXPECTED below, and the tables in README.md. Seeds: STARTS.
+Run time on two CPU cores: 8, 6 and 1 min of processor time for `rc_filter`, `--power 2` and `--order 7`;
+one training takes 100 s with the spectral loss, 10 s with the MSE. Expected: EXPECTED below, and README.md.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common import runner
 from jaxapf._internal.files import PathLike, reason, write_text
 from jaxapf._internal.version import __version__
 
@@ -266,8 +265,14 @@ def updated_readme(text: str, entries: Sequence[Entry]) -> str:
         <!-- checkpoints:end -->
     """
     rows = [_row(entry) for entry in entries]
-    table = runner.table(rows, lambda _, value: _cell(value)) if rows else "None yet."
-    return runner.updated(text, f"{table}\n", MARKERS)
+    lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)] if rows else []
+    table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) or "None yet."
+    begin, end = f"<!-- {MARKERS}:begin -->", f"<!-- {MARKERS}:end -->"
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end) or begin in rest or end in before + after:
+        raise ValueError(f"needs one line '{begin}' and, after it, one line '{end}'")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _readme(place: Path, entries: Sequence[Entry]) -> str:

@@ -1,29 +1,18 @@
-"""Draw figure 2: for each loss its curves, the alignment at four moments, and the phase responses.
-
-Command: `python experiments/rc_filter/picture.py RESULTS.json [PICTURE.png]` draws it again from the results
-of a run (needs the extra `plot`; some seconds).
-"""
+"""Figure 2 of the paper: for each loss its curves, the alignment at four moments, and the phase responses."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-from experiments.rc_filter import answer, config
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from experiments.common.pictures import drawing
+from experiments.rc_filter import answer, config
 from jaxapf import allpass, audio
-from jaxapf._internal import files
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 TARGET, DRY, FOUND, MATCH = "#8a8f98", "#E69F00", "#0072B2", "#D55E00"
@@ -32,29 +21,25 @@ TITLES = {"mstft": "M-STFT", "mse": "MSE"}
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Write the picture of a run's results, as run.py keeps them, to a PNG file, whole or not at all."""
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context(style):
-        figure = plt.figure(figsize=(12, 6.8), layout="constrained")
-        grid = figure.add_gridspec(len(TITLES), 3, width_ratios=(1, 1.45, 1))
-        for row, name in enumerate(TITLES):
+    """Write the picture of a run's results (rc.json)."""
+    with drawing(path, 12, 6.8) as figure:
+        names = [name for name in TITLES if name in {row["loss"] for row in results["rows"]}]
+        grid = figure.add_gridspec(len(names), 3, width_ratios=(1, 1.45, 1))
+        for row, name in enumerate(names):
             best = chosen(results, name)
             draw_losses(figure.add_subplot(grid[row, 0]), results, name)
             draw_moments(figure, grid[row, 1], best, first=row == 0)
             draw_phases(figure.add_subplot(grid[row, 2]), best, name)
-        with files.atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=110, format="png")
-        plt.close(figure)
 
 
 def chosen(results: dict[str, Any], name: str) -> float:
-    """The coefficient that is drawn: trained by this loss at the fast rate from the first start."""
+    """Return the coefficient that is drawn: trained by this loss at the fast rate from the first start."""
     rows = [row for row in results["rows"] if row["loss"] == name and row["rate"] == config.RATE]
     return rows[0]["trained"]
 
 
 def draw_losses(ax: Axes, results: dict[str, Any], name: str) -> None:
-    """Losses of all runs, step by step."""
+    """Draw the losses of all runs, step by step."""
     labelled = set()
     for run in results["runs"]:
         if run["loss"] != name:
@@ -76,7 +61,7 @@ def draw_losses(ax: Axes, results: dict[str, Any], name: str) -> None:
 
 
 def draw_moments(figure: Figure, place: SubplotSpec, coefficient: float, *, first: bool) -> None:
-    """A few periods of what goes in, of the target, and of what the trained section makes of it."""
+    """Draw a few periods of the input, the target and the output of the trained section."""
     dry = audio.log_sweep(config.SWEEP_S, config.FS)
     wet = answer.rc_filter(answer.rho_of(config.RESISTANCE, config.CAPACITANCE, config.FS), dry)
     found = np.asarray(allpass.cascade(allpass.first_order(coefficient), dry.astype(np.float32)))
@@ -100,12 +85,12 @@ def draw_moments(figure: Figure, place: SubplotSpec, coefficient: float, *, firs
 
 
 def moments() -> list[float]:
-    """Where the sweep is shown, in seconds; of a shorter sweep the same shares."""
+    """Return where the sweep is shown, in seconds; of a shorter sweep the same shares."""
     return [moment * config.SWEEP_S / 10.0 for moment in config.MOMENTS_S]
 
 
 def draw_phases(ax: Axes, coefficient: float, name: str) -> None:
-    """Phases up to half the rate, the part that the sweep does not reach shaded."""
+    """Draw the phases up to half the rate, the part beyond the sweep shaded."""
     rho = answer.rho_of(config.RESISTANCE, config.CAPACITANCE, config.FS)
     freqs_hz = np.geomspace(200.0, 0.4999 * config.FS, 600)
     match = answer.low_frequency_match(rho)
@@ -140,14 +125,3 @@ def draw_phases(ax: Axes, coefficient: float, name: str) -> None:
     ax.set_xticks(list(ticks), list(ticks.values()))
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 0.08))
-
-
-def main() -> None:
-    """Draw from a file of results, beside it or to the file named second."""
-    results = Path(sys.argv[1])
-    path = Path(sys.argv[2]) if len(sys.argv) > 2 else results.with_suffix(".png")
-    draw(json.loads(results.read_text(encoding="utf-8")), path)
-
-
-if __name__ == "__main__":
-    main()
