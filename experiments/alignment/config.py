@@ -1,8 +1,7 @@
 """What the experiment measures: recordings, orders, and the figures to compare with.
 
-Command: `python experiments/alignment/run.py --data DIR` (or `make figures DATA=DIR`, which also puts the
-tables into the README). Seed: none is given, so `jaxapf.align` uses its default one; boxes and known, run
-twice on one machine, differed in their times alone.
+Seed: none is given, so `jaxapf.align` uses its default one; boxes and known, run twice on one machine,
+differed in their times alone.
 
 Run time and expected figures on two CPU cores, JAX 0.10.2:
 
@@ -47,8 +46,7 @@ REFERENCE: dict[str, dict[str, float | None]] = {
     "channel_strip_lsp": {"quick fit 7": 1.11, "quick fit 17": 0.0055, "reach 7": None, "reach auto": 0.0050},
 }
 
-# The cascade that Bargum et al. (2023) released for their Surveyor model: denominators 1 + d z^-1 + c z^-2
-# and 1 + g z^-1, with z^-1 replaced by (a + z^-1) / (1 + a z^-1), a = h in the first-order section.
+# The known answer: a sweep through the cascade of experiments/common/released.py.
 SURVEYOR_FS = 192_000
 SURVEYOR_S = 10.0
 SURVEYOR_ORDER = 7
@@ -59,16 +57,3 @@ KNOWN_ESR = 1e-4
 DRUM_CORRELATION = 0.92  # median; quick order-7 fit 0.914, best delay and polarity 0.892
 COLD_S, WARM_S = 20.0, 10.0
 MEMORY_MIB = 3 * 1024
-
-CAPTIONS = {
-    "boxes": "Three devices. Fitted to a sweep, tested on unseen music, both at 192 kHz: error-to-signal "
-    "ratio. *Reference*: a quick fit of 24 starts, and what to reach.",
-    "music": "Music alone. Fitted to the first half of the music, tested on the second half, at 48 kHz, "
-    "beside a fit to the sweep: error-to-signal ratio.",
-    "known": "A known answer, the cascade released with Bargum et al. 2023: error-to-signal ratio.",
-    "drums": "Drum microphones, the first laid on the second: medians of the correlation with the second.",
-    "speed": "The command from Enter to prompt, with an empty and with a warm compilation cache. The unit of "
-    "the ratios is SciPy sending the same samples through the found sections.",
-    "memory": "The command with order auto and a report: peak memory.",
-    "hour": "A recording of an hour, the music repeated, order auto: error-to-signal ratio, time, memory.",
-}

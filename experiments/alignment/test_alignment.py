@@ -1,7 +1,7 @@
 """The experiment behind the README's figures, on tiny recordings of the same layout."""
 
-import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from experiments.alignment import __main__ as command
+from experiments.alignment import config, evaluate
+from experiments.alignment.data import paths
 from experiments.common import released
 from jaxapf import Alignment, allpass, audio, metrics
 
-FOLDER = Path(__file__).parent
 FS = 8000
-README = "# Title\n\n<!-- figures:begin -->\nold\n<!-- figures:end -->\n\nThe rest, 3.\n"
+NAMES = ("boxes", "music", "known", "drums")
+README = "# T\n\n" + "\n".join(f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->" for name in NAMES)
 
 
 def device(x: np.ndarray) -> np.ndarray:
@@ -59,16 +62,8 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, loose_jax):
-    """The script as a module, with tiny settings, writing into a temporary folder."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.delitem(sys.modules, "config", raising=False)
-    spec = importlib.util.spec_from_file_location("alignment_run", FOLDER / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.delitem(sys.modules, "config")  # another experiment's settings have the same name
+def results(monkeypatch, tmp_path, loose_jax) -> Path:
+    """A folder for results; the settings are tiny."""
     tiny = {
         "BOXES": ("toy",),
         "DRUM_PAIRS": 3,
@@ -84,84 +79,93 @@ def run(monkeypatch, tmp_path, loose_jax):
         "HOUR_S": 100,
     }
     for name, value in tiny.items():
-        monkeypatch.setattr(module.config, name, value)
-    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
-    return module
+        monkeypatch.setattr(config, name, value)
+    return tmp_path / "results"
 
 
-def results_of(run) -> dict:
-    return json.loads((run.RESULTS / "figures.json").read_text(encoding="utf-8"))
+def measure(data: Path, results: Path, names: str, *words: str) -> int:
+    options = ["measure", "--data", str(data), "--only", names, "--folder", str(results), *words]
+    return command.main(options)
 
 
-def test_figures_of_fits_and_update_of_the_readme(run, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run.jaxapf, "align", quick_align, raising=False)
+def read(results: Path) -> dict:
+    return json.loads((results / "figures.json").read_text(encoding="utf-8"))
+
+
+def test_figures_of_fits_and_update_of_the_readme(results, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate.jaxapf, "align", quick_align, raising=False)
     readme = tmp_path / "README.md"
     readme.write_text(README, encoding="utf-8")
     names = "boxes,music,known,drums"
-    assert run.main(["--data", str(data), "--only", names, "--update", str(readme)]) == 0
-    results = results_of(run)
-    assert set(results) == {"made_with", *names.split(",")}
+    assert measure(data, results, names, "--update", str(tmp_path)) == 0
+    found = read(results)
+    assert set(found) == {"made_with", *names.split(",")}
 
-    (box,) = results["boxes"]["rows"]
-    dry, wet = (audio.read(path)[0] for path in run.loops_192k_paths(data, "toy"))
+    (box,) = found["boxes"]["rows"]
+    dry, wet = (audio.read(path)[0] for path in paths(data, "loops_192k", "toy"))
     assert box["raw"] == metrics.esr(dry, wet)
     assert box["bound"] < box["order 7"] < 0.1 * box["raw"]
-    assert [one["met"] for one in results["boxes"]["goals"]] == [False, True]
+    assert [one["met"] for one in found["boxes"]["goals"]] == [False, True]
 
-    (music,) = results["music"]["rows"]
+    (music,) = found["music"]["rows"]
     assert music["bound"] < music["order auto: music fit"] < 0.1 * music["raw"]
     ratio = music["order 7: music fit"] / music["order 7: sweep fit"]
     assert music["order 7: ratio"] == pytest.approx(ratio)
 
-    (known,) = results["known"]["rows"]
-    sweep = audio.log_sweep(run.config.SURVEYOR_S, run.config.SURVEYOR_FS)
+    (known,) = found["known"]["rows"]
+    sweep = audio.log_sweep(config.SURVEYOR_S, config.SURVEYOR_FS)
     assert known["before"] == metrics.esr(
-        sweep, scipy.signal.sosfilt(run.surveyor(run.config.SURVEYOR_FS).sos, sweep)
+        sweep, scipy.signal.sosfilt(released.surveyor(config.SURVEYOR_FS).sos, sweep)
     )
     assert known["after"] < known["before"]
 
-    (drums,) = results["drums"]["rows"]
+    (drums,) = found["drums"]["rows"]
     assert drums["raw"] < drums["best delay and polarity"] < drums["order 7"] < drums["bound"] <= 1
     assert drums["order 7: pairs made worse"] == 0
-    assert drums["order 7"] == sorted(pair["order 7"] for pair in results["drums"]["pairs"])[1]
+    assert drums["order 7"] == sorted(pair["order 7"] for pair in found["drums"]["pairs"])[1]
 
-    tables = (run.RESULTS / "figures.md").read_text(encoding="utf-8")
-    begin, end = "<!-- figures:begin -->\n", "<!-- figures:end -->"
-    assert readme.read_text(encoding="utf-8") == README.replace(f"{begin}old\n{end}", begin + tables + end)
+    tables = (results / "figures.md").read_text(encoding="utf-8")
+    parts = re.split(r"## \w+\n\n", tables)[1:]
+    expected = README
+    for name, part in zip(NAMES, parts, strict=True):
+        part = part if name == NAMES[-1] else part.removesuffix("\n")
+        expected = expected.replace(f"{name}:begin -->\nold\n", f"{name}:begin -->\n{part}")
+    assert readme.read_text(encoding="utf-8") == expected
     assert "**Missed**: toy, order 7" in tables
     assert tables.count("\n| --- |") == 4
     assert capsys.readouterr() == ("", "")  # no terminal, no progress
 
 
 @pytest.mark.slow
-def test_figures_with_the_real_fit(run, data, monkeypatch):
-    monkeypatch.setattr(run.config, "DRUM_PAIRS", 1)
-    monkeypatch.setattr(run.config, "ORDERS", {"order 7": 1})
-    assert run.main(["--data", str(data), "--only", "boxes,known,drums"]) == 0
-    results = results_of(run)
-    (box,), (known,), (drums,) = (results[name]["rows"] for name in ("boxes", "known", "drums"))
+def test_figures_with_the_real_fit(results, data, monkeypatch):
+    monkeypatch.setattr(config, "DRUM_PAIRS", 1)
+    monkeypatch.setattr(config, "ORDERS", {"order 7": 1})
+    assert measure(data, results, "boxes,known,drums") == 0
+    found = read(results)
+    (box,), (known,), (drums,) = (found[name]["rows"] for name in ("boxes", "known", "drums"))
     assert box["bound"] < box["order 7"] < 0.01 * box["raw"]
     assert known["after"] < 0.1 * known["before"]
     assert drums["best delay and polarity"] < drums["order 7"] <= drums["bound"]
 
 
 @pytest.mark.slow
-def test_figures_of_the_command(run, data):
-    assert run.main(["--data", str(data), "--only", "speed,memory,hour"]) == 0
-    results = results_of(run)
-    (speed,) = results["speed"]["rows"]
+def test_figures_of_the_command(results, data):
+    assert measure(data, results, "speed,memory,hour") == 0
+    found = read(results)
+    (speed,) = found["speed"]["rows"]
     assert (
         speed["empty cache: seconds"] > speed["warm cache: seconds"] > speed["scipy.signal.sosfilt: seconds"]
     )
-    assert len(results["memory"]["rows"]) == 2
-    (hour,) = results["hour"]["rows"]
+    assert len(found["memory"]["rows"]) == 2
+    (hour,) = found["hour"]["rows"]
     assert hour["pair"] == "100.0 s, 8 kHz"
     assert hour["order auto"] < 0.1 * hour["raw"]
     for figure in ("speed", "memory", "hour"):
-        assert all(50 < row["peak MiB"] < 3000 for row in results[figure]["rows"])
+        assert all(50 < row["peak MiB"] < 3000 for row in found[figure]["rows"])
 
 
-def test_surveyor_cascade_is_the_released_one(run):
+@pytest.mark.slow
+def test_surveyor_cascade_is_the_released_one(results):
     """Its response is that of the released coefficients with z^-1 replaced by the warped delay."""
     given = released.SURVEYOR
     z = np.exp(-1j * np.geomspace(1e-4, 3.0, 50))
@@ -170,56 +174,59 @@ def test_surveyor_cascade_is_the_released_one(run):
     v = (given["h"] + z) / (1 + given["h"] * z)
     expected = np.prod((c + d * w + w**2) / (1 + d * w + c * w**2), axis=0)
     expected *= (given["g"] + v) / (1 + given["g"] * v)
-    found = scipy.signal.sosfreqz(run.surveyor(run.config.SURVEYOR_FS).sos, np.geomspace(1e-4, 3.0, 50))[1]
+    found = scipy.signal.sosfreqz(released.surveyor(config.SURVEYOR_FS).sos, np.geomspace(1e-4, 3.0, 50))[1]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_memory_is_that_of_the_command_alone(run, tmp_path):
+@pytest.mark.slow
+def test_memory_is_that_of_the_command_alone(results, tmp_path):
     held = np.ones(2**25)  # 256 MiB in this process
-    _, small = run.measured([sys.executable, "-I", "-c", "pass"], str(tmp_path))
-    _, large = run.measured([sys.executable, "-I", "-c", "x = b'1' * (100 * 2**20)"], str(tmp_path))
+    _, small = evaluate.measured([sys.executable, "-I", "-c", "pass"], str(tmp_path))
+    _, large = evaluate.measured([sys.executable, "-I", "-c", "x = b'1' * (100 * 2**20)"], str(tmp_path))
     assert small < 100 < large < 200 < held.nbytes / 2**20
 
 
-def test_a_failing_command_says_why(run, tmp_path):
+@pytest.mark.slow
+def test_a_failing_command_says_why(results, tmp_path):
     with pytest.raises(RuntimeError, match=r"exited with 3: .*so it is"):
-        run.measured(
+        evaluate.measured(
             [sys.executable, "-c", "import sys; print('so it is', file=sys.stderr); sys.exit(3)"], ""
         )
 
 
 @pytest.mark.parametrize("case", ["nowhere", "a file", "without recordings", "not audio"])
-def test_bad_data_is_one_sentence(run, tmp_path, capsys, case):
+@pytest.mark.slow
+def test_bad_data_is_one_sentence(results, tmp_path, capsys, case):
     folder = tmp_path / "recordings"
     if case == "a file":
         folder.touch()
     elif case != "nowhere":
         folder.mkdir()
     if case == "not audio":
-        for path in run.FIGURES["drums"].files(folder):
+        for path in evaluate.FIGURES["drums"].files(folder):
             path.parent.mkdir(exist_ok=True)
             path.write_text("no audio")
-    assert run.main(["--data", str(folder), "--only", "drums"]) == 2
+    assert measure(folder, results, "drums") == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
     assert str(folder) in err
 
 
-@pytest.mark.parametrize(
-    "text", [None, "no markers", "<!-- figures:end --><!-- figures:begin -->", README * 2]
-)
-def test_a_readme_that_cannot_be_updated_is_refused_first(run, data, tmp_path, capsys, text):
+@pytest.mark.parametrize("text", [None, "no markers", "<!-- known:end --><!-- known:begin -->", README * 2])
+@pytest.mark.slow
+def test_a_readme_that_cannot_be_updated_is_refused_first(results, data, tmp_path, capsys, text):
     readme = tmp_path / "README.md"
     if text is not None:
         readme.write_text(text, encoding="utf-8")
-    assert run.main(["--data", str(data), "--only", "known", "--update", str(readme)]) == 2
+    assert measure(data, results, "known", "--update", str(tmp_path)) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert not run.RESULTS.exists()
+    assert not any(results.glob("*"))
     assert text is None or readme.read_text(encoding="utf-8") == text
 
 
-def test_unknown_figure_is_refused(run, data, capsys):
+@pytest.mark.slow
+def test_unknown_figure_is_refused(results, data, capsys):
     with pytest.raises(SystemExit, match="2"):
-        run.main(["--data", str(data), "--only", "boxes,drum"])
-    assert "'drum' is not one of boxes, music" in capsys.readouterr().err
+        measure(data, results, "boxes,drum")
+    assert "'drum' is none of boxes, music" in capsys.readouterr().err

@@ -139,8 +139,7 @@ def run(
     except Terminated:
         code, text = 143, f"terminated; {advice}"
     except HANDLED as error:
-        reason = f"{error.filename or 'results'}: {error.strerror}" if _from_system(error) else str(error)
-        code, text = 2, f"error: {reason}"
+        code, text = 2, f"error: {reason_of(error)}"
     show_progress("")
     if text is not None:
         print(f"{parser.prog}: {text}", file=sys.stderr)
@@ -165,8 +164,11 @@ def terminated_by_signal() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _from_system(error: BaseException) -> bool:
-    return isinstance(error, OSError) and bool(error.strerror)
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong, in the words of the operating system where it is its error."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'results'}: {error.strerror.lower()}"
+    return str(error)
 
 
 def check_folder(folder: Path) -> None:

@@ -28,7 +28,7 @@ def fail(error):
     [
         (lambda args: None, 0, ""),
         (fail(ValueError("--data 'x' is no folder")), 2, "error: --data 'x' is no folder"),
-        (fail(FileNotFoundError(2, "No such file", "x.wav")), 2, "error: x.wav: No such file"),
+        (fail(FileNotFoundError(2, "No such file", "x.wav")), 2, "error: x.wav: no such file"),
         (fail(KeyboardInterrupt()), 130, "interrupted; what is done is kept"),
         (lambda args: os.kill(os.getpid(), signal.SIGTERM), 143, "terminated; what is done is kept"),
     ],
