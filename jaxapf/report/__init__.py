@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page that shows and plays what an alignment did."""
+"""Reports: self-contained HTML pages about alignments and style transfers, and curves of training runs."""
 
 from jaxapf.report.curves import plot_losses
 from jaxapf.report.page import write

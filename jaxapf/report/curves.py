@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from jaxapf._internal.files import write_text
-from jaxapf.report.filled import filled
-from jaxapf.report.svg import SUPERSCRIPT, Axis, Curve, Panel, Size, figure, linear_axis, log_axis, snug_axis
-from jaxapf.report.svg import runs as stretches
+from jaxapf._internal.text import known, number
+from jaxapf.report import svg
+from jaxapf.report.rendering import render
+from jaxapf.report.svg import Axis, Curve, Panel, Size, figure, linear_axis, log_axis, snug_axis
 
-_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
+__all__ = ["RUN_COLOURS", "plot_losses"]
+
+# By light and by dark; distinct in lightness as well as in hue, for colour-blind readers.
+RUN_COLOURS = (
+    ("#1559c7", "#6eacff"),
+    ("#b5650b", "#e3a34d"),
+    ("#1a7f5a", "#5fcf9f"),
+    ("#b3266f", "#f17fb5"),
+    ("#6b4bc4", "#b39bff"),
+    ("#5b6270", "#a7adb8"),
+    ("#0d8296", "#5fd0e0"),
+    ("#8a6d00", "#d8c258"),
+)
 _WIDE, _NARROW = 920, 360
 _FEW = 30  # records: up to so many, each is a dot of its own and nothing is smoothed
 _ROW = 0.028  # height of a row of skip marks, as a share of the panel
 _BESIDE = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
-# Told apart by lightness as well as by hue, since hues alone are not for every eye.
-_LIGHT = ("#1559c7", "#b5650b", "#1a7f5a", "#b3266f", "#6b4bc4", "#5b6270", "#0d8296", "#8a6d00")
-_DARK = ("#6eacff", "#e3a34d", "#5fcf9f", "#f17fb5", "#b39bff", "#a7adb8", "#5fd0e0", "#d8c258")
-_COLOURS = len(_LIGHT)
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class _Series(NamedTuple):
@@ -48,17 +56,17 @@ def plot_losses(
 ) -> None:
     """Draw the losses of one or several runs over the step, without any plotting library.
 
-    The loss is on a logarithmic axis where it is positive: every record faintly and their smoothed line;
-    below it gradient norm and learning rate, where the records have them. Ticks at the foot mark skipped
-    steps. Long runs are thinned to what can be seen. Colours follow the reader's light or dark setting.
+    The loss is on a logarithmic axis where it is positive: every record as a faint line (a band where they are
+    many), their moving mean as a strong one; below it gradient norm and learning rate, where the records have
+    them. Ticks at the foot mark skipped steps. Colours follow the reader's light or dark setting.
 
     Args:
-        runs: records (as `training.logging.read_metrics` gives them) by label; that of a single run may be
+        runs: records (as `training.logging.read_metrics` returns them) by label; that of a single run may be
             empty.
         path: file to write, complete or not at all: .svg for the drawing, .html for a page with a table of
             the figures.
-        title: heading of the page, and what screen readers call the drawing.
-        metric: name of what is drawn as the loss.
+        title: heading of the page, and name of the drawing for screen readers.
+        metric: key of the records to draw in place of the loss.
 
     Raises:
         ValueError: `runs` is empty, or `path` ends in something else.
@@ -83,10 +91,10 @@ def plot_losses(
 
 
 def _run(label: str, records: Sequence[Mapping[str, Any]], metric: str) -> _Run:
-    known = [record for record in records if math.isfinite(_number(record.get("step")))]
-    known.sort(key=lambda record: _number(record["step"]))
-    series = {name: _series(known, name) for name in (metric, *_BESIDE)}
-    skipped = _series(known, "skipped")
+    rows = [record for record in records if math.isfinite(_number(record.get("step")))]
+    rows.sort(key=lambda record: _number(record["step"]))
+    series = {name: _series(rows, name) for name in (metric, *_BESIDE)}
+    skipped = _series(rows, "skipped")
     counts = np.maximum.accumulate(np.append(0.0, np.nan_to_num(skipped.values)))
     lost = ~np.isfinite(series[metric].values)
     skips = np.unique([*skipped.steps[np.diff(counts) > 0], *series[metric].steps[lost]])
@@ -101,10 +109,9 @@ def _series(records: Sequence[Mapping[str, Any]], name: str) -> _Series:
 
 def _number(value: Any) -> float:
     try:
-        number = float(value)
+        return known(float(value))
     except (TypeError, ValueError):
         return math.nan
-    return number if math.isfinite(number) else math.nan
 
 
 def _name(metric: str) -> str:
@@ -134,14 +141,14 @@ def _panels(runs: list[_Run], metric: str, columns: int, letters: int) -> tuple[
 def _curves(
     runs: list[_Run], name: str, columns: int, count: int
 ) -> tuple[list[tuple[Curve, int, bool]], Axis]:
-    """Curves of one quantity with the number of the run, and whether it is the run's main curve."""
+    """Return curves of one quantity with the number of the run, and whether each is the run's main curve."""
     everything = np.concatenate([run.series[name].values for run in runs])
     positive = everything[everything > 0]
     log = positive.size > 0 and not np.any(everything < 0) and name != "learning_rate"
     everything = np.append(everything, 0.0) if name == "learning_rate" else everything
     y = (log_axis if log else linear_axis)(_name(name), everything, count)
     below, above = [], []
-    for number, run in enumerate(runs):
+    for index, run in enumerate(runs):
         steps, values = run.series[name]
         if log:  # a zero is drawn at the bottom
             values = np.log(np.where(values == 0, positive.min(), values))
@@ -149,23 +156,23 @@ def _curves(
         # a learning rate is no measurement: as it is
         smooth = not few and name != "learning_rate"
         at, line = _sampled(steps, _smoothed(values) if smooth else values, columns)
-        above.append((Curve(at, np.exp(line) if log else line, f"{_role(number)} line"), number, True))
+        above.append((Curve(at, np.exp(line) if log else line, f"{_role(index)} line"), index, True))
         if smooth:
             at, line, kind = _raw(steps, values, columns)
-            curve = Curve(at, np.exp(line) if log else line, f"{_role(number)} {kind}")
-            below.append((curve, number, False))
+            curve = Curve(at, np.exp(line) if log else line, f"{_role(index)} {kind}")
+            below.append((curve, index, False))
         if few:
             dots = _dots(steps, np.exp(values) if log else values)
-            above.append((Curve(*dots, f"{_role(number)} dots"), number, False))
+            above.append((Curve(*dots, f"{_role(index)} dots"), index, False))
     return below + above, y
 
 
-def _role(number: int) -> str:
-    return f"run{number % _COLOURS}{' dashed' * (number >= _COLOURS)}"
+def _role(index: int) -> str:
+    return f"run{index % len(RUN_COLOURS)}{' dashed' * (index >= len(RUN_COLOURS))}"
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Mean over a window of a twenty-fifth of the run, NaN left out; twice, which makes it a triangle.
+    """Return the mean over a window of a twenty-fifth of the run, NaN left out; twice makes a triangle.
 
     >>> _smoothed(np.array([1.0, np.nan, 3.0] + [2.0] * 97))[[0, 1, -1]].round(2).tolist()
     [1.0, 1.67, 2.0]
@@ -186,7 +193,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _raw(steps: np.ndarray, values: np.ndarray, columns: int) -> tuple[Any, Any, str]:
-    """All values as a line; too many of them as a band from the lowest to the highest in each column."""
+    """Return all values as a line; too many as a band from the lowest to the highest in each column."""
     if len(values) <= 2 * columns:
         return steps, values, "raw"
     starts = len(values) * np.arange(columns) // columns
@@ -194,9 +201,8 @@ def _raw(steps: np.ndarray, values: np.ndarray, columns: int) -> tuple[Any, Any,
     highs = np.maximum.reduceat(np.where(np.isfinite(values), values, -np.inf), starts)
     centres = (steps[starts] + np.append(steps[starts[1:]], steps[-1])) / 2
     outline = []
-    for start, stop in stretches(lows <= highs):
-        there = slice(start, stop)
-        at, low, high = centres[there], lows[there], highs[there]
+    for start, stop in svg.runs(lows <= highs):
+        at, low, high = (x[start:stop] for x in (centres, lows, highs))
         outline.append((np.append(at, at[::-1]), np.append(low, high[::-1])))
         outline.append((at[-1:], np.array([np.nan])))
     if not outline:
@@ -206,7 +212,7 @@ def _raw(steps: np.ndarray, values: np.ndarray, columns: int) -> tuple[Any, Any,
 
 
 def _sampled(steps: np.ndarray, values: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `columns` of the values, first and last among them."""
+    """Return at most `columns` of the values, first and last among them."""
     if len(values) <= columns:
         return steps, values
     at = np.linspace(0, len(values) - 1, columns).astype(np.int64)
@@ -219,24 +225,24 @@ def _dots(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _marks(runs: list[_Run], y: Axis, columns: int) -> tuple[list[Curve], Axis]:
-    """A tick at the foot of the panel where a run skipped steps, a row for each run, and room for them."""
-    rows = [(number, run) for number, run in enumerate(runs) if len(run.skips)]
+    """Return ticks at the foot where runs skipped steps, a row a run, and the axis with room for them."""
+    rows = [(index, run) for index, run in enumerate(runs) if len(run.skips)]
     if not rows:
         return [], y
     y = y._replace(low=_at(y, -_ROW * (len(rows) + 0.5)))
     marks = []
     span = np.ptp(np.concatenate([run.skips for _, run in rows])) or 1.0
-    for row, (number, run) in enumerate(rows):
+    for row, (index, run) in enumerate(rows):
         column = np.floor(columns * run.skips / span)
         at = run.skips[np.unique(column, return_index=True)[1]]
         foot, head = _at(y, _ROW * (row + 0.15)), _at(y, _ROW * (row + 0.85))
         steps, heights = np.repeat(at, 3), np.tile([foot, head, np.nan], len(at))
-        marks.append(Curve(steps, heights, f"{_role(number)} mark"))
+        marks.append(Curve(steps, heights, f"{_role(index)} mark"))
     return marks, y
 
 
 def _at(y: Axis, share: float) -> float:
-    """The value at a share of the height of an axis."""
+    """Return the value at a share of the height of an axis."""
     return y.low * (y.high / y.low) ** share if y.log else y.low + share * (y.high - y.low)
 
 
@@ -278,105 +284,54 @@ def _figure(name: str, runs: list[_Run], title: str, metric: str, width: int) ->
     return figure(name, title, "; ".join(_sentence(run, metric) for run in runs), panels, steps, size), size
 
 
-def _sentence(run: _Run, metric: str) -> str:
+def _extremes(run: _Run, metric: str) -> tuple[str, str, str]:
+    """Return the last value, the lowest, and the step of the lowest, as text."""
     steps, values = run.series[metric]
+    finite = np.flatnonzero(np.isfinite(values))
+    if not finite.size:
+        return "–", "–", "–"
+    best = finite[np.argmin(values[finite])]
+    return (*(number(values[at], 4, padded=False) for at in (finite[-1], best)), f"{steps[best]:.0f}")
+
+
+def _sentence(run: _Run, metric: str) -> str:
+    last, lowest, at = _extremes(run, metric)
     label = f"{run.label}: " if run.label else ""
-    if not np.isfinite(values).any():
+    if last == "–":
         return f"{label}no finite {metric}"
-    best = int(np.nanargmin(values))
-    last = values[np.isfinite(values)][-1]
-    text = f"{label}last {metric} {_short(last)}, lowest {_short(values[best])} at step {steps[best]:.0f}"
-    return f"{text}, {run.n_skipped} skipped" if run.n_skipped else text
-
-
-def _short(value: Any) -> str:
-    if not math.isfinite(value):
-        return "–"
-    text = f"{value:.4g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        text = f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPT)}"
-    return text.replace("-", "−")
+    skipped = f", {run.n_skipped} skipped" if run.n_skipped else ""
+    return f"{label}last {metric} {last}, lowest {lowest} at step {at}{skipped}"
 
 
 def _drawing(runs: list[_Run], title: str, metric: str) -> str:
     plot, size = _figure("losses", runs, title, metric, _WIDE)
-    width, height = size.width + 32, size.height + 20
-    at = f'x="16" y="8" width="{size.width:g}" height="{size.height:g}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}"'
-        f' viewBox="0 0 {width:g} {height:g}"><style>{_colours("svg")}{_STYLE}</style>'
-        f'<rect class="paper" width="100%" height="100%"/>{plot.replace("<svg", f"<svg {at}", 1)}</svg>\n'
+    place = f'x="16" y="8" width="{size.width:g}" height="{size.height:g}"'
+    return render(
+        "curves.svg",
+        plot=Markup(plot.replace("<svg", f"<svg {place}", 1)),
+        width=f"{size.width + 32:g}",
+        height=f"{size.height + 20:g}",
+        run_colours=RUN_COLOURS,
     )
 
 
 def _page(runs: list[_Run], title: str, metric: str) -> str:
-    figures = "".join(
-        f'<div class="{name}">{_figure(f"losses-{name}", runs, title, metric, width)[0]}</div>'
-        for name, width in (("wide", _WIDE), ("narrow", _NARROW))
-    )
-    few = all(len(run.series[metric].steps) <= _FEW for run in runs)
-    smooth = "" if few else "Faint: every record; strong: their moving mean. "
-    skipped = any(len(run.skips) for run in runs)
-    marks = "Ticks at the foot: steps skipped because loss or gradient was not finite." if skipped else ""
-    caption = f"<figcaption>{smooth}{marks}</figcaption>" if smooth or marks else ""
-    parts = {
-        "style": _colours(":root") + _STYLE,
-        "figures": f"<figure>{figures}{caption}</figure>",
-        "table": _table(runs, metric),
-    }
-    return filled("curves.html", parts, title=title, policy=_POLICY)
-
-
-def _table(runs: list[_Run], metric: str) -> str:
-    name = escape(_name(metric).lower())
-    columns = ("Last step", f"Last {name}", f"Lowest {name}", "At step", "Skipped")
-    head = "".join(f'<th scope="col" class="n">{column}</th>' for column in columns)
     rows = []
-    for number, run in enumerate(runs):
-        steps, values = run.series[metric]
-        known = np.flatnonzero(np.isfinite(values))
-        best = known[np.argmin(values[known])] if known.size else 0
-        cells = (
-            f"{steps[-1]:.0f}" if len(steps) else "–",
-            _short(values[known[-1]]) if known.size else "–",
-            _short(values[best]) if known.size else "–",
-            f"{steps[best]:.0f}" if known.size else "–",
-            str(run.n_skipped),
-        )
-        swatch = f'<i class="{_role(number)}"></i>'
-        label = f'<th scope="row">{swatch}{escape(run.label or _name(metric))}</th>'
-        figures = "".join(f'<td class="n">{cell}</td>' for cell in cells)
-        rows.append(f"<tr>{label}{figures}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    for index, run in enumerate(runs):
+        steps = run.series[metric].steps
+        last = f"{steps[-1]:.0f}" if len(steps) else "–"
+        cells = (last, *_extremes(run, metric), str(run.n_skipped))
+        rows.append((run.label or _name(metric), _role(index), cells))
+    return render(
+        "curves.html",
+        title=title,
+        metric=_name(metric).lower(),
+        figures=[
+            (name, Markup(_figure(f"losses-{name}", runs, title, metric, width)[0]))
+            for name, width in (("wide", _WIDE), ("narrow", _NARROW))
+        ],
+        smoothed=any(len(run.series[metric].steps) > _FEW for run in runs),
+        marked=any(len(run.skips) for run in runs),
+        rows=rows,
+        run_colours=RUN_COLOURS,
     )
-
-
-def _colours(root: str) -> str:
-    light = "--paper:#fbfaf8;--ink:#22252a;--muted:#646a73;--rule:#e4e1da;--grid:#e9e6e0;"
-    dark = "--paper:#15171b;--ink:#e7e5e0;--muted:#a0a5ae;--rule:#31353c;--grid:#282c32;"
-    for number, (day, night) in enumerate(zip(_LIGHT, _DARK, strict=True)):
-        light += f"--run{number}:{day};"
-        dark += f"--run{number}:{night};"
-    rules = "".join(f".run{number}{{--c:var(--run{number})}}" for number in range(_COLOURS))
-    return f"{root}{{{light}}}@media (prefers-color-scheme:dark){{{root}{{{dark}}}}}{rules}"
-
-
-_STYLE = f"""
-.paper {{ fill: var(--paper); }}
-.plot text {{ fill: var(--muted); font-family: {_FONT}; font-variant-numeric: tabular-nums; }}
-.plot .axis {{ fill: var(--ink); }}
-.plot {{ overflow: visible; }}
-.plot path {{ fill: none; }}
-.plot .grid {{ stroke: var(--grid); stroke-width: 1; }}
-.plot .zero {{ stroke: var(--muted); stroke-width: 1; opacity: .6; }}
-.plot .curve {{ stroke: var(--c); stroke-linejoin: round; stroke-linecap: round; }}
-.plot .raw {{ stroke-width: 1; opacity: .3; }}
-.plot .band {{ fill: var(--c); fill-opacity: .14; stroke-width: 1; stroke-opacity: .14; }}
-.plot .line {{ stroke-width: 1.9; }}
-.plot .dots {{ stroke-width: 5.5; }}
-.plot .mark {{ stroke-width: 1.4; }}
-.plot .line.dashed {{ stroke-dasharray: 5 4; stroke-linecap: butt; }}
-"""

@@ -6,13 +6,28 @@ from html import escape
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from scipy import fft, signal
 
+from jaxapf import allpass
+from jaxapf._internal.text import fixed, hertz
 from jaxapf.report.svg import Axis, Curve, Panel, Size, figure, frequency_axis, linear_axis, runs, snug_axis
+
+__all__ = [
+    "Comparison",
+    "Place",
+    "closeup_figures",
+    "compare",
+    "fine_grid",
+    "mix_figure",
+    "phase_figures",
+    "places",
+    "responsive",
+]
 
 _POINTS_PER_OCTAVE = 24
 _DEGREES = (5.0, 15.0, 30.0, 45.0, 90.0, 180.0, 360.0, 720.0, 1440.0, 2880.0, 5760.0)
-_UNHEARD = 1e-8  # of the strongest band: 80 dB below it, where phases are those of noise
+_AUDIBLE = 1e-8  # of the strongest band: 80 dB below it phases are those of noise
 _COHERENCE = ("cross", "aligned", "wet")
 _NOTHING = "Too little signal in common to show"
 
@@ -20,7 +35,7 @@ _NOTHING = "Too little signal in common to show"
 class Comparison(NamedTuple):
     """Dry, aligned and wet compared on a logarithmic grid of frequencies, all channels summed.
 
-    `residual_rad` is the phase that the aligned signal still lacks, in (-pi, pi], smoothed over one
+    `residual_rad` is the phase from the aligned to the wet signal, in (-pi, pi], smoothed over one
     `smoothing`-th of an octave; `mix_before_db` and `mix_after_db` are the equal mix with the wet signal
     relative to the wet signal. NaN: not measurable.
     """
@@ -33,7 +48,7 @@ class Comparison(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A stretch of one channel worth a close look, in samples."""
+    """A stretch of one channel for a close-up, in samples."""
 
     title: str
     start: int
@@ -61,28 +76,29 @@ def compare(dry: np.ndarray, wet: np.ndarray, aligned: np.ndarray, fs: float) ->
 
     bands = {name: band(values, 1 / 6) for name, values in power.items()}
     strongest = max(bands["wet"].max(), bands["aligned"].max(), 1e-300)
-    heard = np.minimum(bands["wet"], bands["aligned"]) > _UNHEARD * strongest
-    heard &= freqs_hz >= 3.0 * resolution  # below, the file holds too few periods
+    audible = np.minimum(bands["wet"], bands["aligned"]) > _AUDIBLE * strongest
+    audible &= freqs_hz >= 3.0 * resolution  # below, the file holds too few periods
 
-    # A room's phase says something only when smoothed more than a circuit's, that of a signal still late only
-    # when smoothed less: take what leaves most to show.
-    tried = {n: _coherent_phase({k: band(power[k], 1 / n) for k in _COHERENCE}, heard) for n in (24, 12, 6)}
+    # A room's phase is coherent only when smoothed more than a circuit's, that of a late signal only when
+    # smoothed less: take the smoothing that leaves most bands.
+    tried = {n: _coherent_phase({k: band(power[k], 1 / n) for k in _COHERENCE}, audible) for n in (24, 12, 6)}
     smoothing = max(tried, key=lambda n: np.isfinite(tried[n]).sum())
-    level = np.where(heard, bands["wet"], np.nan)
+    level = np.where(audible, bands["wet"], np.nan)
     before, after = (10.0 * np.log10(np.maximum(bands[k] / level, 1e-12)) for k in ("before", "after"))
     return Comparison(freqs_hz, tried[smoothing], smoothing, before, after)
 
 
-def phase_figures(compared: Comparison, sos: np.ndarray, fs: float) -> dict[str, str]:
-    """The figures `phase` and `delay`: what the pair asks for and what the cascade does."""
+def phase_figures(compared: Comparison, sections: allpass.Sections, fs: float) -> tuple[Markup, Markup]:
+    """Return the figures of phase and group delay: the target from the pair, and the cascade's."""
     freqs_hz = compared.freqs_hz
-    fine_hz = fine_grid(freqs_hz, sos, fs)
-    learned_deg = np.degrees(cascade_phase(sos, fine_hz, fs))
-    target_rad = cascade_phase(sos, freqs_hz, fs) + _unwrapped(compared.residual_rad)
-    target_deg = np.degrees(target_rad)
+    sections = allpass.Sections(*(np.asarray(margin, np.float64) for margin in sections))
+    fine_hz = fine_grid(freqs_hz, sections.sos, fs)
+    learned_deg = np.degrees(allpass.phase_response(sections, fine_hz, fs))
+    target_deg = np.degrees(
+        allpass.phase_response(sections, freqs_hz, fs) + _unwrapped(compared.residual_rad)
+    )
     error_deg = _broken(freqs_hz, np.degrees(compared.residual_rad))
     x = frequency_axis(freqs_hz[0], freqs_hz[-1])
-
     phase = Panel(
         (Curve(freqs_hz, target_deg, "wet", "Target"), Curve(fine_hz, learned_deg, "aligned", "Learned")),
         linear_axis("Phase (°)", np.concatenate([target_deg, learned_deg]), 5, _DEGREES),
@@ -90,15 +106,14 @@ def phase_figures(compared: Comparison, sos: np.ndarray, fs: float) -> dict[str,
         2.0,
     )
     largest = np.max(np.nan_to_num(np.abs(error_deg[1])))
-    span = next(limit for limit in (15.0, 30.0, 90.0, np.inf) if largest <= limit)
-    span = min(span, 180.0)
+    span = next(limit for limit in (15.0, 30.0, 90.0, 180.0, np.inf) if largest <= limit)
     error = Panel(
         (Curve(*error_deg, "error"),),
-        linear_axis("Error: target − learned (°)", np.array([-span, span]), 4, _DEGREES),
+        linear_axis("Error: target − learned (°)", np.array([-1.0, 1.0]) * min(span, 180.0), 4, _DEGREES),
         _NOTHING,
     )
-    learned_ms = 1e3 / fs * cascade_delay(sos, fine_hz, fs)
-    target_ms = 1e3 * (cascade_delay(sos, freqs_hz, fs) / fs + _residual_delay(compared))
+    learned_ms = 1e3 / fs * allpass.group_delay(sections, fine_hz, fs)
+    target_ms = 1e3 * (allpass.group_delay(sections, freqs_hz, fs) / fs + _residual_delay(compared))
     delay = Panel(
         (Curve(freqs_hz, target_ms, "wet", "Target"), Curve(fine_hz, learned_ms, "aligned", "Learned")),
         _delay_axis(learned_ms, target_ms),
@@ -107,57 +122,54 @@ def phase_figures(compared: Comparison, sos: np.ndarray, fs: float) -> dict[str,
     typical = _median_abs(np.degrees(compared.residual_rad))
     phase_text = f"Phase without the constant delay. Median error of the learned phase: {typical}."
     delay_text = "Group delay of the all-pass sections; the constant delay is not part of it."
-    return {
-        "phase": responsive("phase", "Target and learned phase", phase_text, (phase, error), x, (480, 430)),
-        "delay": responsive("delay", "Target and learned group delay", delay_text, (delay,), x, (320, 270)),
-    }
+    return (
+        responsive("phase", "Target and learned phase", phase_text, (phase, error), x, (480, 430)),
+        responsive("delay", "Target and learned group delay", delay_text, (delay,), x, (320, 270)),
+    )
 
 
-def mix_figure(compared: Comparison) -> str:
-    """The equal mix with the wet signal, relative to the wet signal, before and after."""
-    before, after = compared.mix_before_db, compared.mix_after_db
+def mix_figure(compared: Comparison) -> Markup:
+    """Return the figure of the equal mix, before and after, relative to the wet signal."""
+    freqs_hz, before, after = compared.freqs_hz, compared.mix_before_db, compared.mix_after_db
     values = np.concatenate([before, after])
     known = np.append(values[np.isfinite(values)], [-12.0, 3.0])
     shown = np.clip(known, -36.0, max(12.0, np.quantile(known, 0.75) + 6.0))
     panel = Panel(
-        (
-            Curve(compared.freqs_hz, before, "dry", "Before"),
-            Curve(compared.freqs_hz, after, "aligned", "After"),
-        ),
+        (Curve(freqs_hz, before, "dry", "Before"), Curve(freqs_hz, after, "aligned", "After")),
         linear_axis("Level of the mix (dB)", shown, 6, (1.0, 3.0, 6.0, 12.0)),
         _NOTHING,
     )
-    dips = [_dip(compared.freqs_hz, level) for level in (before, after)]
-    text = f"Deepest cancellation before: {dips[0]}; after: {dips[1]}."
+    text = f"Deepest cancellation before: {_dip(freqs_hz, before)}; after: {_dip(freqs_hz, after)}."
     title = "Level of the 50/50 mix relative to the wet signal, 1/6 octave"
-    x = frequency_axis(compared.freqs_hz[0], compared.freqs_hz[-1])
+    x = frequency_axis(freqs_hz[0], freqs_hz[-1])
     return responsive("mix", title, text, (panel,), x, (320, 270))
 
 
-def closeup_figures(dry: np.ndarray, wet: np.ndarray, aligned: np.ndarray, fs: float) -> str:
-    """Waveforms of dry, wet and aligned, over each other, at places that tell."""
-    figures = []
+def closeup_figures(
+    dry: np.ndarray, wet: np.ndarray, aligned: np.ndarray, fs: float
+) -> list[tuple[str, Markup]]:
+    """Return titles and waveforms of dry, wet and aligned over each other, at up to four places."""
+    closeups = []
     for index, place in enumerate(places(wet, aligned, fs)):
-        rows = [_smooth_line(x[place.channel], place.start, place.stop, fs) for x in (dry, wet, aligned)]
+        # the wet line is the broad one: it lies below
         curves = tuple(
-            Curve(times, values, role, role.capitalize())
-            for (times, values), role in zip(rows, ("dry", "wet", "aligned"), strict=True)
+            Curve(*_smooth_line(x[place.channel], place.start, place.stop, fs), role, role.capitalize())
+            for role, x in (("wet", wet), ("dry", dry), ("aligned", aligned))
         )
-        drawn = (curves[1], curves[0], curves[2])  # the wet line is the broad one: lay it below
         shown = np.concatenate([c.y for c in curves])
         y = snug_axis("Amplitude (full scale = 1)", 1.05 * np.array([shown.min(), shown.max(), 0.0]), 5)
-        panel = Panel(drawn, y, "Silence")
         from_s = place.start / fs
         x = snug_axis(f"Time after {from_s:.3f} s (ms)", curves[0].x)
         channel = f", channel {place.channel + 1}" if len(wet) > 1 else ""
         text = f"{place.title}, {1e3 * (place.stop - place.start) / fs:.3g} ms from {from_s:.3f} s{channel}"
+        panel = Panel(curves, y, "Silence")
         plot = figure(f"closeup{index}", place.title, text, (panel,), x, Size(440, 270, 13))
-        figures.append(f"<figure><h3>{escape(place.title)}</h3>{plot}</figure>")
-    return "".join(figures) or "<p>The files are too short for close-ups.</p>"
+        closeups.append((place.title, Markup(plot)))
+    return closeups
 
 
 def places(wet: np.ndarray, aligned: np.ndarray, fs: float) -> list[Place]:
-    """Up to four stretches that do not overlap: an onset, low and high frequencies, the largest error.
+    """Return up to four stretches that do not overlap: an onset, low and high frequencies, the largest error.
 
     >>> tone = np.sin(np.arange(48000) / 30.0)[None]
     >>> [place.title for place in places(tone, 0.9 * tone, 48000.0)][-1]
@@ -184,35 +196,6 @@ def places(wet: np.ndarray, aligned: np.ndarray, fs: float) -> list[Place]:
     return taken
 
 
-def cascade_phase(sos: np.ndarray, freqs_hz: np.ndarray, fs: float) -> np.ndarray:
-    """Phase in radians of all-pass sections `(n_sections, 6)`, unwrapped from 0 at 0 Hz.
-
-    >>> cascade_phase(np.array([[0.0, 1.0, 0.0, 1.0, 0.0, 0.0]]), np.array([0.0, 12000.0]), 48000.0).tolist()
-    [-0.0, -1.5707963267948966]
-    """
-    omega, order, _, denominator = _denominators(sos, freqs_hz, fs)
-    # A = z^-N D(1/z) / D(z) has the phase -N w - 2 arg D; the zeros of a stable D lie inside the unit
-    # circle, each adds less than pi/2, so that arg D needs no unwrapping.
-    return -np.sum(omega * order + 2.0 * np.angle(denominator), axis=0)
-
-
-def cascade_delay(sos: np.ndarray, freqs_hz: np.ndarray, fs: float) -> np.ndarray:
-    """Group delay in samples of all-pass sections `(n_sections, 6)`.
-
-    >>> cascade_delay(np.array([[0.0, 1.0, 0.0, 1.0, 0.0, 0.0]]), np.array([100.0]), 48000.0).tolist()
-    [1.0]
-    """
-    _, order, numerator, denominator = _denominators(sos, freqs_hz, fs)
-    return np.sum(order - 2.0 * np.real(numerator / denominator), axis=0)
-
-
-def _denominators(sos: np.ndarray, freqs_hz: np.ndarray, fs: float):
-    omega = 2.0 * np.pi * np.asarray(freqs_hz) / fs
-    z1 = np.exp(-1j * omega)
-    a1, a2, order = sos[:, 4:5], sos[:, 5:6], np.where(sos[:, 2:3] == 0.0, 1.0, 2.0)
-    return omega, order, (a1 + 2.0 * a2 * z1) * z1, 1.0 + (a1 + a2 * z1) * z1
-
-
 def _channel_powers(dry, wet, aligned, n_fft: int) -> dict[str, np.ndarray]:
     names = ("cross", "aligned", "wet", "before", "after")
     total = {name: np.zeros(n_fft // 2 + 1, complex if name == "cross" else float) for name in names}
@@ -233,9 +216,9 @@ def _band_mean(values, freqs_hz, bins_per_hz: float, octave: float, resolution_h
     return np.add.reduceat(values, np.stack([start, stop], axis=1).ravel())[::2] / (stop - start)
 
 
-def _coherent_phase(bands: dict[str, np.ndarray], heard: np.ndarray) -> np.ndarray:
+def _coherent_phase(bands: dict[str, np.ndarray], audible: np.ndarray) -> np.ndarray:
     coherent = np.abs(bands["cross"]) ** 2 > 0.5 * bands["aligned"] * bands["wet"]
-    return np.where(_in_runs(heard & coherent, 4), np.angle(bands["cross"]), np.nan)
+    return np.where(_in_runs(audible & coherent, 4), np.angle(bands["cross"]), np.nan)
 
 
 def _in_runs(mask: np.ndarray, shortest: int) -> np.ndarray:
@@ -256,7 +239,7 @@ def _unwrapped(residual_rad: np.ndarray) -> np.ndarray:
 
 
 def fine_grid(freqs_hz: np.ndarray, sos: np.ndarray, fs: float) -> np.ndarray:
-    """Frequencies in Hz from the first to the last of `freqs_hz`, for curves of sections `(n_sections, 6)`.
+    """Return frequencies in Hz within `freqs_hz`, fine enough for curves of sections `(n_sections, 6)`.
 
     A pole pair can be narrower than any fixed grid: there are points around each.
 
@@ -304,16 +287,17 @@ def _dip(freqs_hz: np.ndarray, level_db: np.ndarray) -> str:
     if not np.isfinite(level_db).any():
         return "not measurable"
     at = int(np.nanargmin(level_db))
-    hz = f"{freqs_hz[at]:.0f} Hz" if freqs_hz[at] < 1000 else f"{freqs_hz[at] / 1000:.2g} kHz"
-    return f"{level_db[at]:.1f} dB at {hz}".replace("-", "−")
+    return f"{fixed(level_db[at])} dB at {hertz(freqs_hz[at])}"
 
 
-def responsive(name, title, text, panels, x, heights: tuple[float, float]) -> str:
-    """A figure with its text below, for wide and for narrow screens."""
+def responsive(
+    name: str, title: str, text: str, panels: tuple[Panel, ...], x: Axis, heights: tuple[float, float]
+) -> Markup:
+    """Return a figure with its text below, drawn twice: for wide and for narrow screens."""
     # One drawing scaled to both a desk and a phone has letters too small on the phone: draw two.
     wide = figure(f"{name}-wide", title, text, panels, x, Size(920, heights[0], 14))
     narrow = figure(f"{name}-narrow", title, text, panels, x, Size(360, heights[1], 12))
-    return (
+    return Markup(
         f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
         f"<figcaption>{escape(text)}</figcaption></figure>"
     )
@@ -338,7 +322,7 @@ def _best_start(weight: np.ndarray, length: int, taken: list[Place]) -> int | No
         return None
     total = np.concatenate([[0.0], np.cumsum(weight)])
     score = total[length:] - total[:-length]
-    apart = len(weight) // 20  # one moment four times over would tell little
+    apart = len(weight) // 20  # one moment four times over would show little
     for place in taken:
         score[max(0, place.start - length + 1 - apart) : place.stop + apart] = -1.0
     start = int(np.argmax(score))

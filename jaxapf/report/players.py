@@ -1,4 +1,4 @@
-"""What the report plays: one excerpt of dry, wet and aligned, and their mixes, all equally loud."""
+"""What pages play: excerpts and mixes as FLAC in base64, all equally loud."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import numpy as np
 import soundfile
 
 from jaxapf import audio
+from jaxapf._internal import text
 
-_PLAYER_FS = 48000  # every browser plays it, nobody hears more
+__all__ = ["PLAYER_FS", "Excerpt", "Player", "equal_loudness", "excerpt", "flac", "separate"]
+
+PLAYER_FS = 48000  # Hz; every browser plays it, and more is inaudible
 _CEILING = 10.0 ** (-1.0 / 20.0)  # -1 dBFS
-_MOST_EXTRA_GAIN = 10.0 ** (24.0 / 20.0)  # what a cancelled mix may be lifted above the files it is made of
+_MOST_EXTRA_GAIN = 10.0 ** (24.0 / 20.0)  # of a cancelled mix, above that of the files it is made of
 _SILENCE = 1e-7
 _SHARES = (25, 50, 75)  # per cent of dry in the mixes
 
@@ -27,9 +30,16 @@ class Player(NamedTuple):
     limited: bool
     data: str
 
+    @property
+    def gain(self) -> str:
+        """The gain as text."""
+        if np.isnan(self.gain_db):
+            return "silent"
+        return f"{text.fixed(self.gain_db, signed=True)} dB{' (limit)' * self.limited}"
+
 
 class Excerpt(NamedTuple):
-    """Where in the file the players come from, and what they play."""
+    """Where in the file the players come from, in seconds, and the players by key."""
 
     start_s: float
     duration_s: float
@@ -37,7 +47,7 @@ class Excerpt(NamedTuple):
 
 
 def excerpt(dry, wet, aligned, fs: int, *, seconds: float = 10.0, page_bytes: int = 7_000_000) -> Excerpt:
-    """Players for the stretch where dry and wet differ most, of `seconds` or what fits in `page_bytes`.
+    """Make players for the stretch where dry and wet differ most, of `seconds` or what fits in `page_bytes`.
 
     The signals have shape `(channels, T)`; beyond the second, channels are not played.
 
@@ -47,9 +57,12 @@ def excerpt(dry, wet, aligned, fs: int, *, seconds: float = 10.0, page_bytes: in
     (['25-after', '25-before', '50-after', '50-before'], 19.0)
     """
     start, stop = _loudest_difference(dry, wet, round(seconds * fs))
-    pieces = [_for_player(x[:2, start:stop], fs) for x in (dry, wet, aligned)]
-    rate = min(fs, _PLAYER_FS)
-    players = _encode(pieces, rate)
+    dry_cut, wet_cut, aligned_cut = (_for_player(x[:2, start:stop], fs) for x in (dry, wet, aligned))
+    signals = {"dry": dry_cut, "wet": wet_cut, "aligned": aligned_cut}
+    for share in _SHARES:
+        for key, x in (("before", dry_cut), ("after", aligned_cut)):
+            signals[f"{share}-{key}"] = share / 100.0 * x + (1.0 - share / 100.0) * wet_cut
+    players = _players(signals, dict.fromkeys(signals, min(fs, PLAYER_FS)))
     size = sum(len(player.data) for player in players.values())
     if size > page_bytes:
         shorter = 0.95 * seconds * page_bytes / size
@@ -58,27 +71,62 @@ def excerpt(dry, wet, aligned, fs: int, *, seconds: float = 10.0, page_bytes: in
 
 
 def separate(signals: Mapping[str, tuple[np.ndarray, int]]) -> dict[str, Player]:
-    """Players for signals that need not have one length or rate, all equally loud.
-
-    Args:
-        signals: `(channels, T)` and the sample rate in Hz, by key.
-
-    Returns:
-        Players by key.
+    """Make players for signals `(channels, T)` with their rates in Hz, which need not share length or rate.
 
     >>> tone = 0.1 * np.sin(np.arange(9600) / 20.0)[None]
     >>> found = separate({"dry": (tone, 48000), "wet": (0.5 * tone, 24000)})
     >>> round(found["wet"].gain_db - found["dry"].gain_db)
     6
     """
-    pieces = {key: _for_player(x[:2], fs) for key, (x, fs) in signals.items()}
-    gains = _equal_loudness(pieces)
-    return {key: _player(key, x, gains[key], min(signals[key][1], _PLAYER_FS)) for key, x in pieces.items()}
+    cut = {key: _for_player(x[:2], fs) for key, (x, fs) in signals.items()}
+    return _players(cut, {key: min(fs, PLAYER_FS) for key, (_, fs) in signals.items()})
 
 
-def _player(key: str, x: np.ndarray, gained: tuple[float, bool], fs: int) -> Player:
-    gain, limited = gained
-    return Player(key, float(20.0 * np.log10(gain)) if gain else np.nan, limited, _flac(gain * x, fs))
+def equal_loudness(signals: Mapping[str, np.ndarray]) -> dict[str, tuple[float, bool]]:
+    """Return the gain of each signal, and whether it was limited; 0 for silence.
+
+    One RMS for all, as loud as the one with the highest peaks allows: switching between any two is fair, and
+    none exceeds -1 dBFS.
+
+    >>> equal_loudness({"a": np.ones(9), "b": 0.1 * np.ones(9)})["b"][0].round(2)
+    8.91
+    """
+    gains: dict[str, tuple[float, bool]] = dict.fromkeys(signals, (0.0, False))
+    rms = {key: float(np.sqrt(np.mean(x**2))) for key, x in signals.items()}
+    peak = {key: float(np.max(np.abs(x))) for key, x in signals.items()}
+    audible = [key for key in signals if peak[key] > _SILENCE]
+    if not audible:
+        return gains
+    files = [key for key in ("dry", "wet", "aligned") if key in audible] or audible
+    target = min(_CEILING * rms[key] / peak[key] for key in audible)
+    most = _MOST_EXTRA_GAIN * max(target / rms[key] for key in files)
+    gains.update({key: (min(target / rms[key], most), target / rms[key] > most) for key in audible})
+    return gains
+
+
+def flac(x: np.ndarray, fs: int) -> str:
+    """Encode samples `(T,)` or `(T, channels)` as 16-bit FLAC in base64.
+
+    >>> flac(np.zeros(8), 8000)[:6]
+    'ZkxhQw'
+    """
+    buffer = io.BytesIO()
+    pcm = np.round(np.clip(x, -1.0, 1.0) * 32767.0).astype(np.int16)
+    soundfile.write(buffer, pcm, fs, format="FLAC", subtype="PCM_16")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _players(signals: dict[str, np.ndarray], rates: dict[str, int]) -> dict[str, Player]:
+    gains = equal_loudness(signals)
+    return {
+        key: Player(
+            key,
+            float(20.0 * np.log10(gains[key][0])) if gains[key][0] else np.nan,
+            gains[key][1],
+            flac(gains[key][0] * x, rates[key]),
+        )
+        for key, x in signals.items()
+    }
 
 
 def _loudest_difference(dry: np.ndarray, wet: np.ndarray, length: int) -> tuple[int, int]:
@@ -96,44 +144,10 @@ def _loudest_difference(dry: np.ndarray, wet: np.ndarray, length: int) -> tuple[
 
 
 def _for_player(x: np.ndarray, fs: int) -> np.ndarray:
-    y = audio.resample(x.astype(np.float64), fs, min(fs, _PLAYER_FS)).T  # frames first, as soundfile has it
+    y = audio.resample(x.astype(np.float64), fs, min(fs, PLAYER_FS)).T  # frames first, as soundfile has it
     y = y if len(y) else x.T[:1]  # a few samples can resample to none
     n = min(256, len(y) // 4)
-    if n:  # an excerpt begins anywhere: no click
+    if n:  # an excerpt begins anywhere: fade the edges against clicks
         fade = np.sin(np.linspace(0.0, np.pi / 2, n))[:, None] ** 2
         y = np.concatenate([y[:n] * fade, y[n:-n], y[-n:] * fade[::-1]])
     return y
-
-
-def _encode(pieces: list[np.ndarray], fs: int) -> dict[str, Player]:
-    dry, wet, aligned = pieces
-    signals = {"dry": dry, "wet": wet, "aligned": aligned}
-    for share in _SHARES:
-        part = share / 100.0
-        signals[f"{share}-before"] = part * dry + (1.0 - part) * wet
-        signals[f"{share}-after"] = part * aligned + (1.0 - part) * wet
-    gains = _equal_loudness(signals)
-    return {key: _player(key, x, gains[key], fs) for key, x in signals.items()}
-
-
-def _equal_loudness(signals: dict[str, np.ndarray]) -> dict[str, tuple[float, bool]]:
-    # One RMS for all, as loud as the one with the highest peaks allows: switching between any two is fair,
-    # and none is louder than -1 dBFS. Gain 0 stands for silence.
-    gains: dict[str, tuple[float, bool]] = dict.fromkeys(signals, (0.0, False))
-    rms = {key: float(np.sqrt(np.mean(x**2))) for key, x in signals.items()}
-    peak = {key: float(np.max(np.abs(x))) for key, x in signals.items()}
-    heard = [key for key in signals if peak[key] > _SILENCE]
-    if not heard:
-        return gains
-    files = [key for key in ("dry", "wet", "aligned") if key in heard] or heard
-    target = min(_CEILING * rms[key] / peak[key] for key in heard)
-    most = _MOST_EXTRA_GAIN * max(target / rms[key] for key in files)
-    gains.update({key: (min(target / rms[key], most), target / rms[key] > most) for key in heard})
-    return gains
-
-
-def _flac(x: np.ndarray, fs: int) -> str:
-    buffer = io.BytesIO()
-    pcm = np.round(np.clip(x, -1.0, 1.0) * 32767.0).astype(np.int16)
-    soundfile.write(buffer, pcm, fs, format="FLAC", subtype="PCM_16")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

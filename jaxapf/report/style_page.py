@@ -1,10 +1,8 @@
-"""The page that shows and plays a style transfer: what was heard, what was chosen, what came of it."""
+"""The page about a style transfer: the analysed stretches, the chosen controls, the result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
-from importlib import resources
 from os import PathLike
 from typing import Any, Protocol
 
@@ -12,17 +10,16 @@ import numpy as np
 from scipy import signal
 
 from jaxapf import audio
-from jaxapf._internal.version import __version__
+from jaxapf._internal.text import UNITS, fixed, hertz, number
 from jaxapf.effects import compressor, equalizer
 from jaxapf.effects.style import network, transfer
-from jaxapf.report import figures, page, players
-from jaxapf.report.filled import filled
-from jaxapf.report.svg import Axis, Curve, Panel, frequency_axis, linear_axis, snug_axis
+from jaxapf.report import players
+from jaxapf.report.figures import responsive
+from jaxapf.report.rendering import render
+from jaxapf.report.svg import Curve, Panel, frequency_axis, linear_axis, snug_axis
 
-_POLICY = (
-    "default-src 'none'; media-src data:; img-src data:; style-src 'unsafe-inline';"
-    " script-src 'unsafe-inline'"
-)
+__all__ = ["Sound", "write"]
+
 _NOTHING = "Nothing to show"
 _PLAYED_S = 10.0
 _POINTS = 12  # of a spectrum, an octave
@@ -56,57 +53,55 @@ def write(
     Args:
         path: file to write; it appears whole or not at all.
         settings: of `transfer`.
-        given: the recording that went through the effects.
-        reference: the one whose sound it was given.
-        places: of both, the stretches that the network heard, in samples.
+        given: the recording that was processed.
+        reference: the recording whose style was transferred.
+        places: of both, the stretches that the network analysed, in samples.
         names: of both.
         notes: sentences shown near the top.
-        command: the command line that made it, shown at the end.
+        command: the command line of the transfer, shown at the end.
 
     Raises:
         AudioError: the file cannot be written.
     """
-    here = np.concatenate([given.read(*one) for one in places[0]], axis=-1)
-    there = np.concatenate([reference.read(*one) for one in places[1]], axis=-1)
-    made = _processed(settings, here, given.fs)
+    analysed, target = (
+        np.concatenate([one.read(*place) for place in stretches], axis=-1)
+        for one, stretches in zip((given, reference), places, strict=True)
+    )
     start, stop = _loudest(given, places[0])
-    before = min(start, given.fs)  # the compressor's state at the first sample comes from what is before
+    before = min(start, given.fs)  # the samples before set the compressor's initial state
     played = given.read(start - before, stop)
-    result = _processed(settings, played, given.fs)[:, before:]
-    there_at = _loudest(reference, places[1])
-    signals = {
-        "dry": (played[:, before:], given.fs),
-        "wet": (reference.read(*there_at), reference.fs),
-        "aligned": (result, given.fs),
-    }
-    reduction = transfer.reduction_db(settings, played, given.fs)[before:]
-    parts = {
-        "summary": escape(_summary(settings, reduction)),
-        "key_figures": _key_figures(settings, reduction),
-        "notes": page.notes_list(list(notes)),
-        "excerpt": escape(_excerpt(start / given.fs, stop / given.fs, there_at[0] / reference.fs)),
-        "players": _players(signals),
-        "spectra": _spectra(
-            {"dry": (here, given.fs), "wet": (there, reference.fs), "aligned": (made, given.fs)}
+    reference_at = _loudest(reference, places[1])
+    reduction_db = transfer.reduction_db(settings, played, given.fs)[before:]
+    page = render(
+        "style.html",
+        title=f"{names[0]} in the style of {names[1]}",
+        summary=_summary(settings, reduction_db),
+        key_figures=_key_figures(settings, reduction_db),
+        notes=list(map(str, notes)),
+        excerpt=f"{(stop - start) / given.fs:.1f} s of the input from {start / given.fs:.1f} s and of the "
+        f"result, and the reference from {reference_at[0] / reference.fs:.1f} s.",
+        played=players.separate(
+            {
+                "dry": (played[:, before:], given.fs),
+                "wet": (reference.read(*reference_at), reference.fs),
+                "aligned": (_processed(settings, played, given.fs)[:, before:], given.fs),
+            }
         ),
-        "equaliser": _equaliser(settings, given.fs),
-        "curve": _curve(settings),
-        "reduction": _reduction(reduction, start, given.fs),
-        "controls": _controls(settings),
-        "footer": _footer(names, command),
-    }
-    parts |= _shared()
-    title = f"{names[0]} in the style of {names[1]}"
-    audio.write_text(path, filled("styled.html", parts, title=title, policy=_POLICY))
-
-
-def _shared() -> dict[str, str]:
-    """Looks and players of the other report."""
-    page = resources.files("jaxapf.report").joinpath("template.html").read_text(encoding="utf-8")
-    return {
-        "style": page.partition("<style>")[2].partition("</style>")[0].strip(),
-        "script": page.rpartition("<script>")[2].partition("</script>")[0],
-    }
+        spectra=_spectra(
+            {
+                "dry": (analysed, given.fs),
+                "wet": (target, reference.fs),
+                "aligned": (_processed(settings, analysed, given.fs), given.fs),
+            }
+        ),
+        equaliser=_equaliser(settings, given.fs),
+        curve=_curve(settings),
+        reduction=_reduction(reduction_db, start, given.fs),
+        controls=[_control(spec, settings.controls[spec.name]) for spec in network.CONTROLS],
+        names=names,
+        command=command,
+    )
+    audio.write_text(path, page)
 
 
 def _processed(settings: transfer.Settings, x: np.ndarray, fs: int) -> np.ndarray:
@@ -115,7 +110,7 @@ def _processed(settings: transfer.Settings, x: np.ndarray, fs: int) -> np.ndarra
 
 
 def _loudest(one: Sound, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Ten seconds around the loudest of the stretches."""
+    """Return ten seconds around the loudest of the stretches, as start and stop in samples."""
     length = min(round(_PLAYED_S * one.fs), one.n_samples)
     powers = [float(np.mean(np.square(one.read(*place), dtype=np.float64))) for place in places]
     first, last = places[int(np.argmax(powers))]
@@ -123,168 +118,103 @@ def _loudest(one: Sound, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return start, start + length
 
 
-# Words
+# Text
 
 
-def _summary(settings: transfer.Settings, reduction: np.ndarray) -> str:
+def _summary(settings: transfer.Settings, reduction_db: np.ndarray) -> str:
     freqs_hz = np.geomspace(40.0, 10e3, 200)
     curve_db = np.asarray(equalizer.response_db(transfer.parts(settings.controls)[0], freqs_hz, network.FS))
     most = int(np.argmax(np.abs(curve_db)))
-    hz = freqs_hz[most]
-    db = f"{curve_db[most]:+.1f} dB".replace("-", "−")
-    at = f"{hz / 1000:.2g} kHz" if hz >= 1000 else f"{hz:.0f} Hz"
     return (
-        f"The equaliser does most at {at} ({db}); the compressor takes up to {-reduction.min():.1f} dB away, "
-        f"{-np.mean(reduction):.1f} dB on average."
+        f"The equaliser does most at {hertz(freqs_hz[most])} ({fixed(curve_db[most], signed=True)} dB); the "
+        f"compressor takes up to {fixed(-reduction_db.min())} dB away, {fixed(-np.mean(reduction_db))} dB on "
+        "average."
     )
 
 
-def _key_figures(settings: transfer.Settings, reduction: np.ndarray) -> str:
-    values = settings.controls
-    rows = (
-        ("Threshold", f"{values['compressor.threshold_db']:.1f} dB", f"at {network.LEVEL_DB:g} dB RMS in"),
-        ("Ratio", f"{values['compressor.ratio']:.2f} : 1", f"knee {values['compressor.knee_db']:.1f} dB"),
-        (
-            "Attack, release",
-            f"{values['compressor.attack_ms']:.3g}, {values['compressor.release_ms']:.3g} ms",
-            f"reduction up to {-reduction.min():.1f} dB",
-        ),
-        (
-            "Level before, after",
-            f"{settings.input_db:+.1f}, {settings.output_db:+.1f} dB",
-            "around the effects",
-        ),
-    )
-    cells = "".join(
-        f"<div><dt>{name}</dt><dd>{value.replace('-', '−')}<small>{escape(small)}</small></dd></div>"
-        for name, value, small in rows
-    )
-    return f'<dl class="key">{cells}</dl>'
-
-
-def _excerpt(start_s: float, stop_s: float, there_s: float) -> str:
+def _key_figures(settings: transfer.Settings, reduction_db: np.ndarray) -> tuple[tuple[str, str, str], ...]:
+    values = {name.removeprefix("compressor."): value for name, value in settings.controls.items()}
+    levels = ", ".join(fixed(level, signed=True) for level in (settings.input_db, settings.output_db))
+    times = ", ".join(number(values[name], padded=False) for name in ("attack_ms", "release_ms"))
     return (
-        f"{stop_s - start_s:.1f} s of the input from {start_s:.1f} s and of the result, and the reference "
-        f"from {there_s:.1f} s. All are played equally loud (same RMS) and peak at −1 dBFS or below; the "
-        "gain this took is beside each name."
+        ("Threshold", f"{fixed(values['threshold_db'])} dB", f"at {network.LEVEL_DB:g} dB RMS in"),
+        ("Ratio", f"{values['ratio']:.2f} : 1", f"knee {values['knee_db']:.1f} dB"),
+        ("Attack, release", f"{times} ms", f"reduction up to {fixed(-reduction_db.min())} dB"),
+        ("Level before, after", f"{levels} dB", "around the effects"),
     )
 
 
-def _players(signals: dict[str, tuple[np.ndarray, int]]) -> str:
-    found = players.separate(signals)
-    names = (("dry", "Input"), ("aligned", "Result"), ("wet", "Reference"))
-    buttons = "".join(page.player(found[key], name) for key, name in names)
-    return f'<div class="choices three">{buttons}</div>'
-
-
-def _footer(names: Sequence[str], command: str) -> str:
-    files = " ".join(
-        f"{name}: {escape(file)}." for name, file in zip(("Input", "Reference"), names, strict=True)
+def _control(spec: Any, value: float) -> tuple[str, str, float, str, str]:
+    effect, _, name = spec.name.partition(".")
+    words = [word for word in name.split("_") if word not in UNITS]
+    unit = f" {spec.unit}" if spec.unit else ""
+    shown, low, high = (
+        f"{one:.0f}".replace("-", "−") if abs(one) >= 1000 else number(one, 4, padded=False)
+        for one in (value, spec.low, spec.high)
     )
-    made = f'<pre class="wrap">{escape(command)}</pre>' if command else ""
-    return f"<p>{files} Made by jaxapf {escape(__version__)}.</p>{made}"
+    effect = effect.replace("equalizer", "equaliser")
+    return effect, " ".join(words), value, f"{shown}{unit}", f"{low} to {high}{unit}"
 
 
-def _controls(settings: transfer.Settings) -> str:
-    rows = []
-    for one in network.CONTROLS:
-        effect, _, name = one.name.partition(".")
-        unit = f" {one.unit}" if one.unit else ""
-        words = name.removesuffix(f"_{one.unit.lower()}" if one.unit else "").replace("_", " ")
-        value = settings.controls[one.name]
-        rows.append(
-            f'<tr><th scope="row">{effect.replace("equalizer", "equaliser")}</th><td>{words}</td>'
-            f'<td class="n" data-value="{value!r}">{_short(value)}{unit}</td>'
-            f'<td class="n">{_short(one.low)} to {_short(one.high)}{unit}</td></tr>'
-        )
-    head = "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in _COLUMNS)
-    return (
-        '<p><button class="copy" type="button" data-copies="controls">Copy table</button></p>'
-        f'<div class="scroll" tabindex="0"><table id="controls" class="strip"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-_COLUMNS = (("Effect", ""), ("Control", ""), ("Value", ' class="n"'), ("Range", ' class="n"'))
-
-
-def _short(value: float) -> str:
-    return (f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}").replace("-", "−")
-
-
-# Pictures
+# Figures
 
 
 def _spectra(signals: dict[str, tuple[np.ndarray, int]]) -> str:
     high_hz = min(20_000.0, *(0.45 * fs for _, fs in signals.values()))
     freqs_hz = 20.0 * 2 ** np.linspace(0, np.log2(high_hz / 20), int(np.log2(high_hz / 20) * _POINTS) + 1)
-    levels = {key: _thirds(x, fs, freqs_hz) for key, (x, fs) in signals.items()}
+    levels = {key: _thirds_db(x, fs, freqs_hz) for key, (x, fs) in signals.items()}
     highest = max(float(one.max()) for one in levels.values())
-    labels = {"wet": "Reference", "dry": "Input", "aligned": "Result"}
-    # The reference has the broad line: it lies below.
+    labels = {"wet": "Reference", "dry": "Input", "aligned": "Result"}  # the broad line lies below
     curves = tuple(Curve(freqs_hz, levels[key], key, label) for key, label in labels.items())
     shown = np.clip(np.concatenate(list(levels.values())), highest + _LEAST_DB, None)
     panel = Panel(curves, linear_axis("Level in a third of an octave (dB)", shown, 6), _NOTHING)
     before, after = (np.mean(np.abs(levels[key] - levels["wet"])) for key in ("dry", "aligned"))
     text = f"Mean distance from the reference: input {before:.1f} dB, result {after:.1f} dB."
-    axis = frequency_axis(20.0, high_hz)
-    return figures.responsive(
-        "spectra", "Spectra of input, reference and result", text, (panel,), axis, (340, 300)
-    )
+    title = "Spectra of input, reference and result"
+    return responsive("spectra", title, text, (panel,), frequency_axis(20.0, high_hz), (340, 300))
 
 
-def _thirds(x: np.ndarray, fs: int, freqs_hz: np.ndarray) -> np.ndarray:
-    """Level in dB of the third of an octave around each frequency, relative to the whole signal."""
+def _thirds_db(x: np.ndarray, fs: int, freqs_hz: np.ndarray) -> np.ndarray:
+    """Return the level in dB of a third of an octave around each frequency, relative to the whole."""
     window = min(x.shape[-1], 1 << (fs // 4).bit_length())
     _, power = signal.welch(x.astype(np.float64), fs, nperseg=window)
-    power = power.mean(axis=0)
-    total = np.concatenate([[0.0], np.cumsum(power)])
+    total = np.concatenate([[0.0], np.cumsum(power.mean(axis=0))])
     edges = freqs_hz[:, None] * 2.0 ** np.array([-1 / 6, 1 / 6]) * window / fs + 0.5
     low, high = np.interp(edges, np.arange(len(total)), total).T
     return 10 * np.log10(np.maximum((high - low) / max(total[-1], 1e-30), 1e-10))
 
 
 def _equaliser(settings: transfer.Settings, fs: int) -> str:
-    high_hz = min(20_000.0, 0.49 * fs)
-    freqs_hz = np.geomspace(20.0, high_hz, 400)
-    controls, _ = transfer.parts(settings.controls)
-    gains_db = np.asarray(equalizer.response_db(controls, freqs_hz, fs))
-    panel = Panel(
-        (Curve(freqs_hz, gains_db, "aligned"),),
-        linear_axis("Gain (dB)", np.append(gains_db, [-6.0, 6.0]), 6, (1.0, 3.0, 6.0, 12.0)),
-        _NOTHING,
-    )
-    text = f"From {gains_db.min():.1f} to {gains_db.max():.1f} dB.".replace("-", "−")
-    axis = frequency_axis(20.0, high_hz)
-    return figures.responsive("equaliser", "Gain of the equaliser", text, (panel,), axis, (300, 260))
+    freqs_hz = np.geomspace(20.0, min(20_000.0, 0.49 * fs), 400)
+    gains_db = np.asarray(equalizer.response_db(transfer.parts(settings.controls)[0], freqs_hz, fs))
+    y = linear_axis("Gain (dB)", np.append(gains_db, [-6.0, 6.0]), 6, (1.0, 3.0, 6.0, 12.0))
+    panel = Panel((Curve(freqs_hz, gains_db, "aligned"),), y, _NOTHING)
+    text = f"From {fixed(gains_db.min())} to {fixed(gains_db.max())} dB."
+    x = frequency_axis(20.0, freqs_hz[-1])
+    return responsive("equaliser", "Gain of the equaliser", text, (panel,), x, (300, 260))
 
 
 def _curve(settings: transfer.Settings) -> str:
-    _, controls = transfer.parts(settings.controls)
+    controls = transfer.parts(settings.controls)[1]
     level_db = np.linspace(-60.0, 0.0, 241)
     out_db = level_db + np.asarray(compressor.curve_db(level_db, controls)) + controls.makeup_db
     curves = (
-        Curve(level_db, level_db, "wet", "As it goes in"),
-        Curve(level_db, out_db, "aligned", "As it comes out"),
+        Curve(level_db, level_db, "wet", "Unprocessed"),
+        Curve(level_db, out_db, "aligned", "Compressed"),
     )
-    panel = Panel(curves, linear_axis("Level out (dB)", np.append(out_db, level_db), 6), _NOTHING)
-    axis: Axis = snug_axis("Level in (dB), after the gain before the effects", level_db, 6)
-    text = f"Threshold {controls.threshold_db:.1f} dB, ratio {controls.ratio:.2f} : 1.".replace("-", "−")
-    return figures.responsive("curve", "Static curve of the compressor", text, (panel,), axis, (320, 280))
+    panel = Panel(curves, linear_axis("Output level (dB)", np.append(out_db, level_db), 6), _NOTHING)
+    text = f"Threshold {fixed(controls.threshold_db)} dB, ratio {controls.ratio:.2f} : 1."
+    x = snug_axis("Input level (dB), after the gain before the effects", level_db, 6)
+    return responsive("curve", "Static curve of the compressor", text, (panel,), x, (320, 280))
 
 
-def _reduction(reduction: np.ndarray, start: int, fs: int) -> str:
-    step = max(1, len(reduction) // 4000)
-    count = len(reduction) // step
-    lowest = reduction[: count * step].reshape(count, step).min(axis=-1)
+def _reduction(reduction_db: np.ndarray, start: int, fs: int) -> str:
+    step = max(1, len(reduction_db) // 4000)
+    count = len(reduction_db) // step
+    lowest = reduction_db[: count * step].reshape(count, step).min(axis=-1)
     seconds = (start + step * np.arange(count)) / fs
-    panel = Panel(
-        (Curve(seconds, lowest, "aligned"),),
-        linear_axis("Gain (dB)", np.append(lowest, [0.0, -3.0]), 5),
-        _NOTHING,
-    )
-    text = f"At most {-lowest.min():.1f} dB less, {-np.mean(reduction):.1f} dB on average."
-    axis = snug_axis("Time (s)", seconds)
-    return figures.responsive(
-        "reduction", "Gain of the compressor over time", text, (panel,), axis, (260, 230)
-    )
+    y = linear_axis("Gain (dB)", np.append(lowest, [0.0, -3.0]), 5)
+    panel = Panel((Curve(seconds, lowest, "aligned"),), y, _NOTHING)
+    text = f"At most {fixed(-lowest.min())} dB less, {fixed(-np.mean(reduction_db))} dB on average."
+    x = snug_axis("Time (s)", seconds)
+    return responsive("reduction", "Gain of the compressor over time", text, (panel,), x, (260, 230))

@@ -12,8 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxapf._internal.text import SUPERSCRIPT
+
+__all__ = [
+    "Axis",
+    "Curve",
+    "Panel",
+    "Size",
+    "figure",
+    "frequency_axis",
+    "linear_axis",
+    "log_axis",
+    "runs",
+    "snug_axis",
+    "ticks",
+]
+
 _CHARACTER = 0.56  # mean width of a character of a sans-serif face, in font sizes
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Curve(NamedTuple):
@@ -53,7 +68,7 @@ class Size(NamedTuple):
 
 
 def ticks(low: float, high: float, count: int, steps: tuple[float, ...] = ()) -> np.ndarray:
-    """Round values from at or below `low` to at or above `high`, about `count` of them.
+    """Return round values from at or below `low` to at or above `high`, about `count` of them.
 
     `steps` are the distances allowed, ascending; without them 1, 2 or 5 times a power of ten.
 
@@ -71,7 +86,7 @@ def ticks(low: float, high: float, count: int, steps: tuple[float, ...] = ()) ->
 
 
 def linear_axis(title: str, values: np.ndarray, count: int = 5, steps: tuple[float, ...] = ()) -> Axis:
-    """An axis that holds all finite `values`, from round tick to round tick.
+    """Return an axis that holds all finite `values`, from round tick to round tick.
 
     >>> linear_axis("Level (dB)", np.array([-11.0, np.nan, 3.0])).ticks[0]
     (-15.0, '−15')
@@ -81,7 +96,7 @@ def linear_axis(title: str, values: np.ndarray, count: int = 5, steps: tuple[flo
 
 
 def snug_axis(title: str, values: np.ndarray, count: int = 5) -> Axis:
-    """An axis from the lowest to the highest finite value, with the round ticks that lie between.
+    """Return an axis from the lowest to the highest finite value, with the round ticks that lie between.
 
     >>> snug_axis("Time (ms)", np.array([0.0, 12.5])).ticks[-1]
     (10.0, '10')
@@ -107,7 +122,7 @@ def _labelled(at: np.ndarray, step: float = 0.0) -> tuple[tuple[float, str], ...
 
 
 def frequency_axis(low_hz: float, high_hz: float) -> Axis:
-    """A logarithmic axis with ticks at 1, 2 and 5 times each power of ten.
+    """Return a logarithmic axis with ticks at 1, 2 and 5 times each power of ten.
 
     >>> [label for _, label in frequency_axis(20.0, 3000.0).ticks]
     ['20', '50', '100', '200', '500', '1k', '2k']
@@ -119,7 +134,7 @@ def frequency_axis(low_hz: float, high_hz: float) -> Axis:
 
 
 def log_axis(title: str, values: np.ndarray, count: int = 5) -> Axis:
-    """A logarithmic axis that holds all positive finite `values` with a little room above and below.
+    """Return a logarithmic axis that holds all positive finite `values` with a little room above and below.
 
     Ticks are powers of ten, at most twice `count`; where the values span too little for three of them, 1, 2
     and 5 times these, or round values.
@@ -158,7 +173,7 @@ def _power(value: float) -> str:
 
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Start and stop of every run of true values.
+    """Return start and stop of every run of true values.
 
     >>> runs(np.array([True, False, True, True]))
     [(0, 1), (2, 4)]
@@ -168,7 +183,7 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def figure(name: str, title: str, description: str, panels: tuple[Panel, ...], x: Axis, size: Size) -> str:
-    """An accessible `<svg>` of `panels` stacked over the axis `x`.
+    """Return an accessible `<svg>` of `panels` stacked over the axis `x`.
 
     `name` makes the ids unique within the page; `title` and `description` are read out by screen readers.
 
