@@ -110,6 +110,10 @@ class Browser:
             assert time.monotonic() < end, f"never came true: {condition}"
             time.sleep(0.05)
 
+    def open(self, url):
+        self.post("/url", {"url": url})
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(url)}")
+
     def click(self, selector):
         element = self.post("/element", {"using": "css selector", "value": selector})
         self.post(f"/element/{next(iter(element.values()))}/click", {})

@@ -56,9 +56,9 @@ def plot_losses(
 ) -> None:
     """Draw the losses of one or several runs over the step, without any plotting library.
 
-    The loss is on a logarithmic axis where it is positive: every record as a faint line (a band where they are
-    many), their moving mean as a strong one; below it gradient norm and learning rate, where the records have
-    them. Ticks at the foot mark skipped steps. Colours follow the reader's light or dark setting.
+    The loss is on a logarithmic axis where it is positive: every record as a faint line (a band where they
+    are many), their moving mean as a strong one; below it gradient norm and learning rate, where the records
+    have them. Ticks at the foot mark skipped steps. Colours follow the reader's light or dark setting.
 
     Args:
         runs: records (as `training.logging.read_metrics` returns them) by label; that of a single run may be

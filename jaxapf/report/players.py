@@ -88,7 +88,7 @@ def equal_loudness(signals: Mapping[str, np.ndarray]) -> dict[str, tuple[float, 
     One RMS for all, as loud as the one with the highest peaks allows: switching between any two is fair, and
     none exceeds -1 dBFS.
 
-    >>> equal_loudness({"a": np.ones(9), "b": 0.1 * np.ones(9)})["b"][0].round(2)
+    >>> round(equal_loudness({"a": np.ones(9), "b": 0.1 * np.ones(9)})["b"][0], 2)
     8.91
     """
     gains: dict[str, tuple[float, bool]] = dict.fromkeys(signals, (0.0, False))

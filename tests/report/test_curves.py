@@ -5,6 +5,7 @@ import os
 import re
 import xml.etree.ElementTree as ET
 
+import html_pages
 import numpy as np
 import pytest
 
@@ -189,16 +190,17 @@ def test_many_runs_with_long_names_keep_their_legend_inside(tmp_path):
 def test_a_page_has_the_figures_as_a_table(tmp_path):
     runs = {"<a>": run(500, skipped=lambda n: n // 250), "{{title}}": run(50)}
     curves.plot_losses(runs, tmp_path / "loss.html", title="Tape & tube")
-    page = (tmp_path / "loss.html").read_text(encoding="utf-8")
-    assert "<h1>Tape &amp; tube</h1>" in page
-    assert page.count('<svg class="plot"') == 2  # one for a desk, one for a phone
-    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", page)
+    text = (tmp_path / "loss.html").read_text(encoding="utf-8")
+    page = html_pages.Page(text)
+    assert html_pages.text_of(page.find("h1")[0]) == "Tape & tube"
+    assert len(page.find("svg", class_="plot")) == 2  # one for a desk, one for a phone
+    (table,) = page.find("table")
+    _, first, second = html_pages.cells(table)
     losses = [record["loss"] for record in runs["<a>"]]
-    cells = re.findall(r">([^<>]+)</t[dh]>", rows[0])
-    assert cells[:3] == ["&lt;a&gt;", "500", f"{losses[-1]:.4g}"]
-    assert cells[3:] == [f"{min(losses):.4g}", str(1 + int(np.argmin(losses))), "1"]
-    assert "{{title}}" in rows[1]
-    assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
+    assert first[:3] == ["<a>", "500", f"{losses[-1]:.4g}"]
+    assert first[3:] == [f"{min(losses):.4g}", str(1 + int(np.argmin(losses))), "1"]
+    assert second[0] == "{{title}}"
+    assert not re.search(r"<script|https?://(?!www\.w3\.org)", text)
 
 
 def test_wrong_use_of_the_plot(tmp_path):
@@ -226,12 +228,15 @@ def luminance(colour):
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
-def test_every_colour_stands_out_from_the_paper():
+def test_every_colour_stands_out_from_the_paper(tmp_path):
     """Contrast of at least 3, as WCAG 2 asks of graphics."""
-    style = curves._colours(":root")
-    for theme in re.findall(r":root\{(.*?)\}", style):
-        colours = dict(re.findall(r"--(\w+):(#\w{6})", theme))
+    curves.plot_losses({"": run(3)}, tmp_path / "loss.html")
+    style = (tmp_path / "loss.html").read_text(encoding="utf-8")
+    themes = re.findall(r"color-scheme: (?:light|dark);(.*?)\}", style, flags=re.DOTALL)
+    assert len(themes) == 3  # light, dark, dark by choice
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): (#\w{6})", theme))
         paper = luminance(colours["paper"])
-        for name in ("ink", "muted", *(f"run{n}" for n in range(curves._COLOURS))):
+        for name in ("ink", "muted", *(f"run{n}" for n in range(len(curves.RUN_COLOURS)))):
             low, high = sorted([paper, luminance(colours[name])])
             assert (high + 0.05) / (low + 0.05) >= 3, name
