@@ -5,37 +5,30 @@ For each effect and each share of wet m, two files: clean, (1 - m) dry + m wet, 
 with one gain, and neither of the two is made as loud as the other: what a mix loses by cancellation is part
 of what is compared.
 
-Which file of a pair is the compensated one is told by neither its name nor its place, but by a token in the
-page: the parity of the token's bits, even for file 1 and odd for file 2.
+Which file of a pair is the compensated one follows from neither its name nor its place, but from a token in
+the page: the parity of the token's bits, even for file 1 and odd for file 2.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.common import listening
 from jaxapf import audio
-from jaxapf._internal.files import PathLike, reason, write_text
-from jaxapf._internal.version import __version__
+from jaxapf._internal.files import PathLike, reason
 
 FS = 48_000
 SECONDS = 12.0
 SHARES = (25, 50, 75)  # per cent of wet
-CEILING = 10 ** (-1 / 20)  # -1 dBFS
 FADE_S = 0.01
 PAGE = "index.html"
-POLICY = (
-    "default-src 'none'; media-src 'self' file:; img-src data:; style-src 'unsafe-inline';"
-    " script-src 'unsafe-inline'"
-)
+TEMPLATE = Path(__file__).with_name("template.html")
 
 Segment = tuple[str, float, float]
 
@@ -100,10 +93,9 @@ def write_page(
             token = hashlib.sha256(f"{title}/{name}".encode()).hexdigest()[:16]
             for number, x in enumerate(pair[::-1] if is_first(token) else pair, start=1):
                 audio.write(folder / f"{name}_{number}.flac", x, FS, subtype="PCM_24")
-            trials.append({"effect": effect.name, "wet": share, "files": name, "token": token})
+            trials.append({"effect": _words(effect.name), "wet": share, "files": name, "token": token})
         parts = places(pieces)
-    write_text(folder / PAGE, page(title, trials, parts))
-    return folder / PAGE
+    return listening.write(folder / PAGE, TEMPLATE, title=title, trials=trials, parts=parts)
 
 
 def mixed(dry: np.ndarray, wet: np.ndarray, share: float) -> np.ndarray:
@@ -113,8 +105,8 @@ def mixed(dry: np.ndarray, wet: np.ndarray, share: float) -> np.ndarray:
 
 def normalised(*signals: np.ndarray) -> tuple[np.ndarray, ...]:
     """One gain for all: the highest peak among them becomes -1 dBFS."""
-    peak = max(float(np.max(np.abs(x))) for x in signals)
-    return tuple(x * (CEILING / peak if peak > 0 else 1.0) for x in signals)
+    gain = listening.common_gain(signals)
+    return tuple(gain * x for x in signals)
 
 
 def is_first(token: str) -> bool:
@@ -156,34 +148,6 @@ def places(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
         for piece, start, end in zip(pieces, starts, ends, strict=True)
     ]
     return found if len(found) > 1 else []
-
-
-# The page
-
-
-def page(title: str, trials: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]]) -> str:
-    """The page as text; it asks for nothing but the files beside it."""
-    head, report = (_report(name) for name in ("head.html", "template.html"))
-    texts = {
-        "version": escape(__version__),
-        "title": escape(title),
-        "policy": POLICY,
-        "style": report.partition("<style>")[2].partition("</style>")[0].strip(),
-        "trials": _json([trial | {"effect": _words(trial["effect"])} for trial in trials]),
-        "parts": _json(parts),
-    }
-    template = head + Path(__file__).with_name("listening.html").read_text(encoding="utf-8")
-    # one pass, so that braces in a name are never taken for a placeholder
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: texts[match[1]], template)
-
-
-def _report(name: str) -> str:
-    """A file of the package's report, whose colours, type, buttons and tables the page shares."""
-    return resources.files("jaxapf.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value).replace("<", "\\u003c")  # </script> in a name would end the script
 
 
 def _words(name: str) -> str:

@@ -7,10 +7,10 @@ import re
 import time
 from pathlib import Path
 
+import html_pages
 import numpy as np
 import pytest
 import soundfile
-import test_report
 
 from jaxapf import audio
 
@@ -21,7 +21,7 @@ assert SPEC.loader is not None
 listening = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(listening)
 
-browser = test_report.browser
+browser = html_pages.browser
 FS = 48_000
 NAMES = ("tape_gx", "Tube", "channel strip")
 STEMS = ("tape-gx", "tube", "channel-strip")
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, effec
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(audio.AudioError, match=r"file' cannot be made: .*; choose another folder"):
         listening.write_page(tmp_path / "file", "", [effect("a", 0.1)])
@@ -150,10 +150,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 
 def test_the_page_parses_and_asks_for_nothing_outside(made):
     _, _, text = made
-    parsed = test_report.Page(text)
-    assert len(set(parsed.ids)) == len(parsed.ids)
-    assert set(parsed.references) <= set(parsed.ids)
-    assert parsed.outside == []
+    parsed = html_pages.Page(text)
     assert parsed.counts["audio"] == 2
     assert not re.search(r"https?:|\{\{|\bfetch\(", text)
     assert len(text.encode()) < 50_000
@@ -176,7 +173,7 @@ def test_names_are_text(tmp_path):
     segments = [(evil, 0.0, 0.1), ("b", 0.1, 0.2)]
     page = listening.write_page(tmp_path, evil, [effect(evil, 0.2)], segments=segments)
     text = page.read_text(encoding="utf-8")
-    assert test_report.Page(text).counts["script"] == 3
+    assert html_pages.Page(text).counts["script"] == 3
     assert read_json(text, "parts")[0]["name"] == evil
     assert read_json(text, "trials")[0]["effect"] == evil
     assert (tmp_path / "script-script-alert-style-script-amp_25_1.flac").exists()
@@ -187,17 +184,8 @@ def test_names_are_text(tmp_path):
 
 def open_page(browser, folder, width=1200, dark=False):
     browser.resize(width, 900, dark)
-    browser.post("/url", {"url": (folder / "index.html").as_uri()})
+    browser.open((folder / "index.html").as_uri())
     browser.wait("['a', 'b'].every((side) => document.getElementById('audio-' + side).readyState > 2)")
-
-
-def press(browser, key):
-    actions = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
-    browser.post("/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
-
-
-def text_of(browser, selector):
-    return browser.run("return document.querySelector(arguments[0]).innerText", selector)
 
 
 def first_is(browser, text, side="a"):
@@ -214,6 +202,7 @@ HEARD = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 1200])
@@ -223,17 +212,17 @@ def test_browser_shows_it_at_every_size(browser, made, width, dark):
     assert browser.run("return document.documentElement.scrollWidth") <= width
     table = "document.getElementById('listing')"
     assert browser.run(f"return {table}.scrollWidth <= {table}.clientWidth + 1")
-    background = browser.run("return getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 384) == dark
+    assert browser.is_dark() == dark
     assert browser.post("/se/log", {"type": "browser"}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_switches_at_the_same_position(browser, made):
     open_page(browser, made[1])
     browser.click("#side-b")
     browser.wait(f"{HEARD} === 'b' && document.getElementById('audio-b').currentTime > 0.5")
-    press(browser, "a")
+    browser.press("a")
     browser.wait(f"{HEARD} === 'a'")
     now = "['a', 'b'].map((side) => document.getElementById('audio-' + side).currentTime)"
     times = browser.run(f"return {now}")
@@ -241,20 +230,21 @@ def test_browser_switches_at_the_same_position(browser, made):
     assert abs(times[0] - times[1]) < 0.15
     pressed = "['a', 'b'].map((side) => document.getElementById('side-' + side).ariaPressed).join()"
     assert browser.run(f"return {pressed}") == "true,false"
-    press(browser, " ")  # while B has the focus: pauses, and does not press B
+    browser.press(" ")  # while B has the focus: pauses, and does not press B
     browser.wait(f"{HEARD} === ''")
-    assert text_of(browser, "#play") == "Play"
-    press(browser, "B")
+    assert browser.text_of("#play") == "Play"
+    browser.press("B")
     browser.wait(f"{HEARD} === 'b'")
     browser.click("#play")
     browser.wait(f"{HEARD} === ''")
     assert browser.post("/se/log", {"type": "browser"}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_repeats_a_segment(browser, made):
     open_page(browser, made[1])
-    assert text_of(browser, "#part").split("\n") == ["everything", "drums", "acid bassline"]
+    assert browser.text_of("#part").split("\n") == ["everything", "drums", "acid bassline"]
     browser.click("#part option[value='1']")
     browser.click("#play")
     at = "document.getElementById('audio-a').currentTime"
@@ -264,10 +254,11 @@ def test_browser_repeats_a_segment(browser, made):
         times.append(browser.run(f"return {at}"))
     assert min(times) > 1.45
     assert max(times) < 2.55
-    assert text_of(browser, "#time").endswith("/ 1.0 s")
+    assert browser.text_of("#time").endswith("/ 1.0 s")
     assert browser.run(f"return {HEARD}") == "a"
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_hides_the_order_until_asked_and_counts(browser, made):
     _, folder, text = made
@@ -284,17 +275,17 @@ def test_browser_hides_the_order_until_asked_and_counts(browser, made):
         expected.append(told.get(vote, vote))
         browser.click("#next")
     browser.click("#reveal")  # the sixth, without a vote
-    assert text_of(browser, "#told-a") == first_is(browser, text)
-    assert text_of(browser, "#answer").startswith(f"A was {first_is(browser, text)} (")
+    assert browser.text_of("#told-a") == first_is(browser, text)
+    assert browser.text_of("#answer").startswith(f"A was {first_is(browser, text)} (")
     assert browser.run("return document.querySelector('[name=vote]').disabled")
     browser.click("#back")
-    assert text_of(browser, "#told-a") == ""
+    assert browser.text_of("#told-a") == ""
     assert browser.run("return document.querySelector('[name=vote][value=b]').checked")
 
     browser.click("#reveal-all")
     hits = expected.count("compensated")
-    assert text_of(browser, "#score") == f"You preferred the compensated mix in {hits} of 4 trials."
-    account = text_of(browser, "#account")
+    assert browser.text_of("#score") == f"You preferred the compensated mix in {hits} of 4 trials."
+    account = browser.text_of("#account")
     assert f"The clean mix in {expected.count('clean')}, no preference in 1; 5 revealed without" in account
     if hits:
         chance = {1: 88, 2: 50, 3: 13}[hits]  # at least so many heads in three tosses
@@ -309,10 +300,11 @@ def test_browser_hides_the_order_until_asked_and_counts(browser, made):
             assert (row[2] == row[3]) == (found == "compensated")
 
     browser.click("#again")
-    assert text_of(browser, "#account").startswith("0 of 9 trials have a vote.")
+    assert browser.text_of("#account").startswith("0 of 9 trials have a vote.")
     assert browser.run("return document.getElementById('answer').hidden")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_draws_the_order_at_random(browser, made):
     _, folder, text = made
@@ -324,9 +316,10 @@ def test_browser_draws_the_order_at_random(browser, made):
     assert set(found) == {"compensated", "clean"}
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_tells_what_is_missing(browser, made, tmp_path):
     (tmp_path / "index.html").write_text(made[2], encoding="utf-8")
-    browser.post("/url", {"url": (tmp_path / "index.html").as_uri()})
+    browser.open((tmp_path / "index.html").as_uri())
     browser.wait("document.getElementById('where').textContent.startsWith('A file is missing')")
     browser.post("/se/log", {"type": "browser"})

@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import html_pages
 import numpy as np
 import pytest
 import soundfile
-import test_listening
-import test_report
 
 from jaxapf import audio
 
@@ -30,8 +29,7 @@ def loaded(name):
 
 
 pictures, listening, baselines = (loaded(name) for name in ("pictures", "listening", "baselines"))
-browser = test_report.browser
-press, text_of = test_listening.press, test_listening.text_of
+browser = html_pages.browser
 FS = 44_100
 METHODS = [pictures.BASELINE, "network", "network + 50 steps", "align"]
 
@@ -321,10 +319,7 @@ def test_the_page_parses_and_asks_for_nothing_outside(tmp_path):
     odd["versions"][0] |= {"mix_rms_db": -np.inf, "correlation": np.nan}
     page = listening.write_page(tmp_path / "page.html", evil, [entry(), odd])
     text = page.read_text(encoding="utf-8")
-    parsed = test_report.Page(text)
-    assert len(set(parsed.ids)) == len(parsed.ids)
-    assert set(parsed.references) <= set(parsed.ids)
-    assert parsed.outside == []
+    parsed = html_pages.Page(text)
     assert (parsed.counts["audio"], parsed.counts["script"], parsed.counts["table"]) == (5, 2, 2)
     words = re.sub(r'src="data:[^"]*"|<script>.*?</script>|<style>.*?</style>', "", text, flags=re.DOTALL)
     assert not re.search(r"https?:|\b(nan|inf|None)\b", words)
@@ -366,7 +361,7 @@ def test_what_does_not_fit_is_refused(tmp_path, entries, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(audio.AudioError, match="nowhere"):
         listening.write_page(tmp_path / "nowhere" / "page.html", "", [entry()])
 
@@ -415,7 +410,7 @@ def page_path(tmp_path_factory):
 
 def opened(browser, path, width=1200, dark=False):
     browser.resize(width, 900, dark)
-    browser.post("/url", {"url": path.as_uri()})
+    browser.open(path.as_uri())
     browser.run(TAP)
 
 
@@ -431,6 +426,7 @@ def finish(browser):
     assert browser.post("/se/log", {"type": "browser"}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 390, 1200])
@@ -444,13 +440,13 @@ def test_browser_shows_it_at_every_size(browser, page_path, width, dark):
     )
     assert len(drawn) == 6
     assert min(drawn) > 100
-    background = browser.run("return getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 384) == dark
+    assert browser.is_dark() == dark
     shown = "[...document.querySelectorAll('audio')].filter((one) => one.getBoundingClientRect().width > 0)"
     assert browser.run(f"return {shown}.length") == 0
     finish(browser)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_switches_in_the_middle_and_keeps_the_levels(browser, page_path):
     opened(browser, page_path)
@@ -459,7 +455,7 @@ def test_browser_switches_in_the_middle_and_keeps_the_levels(browser, page_path)
     found = []
     for key in ("", "1", "3", "2"):
         if key:
-            press(browser, key)
+            browser.press(key)
         time.sleep(0.25)
         found.append(heard(browser))
     levels, freqs_hz = np.transpose(found)
@@ -468,20 +464,21 @@ def test_browser_switches_in_the_middle_and_keeps_the_levels(browser, page_path)
     )  # a sine's peak at -1 dBFS
     np.testing.assert_allclose(levels, expected, atol=0.3)
     assert np.all(np.diff(freqs_hz) > 0)  # the sweep goes on, it does not begin anew
-    assert text_of(browser, "#now") == "Pair 00: GCC-PHAT, delay and polarity"
-    press(browser, "2")  # the same again
+    assert browser.text_of("#now") == "Pair 00: GCC-PHAT, delay and polarity"
+    browser.press("2")  # the same again
     browser.wait(f"!({PLAYS})")
     time.sleep(0.2)
     assert heard(browser)[0] < -100
     finish(browser)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_loops_until_told_otherwise(browser, page_path):
     opened(browser, page_path)
-    press(browser, "n")
-    assert text_of(browser, "#now") == "Pair 01: as is"
-    press(browser, " ")
+    browser.press("n")
+    assert browser.text_of("#now") == "Pair 01: as is"
+    browser.press(" ")
     browser.wait(PLAYS)
     begun, levels = time.monotonic(), []
     while time.monotonic() < begun + 2.0:
@@ -491,18 +488,19 @@ def test_browser_loops_until_told_otherwise(browser, page_path):
     assert 2 <= np.count_nonzero(np.diff(loud.astype(int)) == 1) <= 5  # 0.25 s of sound, 0.35 s of pause
     browser.click("#loop")
     browser.wait(f"!({PLAYS})", seconds=5)
-    press(browser, "3")
+    browser.press("3")
     browser.wait(PLAYS)
     browser.wait(f"!({PLAYS})", seconds=5)  # once
     finish(browser)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("loop", [False, True])
 def test_browser_plays_all_in_a_row(browser, page_path, loop):
     opened(browser, page_path)
-    press(browser, "n")
-    press(browser, "2")
+    browser.press("n")
+    browser.press("2")
     browser.click("#play")  # stops, at the second
     browser.click("#row")
     if not loop:
@@ -522,28 +520,30 @@ def test_browser_plays_all_in_a_row(browser, page_path, loop):
     finish(browser)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_plays_one_pair_at_a_time(browser, page_path):
     opened(browser, page_path)
-    press(browser, "2")
+    browser.press("2")
     browser.wait(PLAYS)
     browser.click("#next")
     on = "document.querySelectorAll('[aria-pressed=true]')"
     browser.wait(f"{on}.length === 1 && {on}[0].closest('.pair').dataset.name === 'Pair 01'")
-    assert text_of(browser, "#now") == "Pair 01: GCC-PHAT, delay and polarity"
+    assert browser.text_of("#now") == "Pair 01: GCC-PHAT, delay and polarity"
     assert browser.run("return document.getElementById('next').disabled")
-    press(browser, "9")  # there are three
+    browser.press("9")  # there are three
     assert browser.run(f"return {PLAYS}")
-    press(browser, "p")
+    browser.press("p")
     browser.wait(f"{on}.length === 1 && {on}[0].closest('.pair').dataset.name === 'Pair 00'")
     browser.click(".tile:nth-child(3) button")
-    press(browser, " ")  # while a version has the focus: stops, and does not choose it
+    browser.press(" ")  # while a version has the focus: stops, and does not choose it
     browser.wait(f"!({PLAYS})")
     time.sleep(0.2)
     assert heard(browser)[0] < -100
     finish(browser)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_tells_what_cannot_be_played(browser, page_path, tmp_path):
     broken = re.sub(r"base64,[^\"]*", "base64,AAAA", page_path.read_text(encoding="utf-8"))
@@ -551,16 +551,17 @@ def test_browser_tells_what_cannot_be_played(browser, page_path, tmp_path):
     opened(browser, tmp_path / "page.html")
     browser.click("#play")
     browser.wait("document.getElementById('now').textContent.startsWith('This browser cannot play it: ')")
-    assert text_of(browser, "#play") == "Play"
+    assert browser.text_of("#play") == "Play"
     finish(browser)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_browser_without_web_audio_shows_plain_players(browser, page_path, tmp_path):
     text = page_path.read_text(encoding="utf-8").replace("window.AudioContext", "window.NothingLikeThat")
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     browser.resize(390, 900, False)
-    browser.post("/url", {"url": (tmp_path / "page.html").as_uri()})
+    browser.open((tmp_path / "page.html").as_uri())
     shown = "[...document.querySelectorAll('audio')].filter((one) => one.getBoundingClientRect().width > 100)"
     assert browser.run(f"return {shown}.length") == 6
     assert browser.run("return document.querySelector('.bar').getBoundingClientRect().height") == 0

@@ -315,11 +315,11 @@ def test_goals_are_met_or_missed_by_what_the_rows_say(run):
     assert "**Missed**: fast_feedback" in text
 
 
-def test_the_page_refuses_what_cannot_be_heard(run, tmp_path):
+def test_the_page_refuses_what_cannot_be_played(run, tmp_path):
     listening = run.listening
     with pytest.raises(ValueError, match="pieces is empty"):
         listening.write_page(tmp_path / "page.html", "", [])
-    for second, word in ((np.ones(9), "of shape"), (np.full(8, np.nan), "not finite")):
+    for second, word in ((np.ones(9), "of shape"), (np.full(8, np.nan), "NaN or infinite")):
         versions = [listening.Version("dry", np.ones(8), ""), listening.Version("odd", second, "")]
         with pytest.raises(ValueError, match=word):
             listening.write_page(tmp_path / "page.html", "", [listening.Piece("a", "", versions, FS)])

@@ -541,12 +541,12 @@ def test_page_plays_all_versions_equally_loud(style, tmp_path):
     assert "12345" in text
 
 
-def test_page_refuses_what_cannot_be_heard(style, tmp_path):
+def test_page_refuses_what_cannot_be_played(style, tmp_path):
     path = tmp_path / "page.html"
     with pytest.raises(ValueError, match=r"clips is empty"):
         style.pages.write(path, [], FS)
     clip = some_clip(style)
-    for bad, said in ((np.full(10, np.nan), "holds NaN"), (np.zeros((2, 3)), r"has shape \(2, 3\)")):
+    for bad, said in ((np.full(10, np.nan), "holds NaN"), (np.zeros((2, 3)), r"of shape \(2, 3\)")):
         broken = clip._replace(versions=[style.pages.Version("input", bad)])
         with pytest.raises(ValueError, match=said):
             style.pages.write(path, [broken], FS)

@@ -291,7 +291,8 @@ def _extremes(run: _Run, metric: str) -> tuple[str, str, str]:
     if not finite.size:
         return "–", "–", "–"
     best = finite[np.argmin(values[finite])]
-    return (*(number(values[at], 4, padded=False) for at in (finite[-1], best)), f"{steps[best]:.0f}")
+    last, lowest = (number(values[at], 4, padded=False) for at in (finite[-1], best))
+    return last, lowest, f"{steps[best]:.0f}"
 
 
 def _sentence(run: _Run, metric: str) -> str:
