@@ -28,8 +28,8 @@ from experiments.common.runner import (
     table,
     verdict,
 )
-from experiments.compressor import config, known, signaltrain, speed, training
-from jaxapf import audio, metrics, report
+from experiments.compressor import config, known, speed, training
+from jaxapf import audio, datasets, metrics, report
 from jaxapf._internal import files
 from jaxapf.effects.modelling import compressor as modelling
 
@@ -276,7 +276,7 @@ def gain_db(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 def measure_folder(folder: Path) -> Row:
     """Every pair fitted on its first part and tested on the rest."""
     rows = []
-    for pair in signaltrain.pairs(folder):
+    for pair in datasets.signaltrain(folder):
         (dry, fs), (wet, wet_fs) = read_mono(pair.dry), read_mono(pair.wet)
         if fs != wet_fs:
             raise ValueError(f"'{pair.wet}' has {wet_fs} Hz and its input {fs}; export it at one rate")

@@ -15,7 +15,7 @@ from jaxapf import audio, metrics
 from jaxapf.effects import compressor as fx
 
 FOLDER = Path(__file__).parent
-MODULES = ("config", "known", "listening", "pictures", "signaltrain", "speed", "training")
+MODULES = ("config", "known", "listening", "pictures", "speed", "training")
 FS = 8000
 
 
@@ -134,7 +134,7 @@ def signaltrain_folder(run, tmp_path):
 
 
 def test_pairs_by_folder(run, signaltrain_folder):
-    found = run.signaltrain.pairs(signaltrain_folder)
+    found = datasets.signaltrain(signaltrain_folder)
     assert [(pair.dry.name, pair.limit, pair.peak_reduction) for pair in found] == [
         ("input_200_.wav", True, 100),
         ("input_143_.wav", False, 25),
@@ -188,4 +188,4 @@ def test_wrong_arguments(run, capsys, arguments):
 
 def test_an_empty_folder_has_no_pairs(run, tmp_path):
     with pytest.raises(ValueError, match="has no target_NUMBER_LA2A"):
-        run.signaltrain.pairs(tmp_path)
+        datasets.signaltrain(tmp_path)

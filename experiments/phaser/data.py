@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.phaser import config, known
-from jaxapf import audio
+from jaxapf import audio, datasets
 
 
 class Device(NamedTuple):
@@ -95,20 +95,10 @@ def small_stone(folder: Path, lengths: config.SmallStone | None = None) -> list[
     Source: Wright and Valimaki 2021 (the recordings); Yu et al. 2024 (how they are divided).
     """
     lengths = config.SMALL_STONE if lengths is None else lengths
-    dry_path = folder / "input_dry.wav"
-    if not folder.is_dir():
-        raise ValueError(f"--small-stone '{folder}' is not a folder; give the one that holds input_dry.wav")
-    if not dry_path.is_file():
-        raise ValueError(
-            f"--small-stone '{folder}' holds no input_dry.wav; give the folder of the public set"
-        )
-    there = [(knobs, folder / f"colour={knobs.colour}_rate={knobs.rate}oclock.wav") for knobs in config.KNOBS]
-    there = [(knobs, path) for knobs, path in there if path.is_file()]
-    if not there:
-        raise ValueError(
-            f"--small-stone '{folder}' holds no recording; expected names such as colour=0_rate=3oclock.wav"
-        )
-    return [_knobs(knobs, dry_path, path, lengths) for knobs, path in there]
+    known = {(knobs.colour, knobs.rate): knobs for knobs in config.KNOBS}
+    return [
+        _knobs(known[one.colour, one.rate], one.dry, one.wet, lengths) for one in datasets.small_stone(folder)
+    ]
 
 
 def _knobs(knobs: config.Knobs, dry_path: Path, path: Path, lengths: config.SmallStone) -> Device:

@@ -8,7 +8,6 @@ reference. All is NumPy: a batch is made while the step before it runs, and is a
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -118,7 +117,8 @@ def load(folder: Path | None = None) -> Split:
         return split_named(embedded(), EMBEDDED_TEST)
     if (folder / "speech" / "speech.json").is_file():
         return split_named(shared(folder), SHARED_TEST)
-    return split_speakers(libritts(folder), key=0)
+    recordings = datasets.libritts(folder, shortest_s=LONG_S + 0.5)
+    return split_speakers([_source(one) for one in recordings], key=0)
 
 
 def embedded() -> list[Source]:
@@ -144,61 +144,11 @@ def shared(folder: Path) -> list[Source]:
     Raises:
         ValueError: a list or a file is missing or cannot be read.
     """
-    found = []
-    for place, kind in (("speech", "speech"), ("loops", "loop")):
-        for file in sorted(_listed(folder / place / f"{place}.json")):
-            name = Path(file).stem
-            found.append(Source(name, kind, name, _read(folder / place / file)))
-    return found
+    return [_source(one) for one in datasets.speech_and_loops(folder)]
 
 
-def libritts(folder: Path, *, seconds: float = 20.0, least: float = LONG_S + 0.5) -> list[Source]:
-    """Utterances of LibriTTS, as it is unpacked: SPEAKER/CHAPTER/*.wav, such as train-clean-360.
-
-    All of train-clean-360 would fill 66 GB; 20 s of each speaker take 2 GB.
-
-    Args:
-        folder: that of the speakers.
-        seconds: of each speaker, reached by whole utterances in the order of their names.
-        least: shorter utterances are left out.
-
-    Returns:
-        One source an utterance.
-
-    Raises:
-        ValueError: there are no such files, or one cannot be read.
-    """
-    found = []
-    for speaker in sorted(path for path in _entries(folder) if path.is_dir()):
-        total = 0.0
-        for path in sorted(speaker.glob("*/*.wav")):
-            if total >= seconds:
-                break
-            properties = audio.info(path)
-            length_s = properties.n_samples / properties.fs
-            if length_s >= least:
-                found.append(Source(path.stem, "speech", speaker.name, _read(path)))
-                total += length_s
-    if not found:
-        raise ValueError(
-            f"--data '{folder}' holds no recordings; expected speech/speech.json and loops/loops.json, or "
-            f"SPEAKER/CHAPTER/*.wav with utterances of {least:g} s and more, as LibriTTS has them"
-        )
-    return found
-
-
-def _listed(path: Path) -> Collection[str]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"'{path}' cannot be read as a list of recordings: {error}") from error
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise ValueError(f"--data '{folder}' cannot be read: {error.strerror}; give a folder") from error
+def _source(one: datasets.Recording) -> Source:
+    return Source(one.name, one.kind, one.speaker, _read(one.path))
 
 
 def _read(path: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from jaxapf import params
+from jaxapf import datasets, params
 
 pyloudnorm = pytest.importorskip("pyloudnorm")
 FOLDER = Path(__file__).parent
@@ -115,11 +115,11 @@ def test_libritts_folder(style, tmp_path):
     for speaker in ("14", "103", "7"):
         for number, seconds in enumerate((6.0, 1.0, 7.0, 8.0)):
             write(tmp_path / speaker / "208" / f"{speaker}_208_{number}.wav", bursts(seconds), FS)
-    sources = style.data.libritts(tmp_path, seconds=10.0)
+    sources = datasets.libritts(tmp_path, seconds=10.0)
     assert [one.name for one in sources if one.speaker == "14"] == ["14_208_0", "14_208_2"]
     assert sorted({one.speaker for part in style.data.load(tmp_path) for one in part}) == ["103", "14", "7"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"holds no recordings; expected speech/speech.json"):
+    with pytest.raises(ValueError, match=r"holds no SPEAKER/CHAPTER"):
         style.data.load(tmp_path / "empty")
     with pytest.raises(ValueError, match=r"nowhere' cannot be read"):
         style.data.load(tmp_path / "nowhere")

@@ -3,6 +3,8 @@
 from importlib import resources
 from pathlib import Path
 
+__all__ = ["example_pair"]
+
 
 def example_pair() -> tuple[Path, Path]:
     """Return the paths (dry, wet) of the example that ships with the package.

@@ -18,6 +18,8 @@ import numpy as np
 from jaxapf._internal.files import AudioError, PathLike, reason
 from jaxapf.audio.reading import info, read
 
+__all__ = ["SDDS_COLUMNS", "RecordedPair", "SddsColumns", "pairs_json", "read_pair", "sdds"]
+
 MAX_DELAY_SAMPLES = 2**31
 _NAME = re.compile(r"\w[\w.-]*")
 _SDDS_NAME = re.compile(
@@ -34,8 +36,8 @@ class RecordedPair(NamedTuple):
     kind: how the microphones stand to each other, such as `near_far` or `top_bottom`.
     hit: what was struck; training and test data share no hit.
     dry, wet: the files.
-    delay_samples: how much later the hit arrives in the wet one, negative where it is nearer; None if not known.
-    polarity: -1 where the wet one is inverted against the dry one, else 1; None if not known.
+    delay_samples: how much later the hit arrives in the wet one, negative where earlier; None if unknown.
+    polarity: -1 where the wet one is inverted against the dry one, else 1; None if unknown.
     """
 
     name: str

@@ -17,6 +17,8 @@ import numpy as np
 
 from jaxapf._internal.rng import seed_words
 
+__all__ = ["KNOWN", "Pairs", "Recipe", "SyntheticPair"]
+
 SPEED_OF_SOUND = 343.0  # m / s
 HIGHEST = 0.45  # of the rate, for a section's frequency
 LOWEST_RATE = 1000.0  # of a pair
