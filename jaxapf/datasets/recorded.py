@@ -63,7 +63,7 @@ def read_pair(pair: RecordedPair) -> tuple[np.ndarray, np.ndarray, int]:
         AudioError: a file that cannot be read, as `read`; two rates.
 
     Example:
-        >>> from jaxapf import audio
+        >>> from jaxapf import datasets
         >>> dry_path, wet_path = map(Path, datasets.example_pair())
         >>> pair = RecordedPair("example", "near_far", "drum", dry_path, wet_path, None, None)
         >>> dry, wet, fs = read_pair(pair)

@@ -53,7 +53,7 @@ def test_libritts_stops_at_the_seconds_of_a_speaker(tmp_path):
 def test_lists_name_speech_and_loops(tmp_path):
     for place, names in (("speech", ["b.flac", "a.flac"]), ("loops", ["drums.flac"])):
         (tmp_path / place).mkdir()
-        (tmp_path / place / f"{place}.json").write_text(json.dumps(dict.fromkeys(names, {})))
+        (tmp_path / place / f"{place}.json").write_text(json.dumps({name: {} for name in names}))
     found = datasets.speech_and_loops(tmp_path)
     assert [(one.name, one.kind) for one in found] == [("a", "speech"), ("b", "speech"), ("drums", "loop")]
     assert found[0].path == tmp_path / "speech" / "a.flac"
