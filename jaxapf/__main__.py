@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         # Inside, so that Ctrl-C during these imports is answered in one line as well.
-        from jaxapf.cli import parser
+        from jaxapf import cli
     except (KeyboardInterrupt, ImportError) as error:
         # NumPy reports an interrupt of its imports as a failed import.
         causes = [error, error.__cause__, error.__context__]
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print("jaxapf: interrupted", file=sys.stderr)
         return 130
-    return parser.main(argv)
+    return cli.main(argv)
 
 
 if __name__ == "__main__":

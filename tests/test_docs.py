@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import jaxapf
-from jaxapf import allpass, losses, params
-from jaxapf.cli import parser
+from jaxapf import allpass, cli, losses, params
 from jaxapf.effects import compressor, phaser
 from jaxapf.filters import feedback, overlap_add, recursion
 
@@ -52,7 +51,7 @@ def test_shell_examples_are_commands():
     assert len(lines) >= 2
     assert len(inline) >= 2
     for line in lines + inline:
-        assert callable(parser.parse(line.split()[1:]).run), line
+        assert callable(cli.parse(line.split()[1:]).run), line
 
 
 # The reference

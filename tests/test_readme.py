@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxapf import audio, datasets
+from jaxapf import audio, cli, datasets
 from jaxapf.__main__ import main
-from jaxapf.cli import parser
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -52,7 +51,7 @@ def test_shell_examples_run(takes, capsys):
 
 def test_shell_examples_are_commands():
     for line in commands():
-        assert callable(parser.parse(line.split()[1:]).run)
+        assert callable(cli.parse(line.split()[1:]).run)
 
 
 def test_relative_links_lead_somewhere():

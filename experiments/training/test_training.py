@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxapf import Alignment
-from jaxapf.cli import parser
+from jaxapf import Alignment, cli
 from jaxapf.training import checkpoint, logging
 from jaxapf.training.lowering import lowered, wide_types
 from jaxapf.training.step import init_starts, init_state, make_train_step, many_starts
@@ -102,7 +101,7 @@ def test_a_run_leaves_what_people_look_at(whole):
     assert len(model.sections.u) == 4
     assert np.all(np.isfinite(model.apply(np.ones(100, np.float32))))
     assert max(checkpoint.describe(whole / "checkpoints")) == 120
-    assert parser.main(["info", str(whole), str(whole / "model.json")]) == 0
+    assert cli.main(["info", str(whole), str(whole / "model.json")]) == 0
 
 
 def test_a_finished_run_says_the_same_again(whole):

@@ -12,6 +12,7 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -72,7 +73,7 @@ def align(
     method: str = "auto",
     max_delay_ms: float = 20.0,
     key: Any = None,
-    progress: bool = False,
+    progress: bool | Callable[[str], None] = False,
 ) -> Alignment:
     """Find the delay, polarity and all-pass cascade that lay `dry` on `wet`.
 
@@ -93,7 +94,7 @@ def align(
             if that leaves less by enough for its number of sections.
         max_delay_ms: largest static latency looked for, of either sign.
         key: a JAX random key or a number that seeds the random starts; None is always the same seed.
-        progress: show the stages on stderr.
+        progress: show the stages on stderr; or a function of a stage's name, to show them elsewhere.
 
     Returns:
         An `Alignment`. Where no cascade beats the best delay and polarity it holds those alone, and where
@@ -192,7 +193,9 @@ def _check_options(fs: float, order: int | str, method: str, max_delay_ms: float
         )
 
 
-def _reporter(progress: bool):
+def _reporter(progress: bool | Callable[[str], None]):
+    if callable(progress):
+        return progress
     if not progress:
         return lambda _: None
     end = "" if sys.stderr.isatty() else "\n"

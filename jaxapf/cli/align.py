@@ -1,156 +1,144 @@
-"""`jaxapf align`: two recordings in, one brought into phase with the other; and `jaxapf demo`."""
+"""`jaxapf align`: two recordings in, one brought into phase with the other."""
 
-import argparse
-import contextlib
 import dataclasses
-import importlib
 import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxapf import audio, datasets
-from jaxapf._internal.console import Progress, decibels, described_audio, print_result, warn
+from jaxapf import audio
 from jaxapf._internal.text import clock, count, printable
-from jaxapf.alignment.options import doubt
+from jaxapf.alignment.options import MAX_ORDER, METHODS, doubt
+from jaxapf.cli import arguments
 from jaxapf.cli.filtering import Figures, write_filtered
-from jaxapf.cli.inputs import Source, UsageError, check_outputs, open_source
+from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.models import fitted
+from jaxapf.cli.output import audio_line, closing, decibels, print_result, stages, warn
+
+__all__ = ["Options", "add_parser", "figures_of", "run"]
 
 # Longer pairs are fitted on their most informative stretches and never held in memory as a whole.
 WHOLE_MAX_S = 90
 WHOLE_MAX_SAMPLES = 2**24
 FIT_STRETCHES = 4
 STRETCH_S = 30
-MIN_SAMPLES = 64
-# Below -140 dBFS there is nothing but the dither of a 24-bit file.
-SILENCE = 1e-7
-MAX_LENGTH_DIFFERENCE = 0.01
 
 
-def align(arguments: argparse.Namespace) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(arguments.PairOptions):
+    """Options of `jaxapf align`."""
+
+    model: str | None = None
+    report: str | None = None
+    order: int | str = "auto"
+    method: str = "auto"
+    subtype: str | None = None
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = arguments.add_command(
+        commands,
+        "align",
+        run,
+        Options,
+        help="bring a dry file into phase with its processed copy",
+        description="""Bring DRY into phase with WET, its processed copy: find polarity and
+latency, then a cascade of all-pass filters, and write the dry file through
+them. Levels are not changed. Where no filter does better than delay and
+polarity, only these are applied, and the command says so.""",
+        epilog="""examples:
+  jaxapf align dry.wav wet.wav -o aligned.wav
+  jaxapf align dry.wav wet.wav -o aligned.flac --model tape.json --report tape.html
+  jaxapf align snare_top.wav snare_bottom.wav -o top_aligned.wav --order 8
+  jaxapf align dry_stereo.wav wet_mono.wav -o aligned.wav --channels 1
+  jaxapf align dry_48k.wav wet_44k.wav -o aligned.wav --resample
+
+The output keeps the dry file's sample encoding where its format has it. Without
+--subtype, a result that passes full scale is written as FLOAT where the format
+has it (WAV, AIFF).""",
+    )
+    arguments.add_pair(parser, "its processed copy: same rate, start and length")
+    arguments.add_output(parser, "ALIGNED", "where to write the aligned file")
+    parser.add_argument(
+        "--model", metavar="MODEL.json", help="write the fitted filter, for 'apply' and 'export'"
+    )
+    parser.add_argument(
+        "--report", metavar="REPORT.html", help="write a page that shows and plays the difference"
+    )
+    parser.add_argument(
+        "--order",
+        type=arguments.whole(1, MAX_ORDER, "auto"),
+        metavar="N",
+        help=f"total order of the cascade, 1 to {MAX_ORDER}, or 'auto' (default)",
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, metavar="M", help=f"{', '.join(METHODS)} (default {Options.method})"
+    )
+    arguments.add_max_delay(parser)
+    arguments.add_subtype(parser)
+    arguments.add_printing(parser)
+    arguments.add_resample(parser)
+
+
+def run(options: Options) -> None:
+    """Align, write the files that the options name, and print the figures."""
     started = time.perf_counter()
-    outputs = [path for path in (arguments.output, arguments.model, arguments.report) if path is not None]
-    audio.output_subtype(arguments.output, arguments.subtype)
-    infos = check_pair(arguments)
-    check_outputs([arguments.dry, arguments.wet], outputs)
-    show = Progress(arguments)
+    audio.output_subtype(options.output, options.subtype)
+    dry_subtype = check_pair(options)[0].subtype
+    check_outputs([options.dry, options.wet], [options.output, options.model, options.report])
     notes: list[str] = []
-    with open_pair(arguments, infos, notes, show) as (dry, wet):
+    with stages(options) as show, open_pair(options, notes, show) as (dry, wet):
         stretches = _stretches(dry, wet, notes, show)
-        alignment = _fit(arguments, dry, wet, stretches, show)
+        alignment = _fit(options, dry, wet, stretches, show)
         figures = Figures(_delay_only(alignment), dry, wet) if len(stretches) > 1 else None
-        write_filtered(arguments, alignment, dry, infos[0].subtype, notes, show, figures)
+        write_filtered(options.output, options.subtype, alignment, dry, dry_subtype, notes, show, figures)
         whole = {} if figures is None else figures.result()
         alignment = dataclasses.replace(
-            alignment, metrics={**alignment.metrics, **whole}, command=arguments.command_line
+            alignment, metrics={**alignment.metrics, **whole}, command=options.command_line
         )
         if doubtful := doubt(alignment.metrics["correlation_aligned"]):
             warn(doubtful, notes)
-        if arguments.model is not None:
-            alignment.save(arguments.model)
-        if arguments.report is not None:
+        if options.model is not None:
+            alignment.save(options.model)
+        if options.report is not None:
             show("Writing the report")
-            _write_report(arguments, alignment, dry, wet, stretches, notes)
-    show.done()
-    seconds = time.perf_counter() - started
-    print_result(arguments, _align_result(arguments, alignment, notes, seconds), _align_text)
+            _write_report(options, alignment, dry, wet, stretches, notes)
+    result = {
+        "command": "align",
+        "dry": options.dry,
+        "wet": options.wet,
+        "output": audio.info(options.output)._asdict(),
+        "model": options.model,
+        "report": options.report,
+        "fs": alignment.fs,
+        "delay_samples": alignment.delay_samples,
+        "delay_ms": 1000 * alignment.delay_samples / alignment.fs,
+        **figures_of(alignment),
+        "notes": notes,
+        "seconds": time.perf_counter() - started,
+    }
+    print_result(options, result, _lines)
 
 
-def demo(arguments: argparse.Namespace) -> None:
-    folder = Path(arguments.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"'{folder}' cannot be created: {(error.strerror or '').lower()}; give another -o"
-        ) from error
-    inputs = []
-    for path in datasets.example_pair():
-        inputs.append(str(folder / f"example_{path.name}"))
-        with audio.atomic_path(inputs[-1]) as temporary:
-            shutil.copyfile(path, temporary)
-    options = [name for name in ("json", "quiet") if getattr(arguments, name)]
-    words = ["align", *inputs, "-o", str(folder / "example_aligned.flac")]
-    words += ["--model", str(folder / "example_model.json"), "--report", str(folder / "report.html")]
-    words += [f"--{name}" for name in options]
-    from jaxapf.cli import parser
-
-    align(parser.parse(words))
-    if not options:
-        print(f"\nLook at it and listen: open {folder / 'report.html'}")
+def figures_of(alignment: Any) -> dict[str, Any]:
+    """Return what the results of `align` and `info` have in common."""
+    return {
+        "polarity": alignment.polarity,
+        "n_sections": len(alignment.controls),
+        "controls": alignment.controls,
+        "method": alignment.method,
+        "stop_reason": alignment.stop_reason,
+        "metrics": alignment.metrics,
+    }
 
 
-# The pair
-
-
-def check_pair(arguments: argparse.Namespace) -> tuple[audio.AudioInfo, audio.AudioInfo]:
-    """Refuse two files that are no pair."""
-    dry, wet = audio.info(arguments.dry), audio.info(arguments.wet)
-    if arguments.channels is None and dry.n_channels != wet.n_channels:
-        raise UsageError(
-            f"'{dry.path}' has {count(dry.n_channels, 'channel')} and '{wet.path}' has "
-            f"{count(wet.n_channels, 'channel')}; pick the same ones of both, for example --channels 1"
-        )
-    for one in (dry, wet):
-        missing = [c + 1 for c in arguments.channels or () if c >= one.n_channels]
-        if missing:
-            raise UsageError(
-                f"argument --channels: '{one.path}' has {count(one.n_channels, 'channel')} "
-                f"and no channel {missing[0]}"
-            )
-        if one.n_samples < MIN_SAMPLES:
-            raise UsageError(f"'{one.path}' holds {count(one.n_samples, 'sample')}, too few to work with")
-    if dry.fs != wet.fs and arguments.resample is None:
-        raise UsageError(
-            f"'{dry.path}' is at {dry.fs} Hz and '{wet.path}' at {wet.fs} Hz; "
-            "add --resample to bring the dry file to the wet file's rate"
-        )
-    _check_lengths(dry, wet)
-    return dry, wet
-
-
-def _check_lengths(dry: audio.AudioInfo, wet: audio.AudioInfo) -> None:
-    dry_s, wet_s = dry.n_samples / dry.fs, wet.n_samples / wet.fs
-    if abs(dry_s - wet_s) > MAX_LENGTH_DIFFERENCE * max(dry_s, wet_s):
-        raise UsageError(
-            f"'{dry.path}' lasts {dry_s:.3f} s and '{wet.path}' {wet_s:.3f} s, more than 1 % apart; "
-            "trim them to the same start and length"
-        )
-
-
-@contextlib.contextmanager
-def open_pair(
-    arguments: argparse.Namespace,
-    infos: tuple[audio.AudioInfo, audio.AudioInfo],
-    notes: list[str],
-    show: Progress,
-) -> Iterator[tuple[Source, Source]]:
-    """Open both inputs at one rate and one length."""
-    fs = (arguments.resample or infos[1].fs) if arguments.resample is not None else infos[0].fs
-    with (
-        open_source(arguments.dry, fs, arguments.channels, notes, show) as dry,
-        open_source(arguments.wet, fs, arguments.channels, notes, show) as wet,
-    ):
-        n_samples = min(dry.n_samples, wet.n_samples)
-        for source in (dry, wet):
-            if source.n_samples > n_samples:
-                cut = source.n_samples - n_samples
-                notes.append(f"'{source.path}' is longer: its last {count(cut, 'sample')} were left out")
-        if n_samples < MIN_SAMPLES:
-            raise UsageError(
-                f"'{dry.path}' holds {count(n_samples, 'sample')} at {fs} Hz, too few to work with"
-            )
-        yield dry._replace(n_samples=n_samples), wet._replace(n_samples=n_samples)
-
-
-def _stretches(dry: Source, wet: Source, notes: list[str], show: Progress) -> list[tuple[int, int]]:
-    """Where to fit: the whole of a short pair, the most informative stretches of a long one."""
+def _stretches(
+    dry: Source, wet: Source, notes: list[str], show: Callable[..., None]
+) -> list[tuple[int, int]]:
+    """Return where to fit: the whole of a short pair, the most informative stretches of a long one."""
     n_samples, fs = dry.n_samples, dry.fs
     if n_samples <= WHOLE_MAX_S * fs and n_samples * dry.n_channels <= WHOLE_MAX_SAMPLES:
         return [(0, n_samples)]
@@ -164,43 +152,42 @@ def _stretches(dry: Source, wet: Source, notes: list[str], show: Progress) -> li
     return stretches
 
 
-# The fit and its figures
-
-
 def _fit(
-    arguments: argparse.Namespace,
+    options: Options,
     dry: Source,
     wet: Source,
     stretches: Sequence[tuple[int, int]],
-    show: Progress,
+    show: Callable[..., None],
 ) -> Any:
     show("Reading")
     signals = []
     for source in (dry, wet):
         samples = np.stack([source.read(start, stop) for start, stop in stretches])
         if np.max(np.abs(samples)) < SILENCE:
-            raise UsageError(
+            raise arguments.UsageError(
                 f"'{source.path}' is silent, so there is nothing to align; check the file or --channels"
             )
         signals.append(samples if len(stretches) > 1 else samples[0])
     show("Starting JAX")
-    module = start_jax()
+    start_jax()
+    from jaxapf.alignment import estimate
+
     show("Fitting")
     try:
-        return module.align(
+        return estimate.align(
             *signals,
             dry.fs,
-            order=arguments.order,
-            method=arguments.method,
-            max_delay_ms=arguments.max_delay_ms,
-            progress=show.active,
+            order=options.order,
+            method=options.method,
+            max_delay_ms=options.max_delay_ms,
+            progress=show,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise arguments.UsageError(str(error)) from error
 
 
 def _delay_only(alignment: Any) -> Any:
-    """The best that delay and polarity do alone, as a model."""
+    """Return the best that delay and polarity do alone, as a model."""
     return dataclasses.replace(
         alignment,
         sections=type(alignment.sections)(*(np.zeros(0) for _ in alignment.sections)),
@@ -209,17 +196,16 @@ def _delay_only(alignment: Any) -> Any:
     )
 
 
-# What is told
-
-
 def _write_report(
-    arguments: argparse.Namespace,
+    options: Options,
     alignment: Any,
     dry: Source,
     wet: Source,
     stretches: Sequence[tuple[int, int]],
     notes: list[str],
 ) -> None:
+    from jaxapf import report
+
     start, stop = stretches[0]
     # What comes before the excerpt sets the filters' state at its first sample.
     before = min(start, dry.fs)
@@ -228,8 +214,8 @@ def _write_report(
         place = f"{clock(start / dry.fs)} to {clock(stop / dry.fs)}"
         notes = [*notes, f"this page shows and plays an excerpt, {place}; the figures are those of the whole"]
     dry_name, wet_name = (printable(os.path.basename(source.path)) for source in (dry, wet))
-    importlib.import_module("jaxapf.report").write(
-        arguments.report,
+    report.write(
+        options.report,
         dry.read(start, stop),
         wet.read(start, stop),
         aligned,
@@ -238,39 +224,15 @@ def _write_report(
         dry_name=dry_name,
         wet_name=wet_name,
         notes=[printable(note) for note in notes],
-        command=arguments.command_line,
+        command=options.command_line,
     )
 
 
-def _align_result(
-    arguments: argparse.Namespace, alignment: Any, notes: list[str], seconds: float
-) -> dict[str, Any]:
-    written = audio.info(arguments.output)
-    return {
-        "command": "align",
-        "dry": arguments.dry,
-        "wet": arguments.wet,
-        "output": written._asdict(),
-        "model": arguments.model,
-        "report": arguments.report,
-        "fs": alignment.fs,
-        "delay_samples": alignment.delay_samples,
-        "delay_ms": 1000 * alignment.delay_samples / alignment.fs,
-        **fitted(alignment),
-        "notes": notes,
-        "seconds": seconds,
-    }
-
-
-def _align_text(result: dict[str, Any]) -> Iterator[str]:
+def _lines(result: dict[str, Any]) -> Iterator[str]:
     metrics = result["metrics"]
     yield f"{'':20}{'error-to-signal ratio':>24}{'correlation':>14}"
-    for label, name in (
-        ("before", "raw"),
-        ("delay only", "delay"),
-        ("aligned", "aligned"),
-        ("phase-only bound", "bound"),
-    ):
+    rows = {"before": "raw", "delay only": "delay", "aligned": "aligned", "phase-only bound": "bound"}
+    for label, name in rows.items():
         ratio, correlation = metrics.get(f"esr_{name}"), metrics.get(f"correlation_{name}")
         ratio = "" if ratio is None else f"{ratio:13.5f} {decibels(ratio):>10}"
         yield f"{label:20}{ratio:24}" + ("" if correlation is None else f"{correlation:14.4f}")
@@ -287,7 +249,4 @@ def _align_text(result: dict[str, Any]) -> Iterator[str]:
     yield f"polarity  {'kept' if result['polarity'] > 0 else 'inverted'}"
     sections = count(result["n_sections"], "all-pass section")
     yield f"filter    {sections}, method {result['method']}; {result['stop_reason']}"
-    yield from (f"note      {note}" for note in result["notes"])
-    yield f"time      {result['seconds']:.1f} s"
-    yield f"wrote     {described_audio(result['output'])}"
-    yield from (f"          {result[name]}" for name in ("model", "report") if result[name])
+    yield from closing(result, audio_line(result["output"]), result["model"], result["report"])

@@ -1,17 +1,21 @@
 """`jaxapf effect`: a file through one effect, whose controls are options of the command line."""
 
 import argparse
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jaxapf import audio, params
-from jaxapf._internal.console import Progress, described_audio, front, print_result
 from jaxapf._internal.text import count
+from jaxapf.cli import arguments
 from jaxapf.cli.filtering import write_filtered
-from jaxapf.cli.inputs import Source, UsageError, check_outputs, open_source
+from jaxapf.cli.inputs import Source, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
+from jaxapf.cli.output import audio_line, closing, control_line, print_result, stages
+
+__all__ = ["CHANNELS", "EFFECTS", "ListOptions", "Options", "add_parser", "default", "run", "run_list"]
 
 EFFECTS = {
     "equalizer": params.EQUALIZER,
@@ -23,9 +27,7 @@ EFFECTS = {
     "panner": params.PANNER,
     "width": params.WIDTH,
 }
-_EACH = "Each channel goes through one of its own."
-CHANNELS = {
-    **dict.fromkeys(EFFECTS, _EACH),
+CHANNELS = dict.fromkeys(EFFECTS, "Each channel goes through one of its own.") | {
     "panner": "All channels are mixed to one, which is placed between left and right.",
     "width": "The file must have two channels.",
 }
@@ -42,35 +44,101 @@ _DEFAULTS = {
 }
 
 
-def default(name: str, one: params.Control) -> float:
-    """Where a control stands without its option: what does nothing, or the middle of its range."""
-    if one.name in _DEFAULTS:
-        return _DEFAULTS[one.name]
-    if one.unit == "dB" and one.low <= 0 <= one.high:
+class Settings(NamedTuple):
+    """An effect by name with a value for each control, as `filtering.stream` takes it."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListOptions(arguments.Options):
+    """Options of `jaxapf effect`."""
+
+    list: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(arguments.FileOptions):
+    """Options of `jaxapf effect NAME`; ``controls`` are those that were given, by name."""
+
+    effect: str
+    controls: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def default(control: params.Control) -> float:
+    """Return the value of a control without its option: what does nothing, or the middle of its range."""
+    if control.name in _DEFAULTS:
+        return _DEFAULTS[control.name]
+    if control.unit == "dB" and control.low <= 0 <= control.high:
         return 0.0
-    middle = math.sqrt(one.low * one.high) if one.scale == "log" else (one.low + one.high) / 2
-    return float(f"{middle:.2g}")
+    low, high = control.low, control.high
+    return float(f"{math.sqrt(low * high) if control.scale == 'log' else (low + high) / 2:.2g}")
 
 
-def shown_names(name: str) -> Iterator[str]:
-    """The names of an effect's controls; those of bands in short."""
-    names = [one.name for one in EFFECTS[name]]
-    yield from names[:3]
-    if len(names) > 3:
-        yield f"and {len(names) - 3} more"
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    group = arguments.add_command(
+        commands,
+        "effect",
+        run_list,
+        ListOptions,
+        help="send a file through one effect, or list all effects with their controls",
+        description="Send a file through one effect; 'jaxapf effect NAME --help' says which controls it has.",
+        epilog="""examples:
+  jaxapf effect --list
+  jaxapf effect compressor take.wav -o pressed.wav --threshold-db -30 --ratio 4
+  jaxapf effect equalizer take.wav -o bright.wav --high-shelf-gain-db 6""",
+    )
+    group.add_argument("--list", action="store_true", help="print all effects with their controls and ranges")
+    arguments.add_printing(group, quiet=False)
+    names = group.add_subparsers(title="effects", metavar="NAME")
+    for name, controls in EFFECTS.items():
+        _add_effect(names, name, controls)
 
 
-# The list
+def _add_effect(names: Any, name: str, controls: tuple[params.Control, ...]) -> None:
+    shown = [one.name for one in controls[:3]] + [f"and {len(controls) - 3} more"] * (len(controls) > 3)
+    parser = arguments.add_command(
+        names,
+        name,
+        run,
+        Options,
+        help=", ".join(shown),
+        description=f"Send IN through the {name}. {CHANNELS[name]}",
+        epilog="Without an option, each control is at its default, in brackets.",
+    )
+    parser.set_defaults(effect=name)
+    arguments.add_file(parser)
+    for one in controls:
+        unit = f" {one.unit}" if one.unit else ""
+        parser.add_argument(
+            f"--{one.name.replace('_', '-')}",
+            action=_StoreControl,
+            type=arguments.number(one.low, one.high, unit),
+            metavar="X",
+            help=f"{one.low:g} to {one.high:g}{unit} (default {default(one):g})",
+        )
+    arguments.add_subtype(parser)
+    arguments.add_printing(parser)
 
 
-def effect(arguments: argparse.Namespace) -> None:
-    if not arguments.list:
-        raise UsageError(f"give the name of an effect ({', '.join(EFFECTS)}), or --list")
+class _StoreControl(argparse.Action):
+    """Store a value in the dict `controls`."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        namespace.controls = getattr(namespace, "controls", {}) | {self.dest: values}
+
+
+def run_list(options: ListOptions) -> None:
+    """Print the effects with their controls."""
+    if not options.list:
+        raise arguments.UsageError(f"give the name of an effect ({', '.join(EFFECTS)}), or --list")
     result = {
-        name: [{**one._asdict(), "default": default(name, one)} for one in controls]
+        name: [{**one._asdict(), "default": default(one)} for one in controls]
         for name, controls in EFFECTS.items()
     }
-    print_result(arguments, result, _table)
+    print_result(options, result, _table)
 
 
 def _table(result: dict[str, Any]) -> Iterator[str]:
@@ -84,61 +152,51 @@ def _table(result: dict[str, Any]) -> Iterator[str]:
         yield ""
 
 
-# A file
-
-
-class Played(NamedTuple):
-    """An effect by name with a value for each control, as `filtering.stream` plays it."""
-
-    name: str
-    values: tuple[float, ...]
-
-
-def process(arguments: argparse.Namespace) -> None:
+def run(options: Options) -> None:
+    """Send the input through the effect and write the result."""
     started = time.perf_counter()
-    audio.output_subtype(arguments.output, arguments.subtype)
-    found = audio.info(arguments.input)
-    n_channels = found.n_channels if arguments.channels is None else len(arguments.channels)
-    if arguments.effect == "width" and n_channels != 2:
-        raise UsageError(
+    audio.output_subtype(options.output, options.subtype)
+    found = audio.info(options.input)
+    n_channels = found.n_channels if options.channels is None else len(options.channels)
+    if options.effect == "width" and n_channels != 2:
+        raise arguments.UsageError(
             f"'{found.path}' has {count(n_channels, 'channel')} and the width is that of two; give a stereo "
             "file, or place it with 'jaxapf effect panner'"
         )
-    check_outputs([arguments.input], [arguments.output])
-    show = Progress(arguments)
+    check_outputs([options.input], [options.output])
     notes: list[str] = []
-    if arguments.effect == "panner" and n_channels > 1:
+    if options.effect == "panner" and n_channels > 1:
         notes.append(f"the {n_channels} channels were mixed to one, which was placed")
-    if arguments.effect == "reverb":
+    if options.effect == "reverb":
         notes.append("what rings on after the end of the file is cut; for all of it append silence first")
-    with open_source(arguments.input, found.fs, arguments.channels, notes, show) as source:
+    controls = {one.name: options.controls.get(one.name, default(one)) for one in EFFECTS[options.effect]}
+    with (
+        stages(options) as show,
+        open_source(options.input, found.fs, options.channels, notes, show) as source,
+    ):
         show("Starting JAX")
-        start_jax("jaxapf.effects.chain")
-        controls = EFFECTS[arguments.effect]
-        values = tuple(getattr(arguments, one.name) for one in controls)
-        source = _mixed(source) if arguments.effect == "panner" else source
-        write_filtered(arguments, Played(arguments.effect, values), source, found.subtype, notes, show)
-    show.done()
+        start_jax()
+        settings = Settings(options.effect, tuple(controls.values()))
+        source = _mixed(source) if options.effect == "panner" else source
+        write_filtered(options.output, options.subtype, settings, source, found.subtype, notes, show)
     result = {
-        "command": f"effect {arguments.effect}",
-        "input": arguments.input,
-        "output": audio.info(arguments.output)._asdict(),
-        "controls": {one.name: value for one, value in zip(controls, values, strict=True)},
+        "command": f"effect {options.effect}",
+        "input": options.input,
+        "output": audio.info(options.output)._asdict(),
+        "controls": controls,
         "notes": notes,
         "seconds": time.perf_counter() - started,
     }
-    print_result(arguments, result, _text)
+    print_result(options, result, _lines)
 
 
 def _mixed(source: Source) -> Source:
-    """One channel in, two out."""
+    """Return a source whose channels are mixed to one, and that becomes two."""
     return source._replace(
         read=lambda start, stop: source.read(start, stop).mean(axis=0, keepdims=True), n_channels=2
     )
 
 
-def _text(result: dict[str, Any]) -> Iterator[str]:
-    yield from (front(name, value) for name, value in result["controls"].items())
-    yield from (f"note      {note}" for note in result["notes"])
-    yield f"time      {result['seconds']:.1f} s"
-    yield f"wrote     {described_audio(result['output'])}"
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    yield from (control_line(name, value) for name, value in result["controls"].items())
+    yield from closing(result, audio_line(result["output"]))

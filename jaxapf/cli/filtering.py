@@ -1,16 +1,15 @@
 """A source through a model into a file, block by block, and the figures of the whole on the way."""
 
-import argparse
 import importlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jaxapf import audio
-from jaxapf._internal.console import Progress, warn
 from jaxapf.cli.inputs import Source
+from jaxapf.cli.output import warn
 
 # A dry file's subtype is kept where nothing is lost; its lossy coding would only add noise.
 KEPT_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -50,19 +49,19 @@ class _FullScale(Exception):
 
 
 def write_filtered(
-    arguments: argparse.Namespace,
+    output: str,
+    subtype: str | None,
     alignment: Any,
     source: Source,
     source_subtype: str,
     notes: list[str],
-    show: Progress,
+    show: Callable[..., None],
     figures: Figures | None = None,
 ) -> None:
     """Filter `source` into the output file, block by block."""
-    output = arguments.output
     prefer = source_subtype if source_subtype in KEPT_SUBTYPES else None
-    subtype = audio.output_subtype(output, arguments.subtype, prefer=prefer)
-    may_change = arguments.subtype is None and audio.has_subtype(output, "FLOAT")
+    may_change = subtype is None and audio.has_subtype(output, "FLOAT")
+    subtype = audio.output_subtype(output, subtype, prefer=prefer)
     try:
         peak = _write_blocks(output, alignment, source, subtype, may_change, show, figures)
     except _FullScale:
@@ -84,7 +83,7 @@ def _write_blocks(
     source: Source,
     subtype: str,
     may_change: bool,
-    show: Progress,
+    show: Callable[..., None],
     figures: Figures | None,
 ) -> float:
     if figures is not None:

@@ -1,19 +1,36 @@
-"""Inputs of the commands at one rate, and outputs that may be written."""
+"""Inputs of the commands: files at one rate, pairs of them, models; and outputs that may be written."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxapf import audio
-from jaxapf._internal.console import Progress
+from jaxapf._internal.text import count
+from jaxapf.cli.arguments import PairOptions, UsageError
+from jaxapf.cli.jax_setup import start_jax
 
+__all__ = [
+    "SILENCE",
+    "Source",
+    "check_channels",
+    "check_model",
+    "check_outputs",
+    "check_pair",
+    "load_model",
+    "open_pair",
+    "open_source",
+]
 
-class UsageError(ValueError):
-    """Wrong use, in one sentence for the user."""
+MIN_SAMPLES = 64
+# Below -140 dBFS there is nothing but the dither of a 24-bit file.
+SILENCE = 1e-7
+MAX_LENGTH_DIFFERENCE = 0.01
 
 
 class Source(NamedTuple):
@@ -30,7 +47,7 @@ class Source(NamedTuple):
 
 @contextlib.contextmanager
 def open_source(
-    path: str, fs: int, channels: Sequence[int] | None, notes: list[str], show: Progress
+    path: str, fs: int, channels: Sequence[int] | None, notes: list[str], show: Callable[..., None]
 ) -> Iterator[Source]:
     """Open an input, resampled into a temporary file if its rate is another."""
     with contextlib.ExitStack() as stack:
@@ -38,25 +55,32 @@ def open_source(
         found = audio.info(path)
         if found.fs != fs:
             show(f"Resampling {os.path.basename(path)}")
-            file = os.path.join(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxapf-")), "resampled.wav"
-            )
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxapf-"))
+            file, picked = os.path.join(folder, "resampled.wav"), None
             audio.resample_file(path, file, fs, channels=channels)
-            picked = None
             notes.append(f"'{path}' was resampled from {found.fs} to {fs} Hz")
         reader = stack.enter_context(audio.open_reader(file, channels=picked))
         yield Source(path, file, picked, fs, reader.info.n_samples, reader.n_channels, reader.read)
 
 
-def check_outputs(inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def check_channels(found: audio.AudioInfo, channels: Sequence[int] | None) -> None:
+    """Refuse channels that a file does not have."""
+    missing = [c + 1 for c in channels or () if c >= found.n_channels]
+    if missing:
+        raise UsageError(
+            f"argument --channels: '{found.path}' has {count(found.n_channels, 'channel')} "
+            f"and no channel {missing[0]}"
+        )
+
+
+def check_outputs(inputs: Sequence[str], outputs: Sequence[str | None]) -> None:
     """Refuse, before the long work, outputs that would fail or destroy something."""
-    for at, output in enumerate(outputs):
-        for other in inputs:
-            if _same_file(output, other):
-                raise UsageError(f"'{output}' is an input file; give another name for the output")
-        for other in outputs[:at]:
-            if _same_file(output, other):
-                raise UsageError(f"'{output}' is named for two outputs; give each its own name")
+    named = [output for output in outputs if output is not None]
+    for at, output in enumerate(named):
+        if any(_same_file(output, other) for other in inputs):
+            raise UsageError(f"'{output}' is an input file; give another name for the output")
+        if any(_same_file(output, other) for other in named[:at]):
+            raise UsageError(f"'{output}' is named for two outputs; give each its own name")
         audio.check_writable(output)
 
 
@@ -64,3 +88,106 @@ def _same_file(one: str, other: str) -> bool:
     with contextlib.suppress(OSError):
         return os.path.samefile(one, other)
     return os.path.realpath(one) == os.path.realpath(other)
+
+
+# Pairs
+
+
+def check_pair(options: PairOptions) -> tuple[audio.AudioInfo, audio.AudioInfo]:
+    """Refuse two files that are no pair."""
+    dry, wet = audio.info(options.dry), audio.info(options.wet)
+    if options.channels is None and dry.n_channels != wet.n_channels:
+        raise UsageError(
+            f"'{dry.path}' has {count(dry.n_channels, 'channel')} and '{wet.path}' has "
+            f"{count(wet.n_channels, 'channel')}; pick the same ones of both, for example --channels 1"
+        )
+    for one in (dry, wet):
+        check_channels(one, options.channels)
+        if one.n_samples < MIN_SAMPLES:
+            raise UsageError(f"'{one.path}' holds {count(one.n_samples, 'sample')}, too few to work with")
+    if dry.fs != wet.fs and options.resample is None:
+        raise UsageError(
+            f"'{dry.path}' is at {dry.fs} Hz and '{wet.path}' at {wet.fs} Hz; "
+            "add --resample to bring the dry file to the wet file's rate"
+        )
+    dry_s, wet_s = dry.n_samples / dry.fs, wet.n_samples / wet.fs
+    if abs(dry_s - wet_s) > MAX_LENGTH_DIFFERENCE * max(dry_s, wet_s):
+        raise UsageError(
+            f"'{dry.path}' lasts {dry_s:.3f} s and '{wet.path}' {wet_s:.3f} s, more than 1 % apart; "
+            "trim them to the same start and length"
+        )
+    return dry, wet
+
+
+@contextlib.contextmanager
+def open_pair(
+    options: PairOptions, notes: list[str], show: Callable[..., None]
+) -> Iterator[tuple[Source, Source]]:
+    """Open both inputs at one rate and one length."""
+    fs = options.resample or audio.info(options.wet).fs
+    with (
+        open_source(options.dry, fs, options.channels, notes, show) as dry,
+        open_source(options.wet, fs, options.channels, notes, show) as wet,
+    ):
+        n_samples = min(dry.n_samples, wet.n_samples)
+        for source in (dry, wet):
+            if source.n_samples > n_samples:
+                cut = source.n_samples - n_samples
+                notes.append(f"'{source.path}' is longer: its last {count(cut, 'sample')} were left out")
+        if n_samples < MIN_SAMPLES:
+            raise UsageError(
+                f"'{dry.path}' holds {count(n_samples, 'sample')} at {fs} Hz, too few to work with"
+            )
+        yield dry._replace(n_samples=n_samples), wet._replace(n_samples=n_samples)
+
+
+# Models
+
+
+def check_model(path: str) -> None:
+    """Refuse what is plainly no model before JAX starts."""
+    if not os.path.exists(path):
+        raise UsageError(f"'{path}' does not exist; check the name and the folder")
+    if not os.path.isfile(path):
+        raise UsageError(f"'{path}' is not a regular file; give a model that jaxapf wrote")
+    try:
+        found = _document(path)
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be opened: {(error.strerror or '').lower()}") from error
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"'{path}' is not a model; give a file that jaxapf wrote, such as by 'jaxapf align --model'"
+        )
+
+
+def load_model(path: str) -> tuple[str, Any]:
+    """Return the kind of a model, "model", "effect" or "style", and what its module loads."""
+    check_model(path)
+    start_jax()
+    kind = {"jaxapf-effect": "effect", "jaxapf-style": "style"}.get(
+        str(_document(path).get("format")), "model"
+    )
+    try:
+        return kind, _loader(kind)(path)
+    except ValueError as error:  # a ModelError of any
+        raise UsageError(str(error)) from error
+
+
+def _loader(kind: str) -> Callable[[str], Any]:
+    if kind == "style":
+        from jaxapf.effects.style import transfer
+
+        return transfer.load
+    if kind == "effect":
+        from jaxapf.effects import modelling
+
+        return modelling.EffectModel.load
+    from jaxapf import alignment
+
+    return alignment.Alignment.load
+
+
+def _document(path: str) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    return None

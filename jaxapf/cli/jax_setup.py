@@ -1,24 +1,23 @@
 """Starting JAX, which takes a second or more: only once arguments and files have been checked."""
 
 import contextlib
-import importlib
 import os
 import platform
 import sys
 import zlib
-from typing import Any
+
+__all__ = ["cpu_tag", "start_jax", "use_compilation_cache"]
 
 
-def start_jax(module: str = "jaxapf.alignment.estimate") -> Any:
-    """Import JAX, and return a module that needs it."""
+def start_jax() -> None:
+    """Import JAX with a cache of compiled programs."""
     # XLA reports harmless details of the machine on stderr when it reads its cache.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     use_compilation_cache()
-    return importlib.import_module(module)
 
 
 def use_compilation_cache() -> str | None:
-    """Let JAX keep compiled code between runs: the next start takes a fraction of the time."""
+    """Keep compiled programs between runs; return the folder, None where it is not writable."""
     import jax
 
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or _cache_folder(jax.__version__)

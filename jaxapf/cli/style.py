@@ -1,185 +1,233 @@
 """`jaxapf style`: a recording through the effects that make it sound like another."""
 
-import argparse
 import contextlib
-import importlib
+import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxapf import audio
-from jaxapf._internal.console import Progress, described_audio, panel, print_result
-from jaxapf._internal.text import count, printable
+from jaxapf._internal.text import printable
 from jaxapf.audio import level
 from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
+from jaxapf.cli import arguments
 from jaxapf.cli.filtering import write_filtered
-from jaxapf.cli.inputs import Source, UsageError, check_outputs, open_source
+from jaxapf.cli.inputs import Source, check_channels, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
+from jaxapf.cli.output import audio_line, closing, panel, print_result, stages
 from jaxapf.training import pretrained
 
-HEARD_HZ, STORED = 24_000, "style-transfer"  # those of modules that need JAX: style.FS, transfer.STORED
-HIGHEST = 0.49  # of the sample rate, matched.HIGHEST: bands above are played there
-WORTH_SAYING_DB = 0.1
+__all__ = ["Options", "add_parser", "run"]
+
+NETWORK_HZ, STORED = 24_000, "style-transfer"  # of modules that need JAX: network.FS, transfer.STORED
+HIGHEST = 0.49  # of the sample rate, matched.HIGHEST: bands above are moved there
+LEAST_NOTED_DB = 0.1
+_MAX_PASSES = 10
 
 
-def style(arguments: argparse.Namespace) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(arguments.FileOptions):
+    """Options of `jaxapf style`."""
+
+    reference: str
+    report: str | None = None
+    controls: str | None = None
+    network: str | None = None
+    passes: int = 2
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = arguments.add_command(
+        commands,
+        "style",
+        run,
+        Options,
+        help="make one recording sound as if it went through the effects of another",
+        description="""Set an equaliser and a compressor so that INPUT sounds as if it had gone through the
+effects of REFERENCE, another recording: a network takes at most a minute of both
+and gives the controls, which are printed and can be saved, edited and used
+again. The result is made as loud as REFERENCE, or less where it would clip.""",
+        epilog="""examples:
+  jaxapf style take.wav reference.wav -o styled.wav
+  jaxapf style take.wav reference.wav -o styled.wav --report style.html --controls style.json
+  jaxapf apply style.json other_take.wav -o other_styled.wav
+
+Both files may have any length from 0.25 s, any rate from 8 to 192 kHz and any
+number of channels; the output has those of INPUT. All channels get the same gain.""",
+    )
+    parser.add_argument("input", metavar="INPUT", help="the recording to process")
+    parser.add_argument("reference", metavar="REFERENCE", help="a recording that sounds as INPUT should")
+    arguments.add_output(parser, "OUTPUT", "where to write the result")
+    parser.add_argument("--report", metavar="REPORT.html", help="write a page that shows and plays it")
+    parser.add_argument(
+        "--controls", metavar="CONTROLS.json", help="write the controls, for 'apply' and 'info'"
+    )
+    parser.add_argument(
+        "--network", metavar="FILE.npz", help="a network that was trained for it (default: the stored one)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=arguments.whole(1, _MAX_PASSES),
+        metavar="N",
+        help="how often the network runs, each time on the result of the last: "
+        f"1 to {_MAX_PASSES} (default {Options.passes})",
+    )
+    arguments.add_subtype(parser)
+    arguments.add_printing(parser)
+
+
+def run(options: Options) -> None:
+    """Choose the controls, process the input and write the files that the options name."""
     started = time.perf_counter()
-    given = _check(arguments)
-    show = Progress(arguments)
+    subtype = _check(options).subtype
     notes: list[str] = []
     with contextlib.ExitStack() as stack:
+        show = stack.enter_context(stages(options))
         sources, powers = [], []
-        for path, channels in ((arguments.input, arguments.channels), (arguments.reference, None)):
+        for path, channels in ((options.input, options.channels), (options.reference, None)):
             fs = audio.info(path).fs
             source = stack.enter_context(open_source(path, fs, channels, notes, show))
-            show(f"Listening to {os.path.basename(path)}")
+            show(f"Measuring {os.path.basename(path)}")
             sources.append(source)
-            powers.append(_heard(source))
-        dull = min(sources[1].fs, HEARD_HZ)
-        if dull < min(sources[0].fs, HEARD_HZ):
+            powers.append(_powers(source))
+        lower_fs = min(sources[1].fs, NETWORK_HZ)
+        if lower_fs < min(sources[0].fs, NETWORK_HZ):
             notes.append(
-                f"the reference, at {dull} Hz, has nothing above {dull // 2} Hz, which the network takes for "
-                "its sound"
+                f"the reference, at {lower_fs} Hz, has nothing above {lower_fs // 2} Hz, which the network "
+                "takes for its sound"
             )
         show("Starting JAX")
-        transfer = start_jax("jaxapf.effects.style.transfer")
-        settings, lowered_db = _chosen(arguments, transfer, sources, powers, show)
+        start_jax()
+        settings, lowered_db = _choose(options, sources, powers, show)
         highest_hz = HIGHEST * sources[0].fs
         if any(value > highest_hz for name, value in settings.controls.items() if name.endswith("_hz")):
             notes.append(
-                f"at {sources[0].fs} Hz bands of the equaliser that lie above {highest_hz:.0f} Hz "
-                "are played there, which colours the top; resample the input to 24 kHz for the curve chosen"
+                f"at {sources[0].fs} Hz bands of the equaliser that lie above {highest_hz:.0f} Hz are moved "
+                "there, which colours the top; resample the input to 24 kHz for the curve chosen"
             )
-        if lowered_db > WORTH_SAYING_DB:
+        if lowered_db > LEAST_NOTED_DB:
             notes.append(
                 f"the result is {lowered_db:.1f} dB softer than the reference, so that it does not clip"
             )
-        write_filtered(arguments, settings, sources[0], given.subtype, notes, show)
-        if arguments.controls is not None:
-            transfer.save(settings, arguments.controls)
-        if arguments.report is not None:
+        write_filtered(options.output, options.subtype, settings, sources[0], subtype, notes, show)
+        if options.controls is not None:
+            from jaxapf.effects.style import transfer
+
+            transfer.save(settings, options.controls)
+        if options.report is not None:
             show("Writing the report")
-            _write_report(arguments, settings, sources, powers, notes)
-    show.done()
+            _write_report(options, settings, sources, powers, notes)
     result = {
         "command": "style",
-        "input": arguments.input,
-        "reference": arguments.reference,
-        "output": audio.info(arguments.output)._asdict(),
-        "controls_file": arguments.controls,
-        "report": arguments.report,
+        "input": options.input,
+        "reference": options.reference,
+        "output": audio.info(options.output)._asdict(),
+        "controls_file": options.controls,
+        "report": options.report,
         "controls": settings.controls,
         "input_db": settings.input_db,
         "output_db": settings.output_db,
         "lowered_db": lowered_db,
-        "passes": arguments.passes,
+        "passes": options.passes,
         "notes": notes,
         "seconds": time.perf_counter() - started,
     }
-    print_result(arguments, result, _text)
+    print_result(options, result, _lines)
 
 
-# Checks
-
-
-def _check(arguments: argparse.Namespace) -> audio.AudioInfo:
-    """Refuse what can be refused before JAX starts."""
-    audio.output_subtype(arguments.output, arguments.subtype)
-    found = [audio.info(path) for path in (arguments.input, arguments.reference)]
+def _check(options: Options) -> audio.AudioInfo:
+    """Refuse what can be refused before JAX starts; return what the input is."""
+    audio.output_subtype(options.output, options.subtype)
+    found = [audio.info(path) for path in (options.input, options.reference)]
     for one in found:
         seconds = one.n_samples / one.fs
         if seconds < SHORTEST_S:
-            raise UsageError(
-                f"'{one.path}' lasts {seconds:.3f} s, too short to hear anything in it; give {SHORTEST_S} s "
-                "or more"
+            raise arguments.UsageError(
+                f"'{one.path}' lasts {seconds:.3f} s, too short to measure; give {SHORTEST_S} s or more"
             )
         if not LOWEST_HZ <= one.fs <= HIGHEST_HZ:
-            raise UsageError(f"'{one.path}' is at {one.fs} Hz; give a file at {LOWEST_HZ} to {HIGHEST_HZ} Hz")
-    missing = [c + 1 for c in arguments.channels or () if c >= found[0].n_channels]
-    if missing:
-        raise UsageError(
-            f"argument --channels: '{arguments.input}' has {count(found[0].n_channels, 'channel')} and no "
-            f"channel {missing[0]}"
-        )
-    network = _network_path(arguments)
-    outputs = [path for path in (arguments.output, arguments.controls, arguments.report) if path is not None]
-    check_outputs([arguments.input, arguments.reference, network], outputs)
+            raise arguments.UsageError(
+                f"'{one.path}' is at {one.fs} Hz; give a file at {LOWEST_HZ} to {HIGHEST_HZ} Hz"
+            )
+    check_channels(found[0], options.channels)
+    check_outputs(
+        [options.input, options.reference, _network_path(options)],
+        [options.output, options.controls, options.report],
+    )
     return found[0]
 
 
-def _network_path(arguments: argparse.Namespace) -> str:
-    if arguments.network is None:
+def _network_path(options: Options) -> str:
+    if options.network is None:
         try:
             return str(pretrained.path(STORED))
         except ValueError as error:
-            raise UsageError(
+            raise arguments.UsageError(
                 "this copy of jaxapf has no network for styles; name one with --network"
             ) from error
-    if not os.path.isfile(arguments.network):
-        wrong = "is not a regular file" if os.path.exists(arguments.network) else "does not exist"
-        raise UsageError(
-            f"argument --network: '{arguments.network}' {wrong}; give a file of a trained network"
+    if not os.path.isfile(options.network):
+        wrong = "is not a regular file" if os.path.exists(options.network) else "does not exist"
+        raise arguments.UsageError(
+            f"argument --network: '{options.network}' {wrong}; give a file of a trained network"
         )
-    return arguments.network
+    return options.network
 
 
-def _heard(source: Source) -> level.Powers:
+def _powers(source: Source) -> level.Powers:
     found = level.powers(source.read, source.n_samples, source.fs)
     if level.sounding(found.mono).any():
         return found
     if level.sounding(found.channels).any():
-        raise UsageError(
+        raise arguments.UsageError(
             f"'{source.path}' is silent when its channels are mixed; give one of them (INPUT: --channels 1)"
         )
-    raise UsageError(f"'{source.path}' is silent, so there is nothing to hear; check the file or --channels")
+    raise arguments.UsageError(
+        f"'{source.path}' is silent, so there is nothing to measure; check the file or --channels"
+    )
 
 
-# Choosing
-
-
-def _chosen(
-    arguments: argparse.Namespace, transfer: Any, sources: list[Source], powers: list[Any], show: Progress
+def _choose(
+    options: Options, sources: list[Source], powers: list[level.Powers], show: Callable[..., None]
 ) -> tuple[Any, float]:
+    """Return the settings, and by how many dB the result is softer than the reference."""
+    from jaxapf.effects.style import network, transfer
+
     try:
-        network = importlib.import_module("jaxapf.effects.style.network").load(_network_path(arguments))
+        weights = network.load(_network_path(options))
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise arguments.UsageError(str(error)) from error
     show("Choosing the controls")
     recordings = [transfer.Recording(one.read, one.n_samples, one.fs) for one in sources]
     signals = [transfer.heard(one, found) for one, found in zip(recordings, powers, strict=True)]
-    raw = transfer.chosen(network, *signals, arguments.passes)
+    raw = transfer.chosen(weights, *signals, options.passes)
     settings = transfer.Settings(
-        transfer.named(raw), transfer.input_gain_db(powers[0]), command=arguments.command_line
+        transfer.named(raw), transfer.input_gain_db(powers[0]), command=options.command_line
     )
     show("Measuring the level")
     return transfer.levelled(settings, recordings[0], level.level_db(powers[1].channels))
 
 
-# What is told
-
-
 def _write_report(
-    arguments: argparse.Namespace, settings: Any, sources: list[Source], powers: list[Any], notes: list[str]
+    options: Options, settings: Any, sources: list[Source], powers: list[level.Powers], notes: list[str]
 ) -> None:
-    names = [printable(os.path.basename(one.path)) for one in sources]
-    importlib.import_module("jaxapf.report.style_page").write(
-        arguments.report,
+    from jaxapf.report import style_page
+
+    style_page.write(
+        options.report,
         settings,
         *sources,
         places=[
             level.typical(found.mono, one.n_samples, one.fs)
             for one, found in zip(sources, powers, strict=True)
         ],
-        names=names,
+        names=[printable(os.path.basename(one.path)) for one in sources],
         notes=[printable(note) for note in notes],
-        command=arguments.command_line,
+        command=options.command_line,
     )
 
 
-def _text(result: dict[str, Any]) -> Iterator[str]:
+def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield from panel(result)
-    yield from (f"note      {note}" for note in result["notes"])
-    yield f"time      {result['seconds']:.1f} s"
-    yield f"wrote     {described_audio(result['output'])}"
-    yield from (f"          {result[name]}" for name in ("controls_file", "report") if result[name])
+    yield from closing(result, audio_line(result["output"]), result["controls_file"], result["report"])

@@ -7,10 +7,9 @@ import optax
 import pytest
 import scipy.signal
 
-from jaxapf import align, audio
+from jaxapf import align, audio, cli
 from jaxapf.alignment import estimate, gradient_descent
 from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
-from jaxapf.cli import parser
 from jaxapf.training.lowering import lowered, wide_types
 from jaxapf.training.step import init_starts, make_train_step, many_starts
 
@@ -99,7 +98,7 @@ def test_order_auto_is_the_papers(tmp_path, capsys):
         audio.write(tmp_path / f"{name}.wav", 0.2 * signal, FS)
     words = ["align", "dry.wav", "wet.wav", "-o", "out.wav", "--model", "model.json", "--method", "direct"]
     paths = [str(tmp_path / word) if "." in word else word for word in words]
-    assert parser.main(paths) == 0
+    assert cli.main(paths) == 0
     assert "method direct; the order 7 is the default of method direct" in capsys.readouterr().out
     assert estimate.Alignment.load(tmp_path / "model.json").metrics["order"] == 7
 

@@ -1,4 +1,4 @@
-"""The command in this process, with a stand-in for `jaxapf.alignment.estimate` that delays by whole samples."""
+"""The command in this process, with a stand-in for the fit that delays by whole samples."""
 
 import dataclasses
 import json
@@ -72,7 +72,9 @@ def stream(alignment, read, n_samples, *, block_samples=1000):
 
 
 class StandIn(types.ModuleType):
-    Alignment, ModelError, stream = Alignment, ModelError, staticmethod(stream)
+    """What the command uses of `alignment.estimate`, with what it was called with."""
+
+    Alignment, stream = Alignment, staticmethod(stream)
 
     def __init__(self):
         super().__init__("jaxapf.alignment.estimate")
@@ -87,13 +89,8 @@ class StandIn(types.ModuleType):
         metrics |= {"delay_only_samples": 2, "delay_only_polarity": -1, "seconds": float("nan")}
         return Alignment(fs, self.delay, 1, self.gain, metrics=metrics)
 
-
-class Report(types.ModuleType):
-    def __init__(self, reports):
-        super().__init__("jaxapf.report")
-        self.reports = reports
-
     def write(self, path, *signals, **options):
+        """Stand in for `report.write`."""
         self.reports.append((signals, options))
         audio.write_text(path, "<!doctype html>")
 

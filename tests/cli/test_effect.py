@@ -49,7 +49,7 @@ def test_the_effects_are_those_of_the_chain():
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults_are_within_their_ranges(name):
     for one in commands.EFFECTS[name]:
-        assert one.low <= commands.default(name, one) <= one.high
+        assert one.low <= commands.default(one) <= one.high
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,7 +59,7 @@ def test_a_file_goes_through(take, capsys, name):
     assert (code, err) == (0, "")
     assert "y.wav: WAV FLOAT, 8000 Hz, 2 channels" in out
     y, _ = audio.read("y.wav")
-    values = [changes.get(one.name, commands.default(name, one)) for one in commands.EFFECTS[name]]
+    values = [changes.get(one.name, commands.default(one)) for one in commands.EFFECTS[name]]
     x = take.mean(axis=0) if name == "panner" else take
     # The command takes the whole response, to the end of its longest decay.
     length: Any = {"length": reverb.whole_length(reverb.packed(values), FS)} if name == "reverb" else {}
@@ -77,7 +77,7 @@ def test_without_options_nothing_is_done(take, capsys, name):
 @pytest.mark.parametrize("name", ["compressor", "distortion", "reverb"])
 def test_blocks_are_the_whole(take, name):
     effect = chain.effect(name)
-    values = [SETTINGS[name].get(one.name, commands.default(name, one)) for one in effect.controls]
+    values = [SETTINGS[name].get(one.name, commands.default(one)) for one in effect.controls]
     blocks = chain.stream(effect, values, lambda a, b: take[:, a:b], take.shape[-1], FS, block_samples=700)
     y = np.concatenate(list(blocks), axis=-1)
     whole = np.asarray(chain.apply(effect, values, take, FS))

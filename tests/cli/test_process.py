@@ -123,7 +123,7 @@ def test_a_foreign_model_is_refused_by_the_real_command(aligned, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="cache folder as on Linux")
 def test_compiled_code_is_kept_between_runs(tmp_path, variable):
     program = (
-        "from jaxapf.cli import starting\nfolder = starting.use_compilation_cache()\n"
+        "from jaxapf.cli import jax_setup\nfolder = jax_setup.use_compilation_cache()\n"
         "import jax\njax.jit(lambda x: x * 2 + 1)(1.0)\nprint(folder)"
     )
     environment = {name: value for name, value in os.environ.items() if "CACHE" not in name}
@@ -155,8 +155,7 @@ STANDING_IN = """
 import resource, signal, sys
 import command_line
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-sys.modules["jaxapf.alignment.estimate"] = command_line.StandIn()
-sys.modules["jaxapf.report"] = command_line.Report([])
+sys.modules["jaxapf.alignment.estimate"] = sys.modules["jaxapf.report"] = command_line.StandIn()
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 from jaxapf.__main__ import main
 sys.exit(main(sys.argv[2:]))

@@ -124,7 +124,7 @@ def test_it_never_clips(takes, capsys):
         ((*STYLE, "--passes", "0"), "'0' is not a whole number from 1 to 10"),
         ((*STYLE, "--channels", "3"), "no channel 3"),
         ((*STYLE, "--subtype", "PCM_99"), "PCM_99"),
-        (("style", "silent.wav", *STYLE[2:]), "'silent.wav' is silent, so there is nothing to hear"),
+        (("style", "silent.wav", *STYLE[2:]), "'silent.wav' is silent, so there is nothing to measure"),
         (("style", "x.wav", "silent.wav", *STYLE[3:]), "'silent.wav' is silent"),
         (("style", "anti.wav", *STYLE[2:]), "'anti.wav' is silent when its channels are mixed"),
         (("style", "short.wav", *STYLE[2:]), "'short.wav' lasts 0.240 s, too short"),
@@ -208,7 +208,7 @@ def test_the_gain_over_time_is_that_of_the_loop(played):
 def test_the_command_knows_what_it_cannot_import():
     # Not "from": the package has a function of the module's name.
     command = importlib.import_module("jaxapf.cli.style")
-    assert (command.HEARD_HZ, command.STORED) == (style.FS, transfer.STORED)
+    assert (command.NETWORK_HZ, command.STORED) == (style.FS, transfer.STORED)
 
 
 # From Python

@@ -14,9 +14,8 @@ import soundfile
 
 import jaxapf
 from experiments.notebooks.notebook_cells import cell_of
-from jaxapf import allpass, audio, datasets, metrics, notebooks
+from jaxapf import allpass, audio, cli, datasets, metrics, notebooks
 from jaxapf.cli import align as pair
-from jaxapf.cli import parser
 from jaxapf.notebooks import sentences
 from jaxapf.report import figures
 from jaxapf.training import logging
@@ -42,7 +41,7 @@ def test_the_quick_start_asks_for_what_the_command_does(shown, aligning):
     x = np.random.default_rng(0).standard_normal((1, 48_000)).astype(np.float32)
     names = {"pair": notebooks.Pair(x, x, 48000), "small": True, "notebooks": notebooks}
     exec(cell_of("quick_start", "Find the delay"), names)
-    command = parser.parse(["align", "a.wav", "b.wav", "-o", "c.wav"])
+    command = cli.parse(["align", "a.wav", "b.wav", "-o", "c.wav"]).options
     (asked,) = aligning
     assert asked.get("order", "auto") == command.order
     assert asked.get("method", "auto") == command.method

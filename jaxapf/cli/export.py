@@ -1,0 +1,61 @@
+"""`jaxapf export`: a model in another format."""
+
+import dataclasses
+from typing import Any
+
+from jaxapf import audio
+from jaxapf.alignment import export as formats
+from jaxapf.cli import arguments
+from jaxapf.cli.inputs import check_model, check_outputs, load_model
+
+__all__ = ["Options", "add_parser", "run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(arguments.Options):
+    """Options of `jaxapf export`."""
+
+    model: str
+    format: str
+    output: str
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = arguments.add_command(
+        commands,
+        "export",
+        run,
+        Options,
+        help="write a model in another format",
+        description="""Write a model as JSON, or as a table of second-order sections for SciPy and
+others.""",
+        epilog="""examples:
+  jaxapf export tape.json --format sos -o tape.txt""",
+    )
+    parser.add_argument("model", metavar="MODEL.json", help="a model that 'jaxapf align --model' wrote")
+    parser.add_argument(
+        "--format",
+        choices=("json", "sos", "cpp", "faust"),
+        required=True,
+        help="the format to write (cpp and faust are not available in this version)",
+    )
+    arguments.add_output(parser, "FILE", "where to write it")
+
+
+def run(options: Options) -> None:
+    """Write the model in the format."""
+    if options.format in ("cpp", "faust"):
+        raise arguments.UsageError(
+            f"argument --format: {options.format} is not available in this version; use json or sos"
+        )
+    check_model(options.model)
+    check_outputs([options.model], [options.output])
+    kind, model = load_model(options.model)
+    if kind != "model":
+        raise arguments.UsageError(
+            f"'{options.model}' is the model of a {getattr(model, 'effect', kind)}, which is no cascade of "
+            "filters; export takes what 'jaxapf align --model' wrote"
+        )
+    text = formats.to_json(model) if options.format == "json" else formats.to_sos(model)
+    audio.write_text(options.output, text)

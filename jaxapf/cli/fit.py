@@ -1,0 +1,245 @@
+"""`jaxapf phaser fit` and `jaxapf compressor fit`: an effect learnt from two recordings, as a model."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxapf._internal.text import clock
+from jaxapf.cli import arguments
+from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
+from jaxapf.cli.jax_setup import start_jax
+from jaxapf.cli.output import closing, decibels, print_result, stages, warn
+
+__all__ = ["Options", "add_parser", "figures_of", "run"]
+
+LONGEST_S = 30.0  # of a recording that is learnt from
+BEFORE_S = 0.1  # of silence that is kept before the first sound
+AUDIBLE = 1e-3  # of the peak
+MIN_TURNS = 1.5  # of a phaser's oscillator
+MAX_ERROR = 0.2  # of the wet signal left unexplained
+
+_DESCRIPTIONS = {
+    "phaser": """Find the phaser that makes WET of DRY: the number of all-pass stages, the oscillator that
+sweeps them, feedback, gains. Chirps and other signals with all frequencies serve
+best; music does.""",
+    "compressor": """Find the compressor that makes WET of DRY: threshold, ratio, knee, attack, release,
+averaging, make-up gain, look-ahead, and what it detects and smooths. The recording
+should be loud and soft in turns.""",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(arguments.PairOptions):
+    """Options of `jaxapf phaser fit` and `jaxapf compressor fit`."""
+
+    effect: str
+
+
+class Excerpt(NamedTuple):
+    """What is learnt from: (n_samples,) float64 each, from sample ``start`` of the files on."""
+
+    dry: np.ndarray
+    wet: np.ndarray
+    fs: int
+    start: int
+
+
+def add_parser(commands: Any) -> None:
+    """Add both commands to the parser."""
+    for name, description in _DESCRIPTIONS.items():
+        group = commands.add_parser(
+            name,
+            help=f"learn a {name} from a dry and a wet file",
+            description=f"Learn a {name} from recordings; 'jaxapf apply' sends other files through it.",
+        )
+        parser = arguments.add_command(
+            group.add_subparsers(title="actions", metavar="ACTION", required=True),
+            "fit",
+            run,
+            Options,
+            help=f"learn a {name} from a dry and a wet file",
+            description=description,
+            epilog=f"""examples:
+  jaxapf {name} fit dry.wav wet.wav -o {name}.json
+  jaxapf apply {name}.json other.wav -o other_wet.wav""",
+        )
+        parser.set_defaults(effect=name)
+        arguments.add_pair(parser, f"the same through the {name}: same rate and start")
+        arguments.add_output(parser, "MODEL.json", "where to write the model")
+        arguments.add_max_delay(parser)
+        arguments.add_channels(parser, "1", "channel to learn from, counted from 1 (default 1)")
+        arguments.add_resample(parser)
+        arguments.add_printing(parser)
+
+
+def run(options: Options) -> None:
+    """Learn the effect, write its model and print its settings."""
+    started = time.perf_counter()
+    n_channels = check_pair(options)[0].n_channels
+    check_outputs([options.dry, options.wet], [options.output])
+    notes: list[str] = []
+    if options.channels is None and n_channels > 1:
+        options = dataclasses.replace(options, channels=(0,))
+        notes.append("the first channel was learnt from; --channels picks another")
+    if options.channels is not None and len(options.channels) != 1:
+        raise arguments.UsageError(
+            "argument --channels: give one channel; an effect is learnt from one at a time"
+        )
+    with stages(options) as show:
+        with open_pair(options, notes, show) as (dry, wet):
+            show("Reading")
+            excerpt = _excerpt(dry, wet, notes)
+        show("Starting JAX")
+        start_jax()
+        try:
+            model = (_phaser if options.effect == "phaser" else _compressor)(excerpt, options, show)
+        except ValueError as error:
+            raise arguments.UsageError(f"'{options.wet}' cannot be learnt from: {error}") from error
+        _warn_of_poor_fit(model, notes)
+        model.save(options.output)
+    result = {
+        "command": f"{options.effect} fit",
+        "dry": options.dry,
+        "wet": options.wet,
+        "model": options.output,
+        **figures_of(model),
+        "notes": notes,
+        "seconds": time.perf_counter() - started,
+    }
+    print_result(options, result, _lines)
+
+
+def _warn_of_poor_fit(model: Any, notes: list[str]) -> None:
+    if model.metrics["esr"] > MAX_ERROR:
+        warn(
+            f"the {model.effect} leaves {model.metrics['esr']:.0%} of the wet signal unexplained; is it one, "
+            "and are both files the same performance?",
+            notes,
+        )
+    if model.metrics.get("turns", MIN_TURNS) < MIN_TURNS:
+        warn(
+            f"the recording holds {model.metrics['turns']:.1f} turns of the oscillator: its rate is a guess; "
+            "learn from a longer one",
+            notes,
+        )
+
+
+def _excerpt(dry: Source, wet: Source, notes: list[str]) -> Excerpt:
+    """Read the first half minute from the first sound on."""
+    n_samples, fs = dry.n_samples, dry.fs
+    peaks = [max(float(np.max(np.abs(block))) for _, block in _blocks(source)) for source in (dry, wet)]
+    for source, peak in zip((dry, wet), peaks, strict=True):
+        if peak < SILENCE:
+            raise arguments.UsageError(
+                f"'{source.path}' is silent, so there is nothing to learn; check the file or --channels"
+            )
+    start = max(0, _first_sound(dry, AUDIBLE * peaks[0]) - round(BEFORE_S * fs))
+    stop = min(n_samples, start + round(LONGEST_S * fs))
+    if (start, stop) != (0, n_samples):
+        notes.append(f"learnt from {clock(start / fs)} to {clock(stop / fs)}")
+    x, y = (source.read(start, stop)[0].astype(np.float64) for source in (dry, wet))
+    return Excerpt(x, y, fs, start)
+
+
+def _first_sound(source: Source, level: float) -> int:
+    for start, block in _blocks(source):
+        loud = np.flatnonzero(np.abs(block[0]) >= level)
+        if loud.size:
+            return start + int(loud[0])
+    return 0
+
+
+def _blocks(source: Source, length: int = 2**20) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, source.n_samples, length):
+        yield start, source.read(start, min(start + length, source.n_samples))
+
+
+# The effects
+
+
+def _phaser(excerpt: Excerpt, options: Options, show: Callable[..., None]) -> Any:
+    from jaxapf.effects import modelling
+
+    fitted = modelling.fit_phaser(
+        excerpt.dry, excerpt.wet, excerpt.fs, max_delay_ms=options.max_delay_ms, on_stage=show
+    )
+    # The model's oscillator starts with the file, not with the excerpt.
+    turns = float(fitted.controls.rate_hz) * excerpt.start / excerpt.fs
+    phase = (float(fitted.controls.phase) - 2 * np.pi * turns) % (2 * np.pi)
+    fitted = fitted._replace(controls=fitted.controls._replace(phase=phase))
+    return modelling.phaser_model(fitted, excerpt.fs, command=options.command_line)
+
+
+def _compressor(excerpt: Excerpt, options: Options, show: Callable[..., None]) -> Any:
+    from jaxapf.effects import modelling
+
+    fitted = modelling.fit_compressor(
+        excerpt.dry,
+        excerpt.wet,
+        excerpt.fs,
+        max_delay_ms=options.max_delay_ms,
+        on_record=lambda record: show(f"Fitting, {record['kind']}"),
+    )
+    return modelling.compressor_model(fitted, excerpt.fs, command=options.command_line)
+
+
+# Results
+
+
+def figures_of(model: Any) -> dict[str, Any]:
+    """Return what the results of `fit` and `info` have in common."""
+    settings = _phaser_settings if model.effect == "phaser" else _compressor_settings
+    return {
+        "effect": model.effect,
+        "fs": round(model.fs),
+        "delay_samples": model.delay_samples,
+        "settings": settings(model),
+        "controls": model.controls,
+        "options": model.options,
+        "metrics": model.metrics,
+    }
+
+
+def _phaser_settings(model: Any) -> dict[str, str]:
+    from jaxapf.effects.modelling.model import swept_hz
+
+    controls, options = model.controls, model.options
+    low, high = swept_hz(model)
+    loop = "without a delay" if options["delay"] == 0 else "after one sample"
+    return {
+        "stages": str(options["stages"]),
+        "feedback": f"{controls['feedback']:+.3f} {loop}",
+        "rate": f"{controls['rate_hz']:.4f} Hz",
+        "sweep": f"{low:.0f} to {high:.0f} Hz",
+        "direct / all-passes": f"{controls['through']:.3f}",
+    }
+
+
+def _compressor_settings(model: Any) -> dict[str, str]:
+    controls, options = model.controls, model.options
+    smoothed = {"gain": "the gain", "gain_db": "the gain in dB", "level": "the level"}
+    shown = {"ratio": f"{controls['ratio']:.2f} : 1"}
+    for name, value in controls.items():
+        word, _, unit = name.rpartition("_")
+        if unit in ("db", "ms"):
+            shown[word] = f"{value:.3g} ms" if unit == "ms" else f"{value:.2f} dB"
+    return shown | {
+        "detector": options["detector"],
+        "attack and release": f"of {smoothed[options['smoothing']]}",
+        "polarity": "kept" if options["polarity"] > 0 else "inverted",
+    }
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    metrics = result["metrics"]
+    yield f"{'':20}{'error-to-signal ratio':>24}"
+    for label, name in (("before", "esr_raw"), ("fitted", "esr")):
+        yield f"{label:20}{metrics[name]:13.6f} {decibels(metrics[name]):>10}"
+    yield ""
+    yield from (f"{name:20}{value}" for name, value in result["settings"].items())
+    if result["delay_samples"]:
+        yield f"{'latency':20}{result['delay_samples']} samples"
+    yield from closing(result, result["model"])
