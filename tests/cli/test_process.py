@@ -39,7 +39,8 @@ def test_answers_without_importing_jax(tmp_path, arguments, code):
 def test_info_imports_no_training_library(tmp_path):
     program = (
         "import sys\nfrom jaxapf.__main__ import main\ncode = main(['info'])\n"
-        "assert not {'flax', 'optax', 'orbax', 'jaxapf.alignment.estimate'} & set(sys.modules)\nsys.exit(code)"
+        "assert not {'flax', 'optax', 'orbax', 'jaxapf.alignment.estimate'} & set(sys.modules)\n"
+        "sys.exit(code)"
     )
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""`jaxapf style`, what `apply`, `info` and `export` make of its controls, and `jaxapf.effects.style.transfer` beneath."""
+"""`jaxapf style`, what other commands make of its controls, and `effects.style.transfer` beneath."""
 
 import importlib
 import itertools
