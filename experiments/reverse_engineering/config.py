@@ -1,11 +1,6 @@
-"""What is hidden, how it is looked for, and what to expect.
+"""What is hidden, how it is looked for, and what counts as recovered.
 
-Commands:
-    python experiments/reverse_engineering/run.py                     8 hidden settings of the example clip
-    python experiments/reverse_engineering/run.py --seed 3            one of them
-    python experiments/reverse_engineering/run.py --data LOOP.flac    another clip
-
-Seeds: of the hidden settings, 0 to 7; of the starts, STARTS. Expected figures: README.md.
+Seeds: of the hidden settings, 0 to 7; of the starts, STARTS.
 """
 
 from __future__ import annotations

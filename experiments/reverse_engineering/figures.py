@@ -1,4 +1,4 @@
-"""True and found: the equaliser's response, the compressor's static curve, the shaper: one SVG file."""
+"""Draw the equaliser's response, the compressor's static curve and the shaper, true and found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(
     true_db: np.ndarray,
     found_db: np.ndarray,
 ) -> str:
-    """The picture's text.
+    """Return the picture as SVG.
 
     Args:
         true: settings of drive, equaliser and compressor.

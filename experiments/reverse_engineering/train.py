@@ -1,4 +1,4 @@
-"""The search: settings of a chain from the dry and the processed clip, by gradient."""
+"""Search the settings of a chain by gradient, from the dry and the processed clip."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESOLUTIONS = tuple(
 )
 
 
-class Found(NamedTuple):
+class Estimate(NamedTuple):
     """Settings in their units, and their error-to-signal ratio over the clip."""
 
     values: list[float]
@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
 
 def strip() -> tuple[chain.Effect, ...]:
-    """Drive, equaliser and compressor, less what is known of them; the drive over its narrower range."""
+    """Return drive, equaliser and compressor with what is known fixed; the drive over its narrower range."""
     found = (chain.effect(name, fixed=fixed) for name, fixed in config.KNOWN.items())
     return tuple(
         one._replace(controls=tuple(config.NARROWER.get(control.name, control) for control in one.controls))
@@ -38,17 +38,17 @@ def strip() -> tuple[chain.Effect, ...]:
 
 
 def controls() -> tuple[params.Control, ...]:
-    """All that is looked for."""
+    """Return the controls that are looked for."""
     return chain.chain(*strip()).controls
 
 
 def settings(theta: Any) -> tuple[Any, ...]:
-    """`(..., n_controls)`, any numbers -> controls within their ranges."""
+    """Map any numbers `(..., n_controls)` to controls within their ranges."""
     return params.denormalise(jnp.tanh(theta / config.BENT), controls())
 
 
 def processed(theta: Any, dry: Any, fs: float) -> jax.Array:
-    """The clip through the chain; the equaliser, which is linear, by FFT: as exact, and soon compiled."""
+    """Return the clip through the chain; the equaliser, which is linear, by FFT: compiled sooner."""
     values, y = list(settings(theta)), dry
     for one in strip():
         own, values = values[: len(one.controls)], values[len(one.controls) :]
@@ -58,17 +58,17 @@ def processed(theta: Any, dry: Any, fs: float) -> jax.Array:
 
 def recover(
     dry: np.ndarray, wet: np.ndarray, fs: float, *, on_progress: Callable[[str], None] = lambda text: None
-) -> Found:
+) -> Estimate:
     """Find the settings: from several starts on the beginning of the clip, from the best of them on all.
 
     Args:
         dry: (n_samples,).
         wet: (n_samples,), processed from rest.
         fs: sample rate in Hz.
-        on_progress: told what is going on.
+        on_progress: called with a line at every stage.
 
     Returns:
-        `Found`.
+        `Estimate`.
     """
     scale = 1 / np.sqrt(np.mean(wet**2))
     whole, chunk = (_pair(dry[:n], wet[:n], scale) for n in (len(dry), round(config.CHUNK_S * fs)))
@@ -83,11 +83,11 @@ def recover(
     on_progress("the whole clip")
     best = descend(best.theta, whole, config.LAST_STEPS, config.LAST_RATE)
     y = np.asarray(best.y, np.float64)
-    return Found([float(one) for one in best.values], float(np.sum((y - wet) ** 2) / np.sum(wet**2)))
+    return Estimate([float(one) for one in best.values], float(np.sum((y - wet) ** 2) / np.sum(wet**2)))
 
 
-class _Place(NamedTuple):
-    """Where a descent is: the numbers behind the settings, these, their loss and what comes out."""
+class _Point(NamedTuple):
+    """A point of the descent: the numbers behind the settings, these, their loss and the output."""
 
     theta: Any
     values: Any
@@ -96,7 +96,7 @@ class _Place(NamedTuple):
 
 
 @functools.cache
-def _descend(fs: float) -> Callable[..., _Place]:
+def _descend(fs: float) -> Callable[..., _Point]:
     """Adam on spectra and samples: `(theta, data, steps, rate)`, compiled once for every length of clip."""
     adam = optax.scale_by_adam()
 
@@ -106,7 +106,7 @@ def _descend(fs: float) -> Callable[..., _Place]:
         return spectra + jnp.sqrt(losses.esr(y, data["wet"]) + 1e-8), y
 
     @jax.jit
-    def descend(theta: jax.Array, data: Any, steps: int, rate: float) -> _Place:
+    def descend(theta: jax.Array, data: Any, steps: int, rate: float) -> _Point:
         def step(count: Any, carry: Any) -> Any:
             theta, state, _, _ = carry
             (value, y), slope = jax.value_and_grad(loss, has_aux=True)(theta, data)
@@ -118,13 +118,13 @@ def _descend(fs: float) -> Callable[..., _Place]:
 
         begin = theta, adam.init(theta), jnp.zeros(()), jnp.zeros_like(data["wet"])
         theta, _, value, y = jax.lax.fori_loop(0, steps + 1, step, begin)
-        return _Place(theta, jnp.stack(settings(theta)), value, y)
+        return _Point(theta, jnp.stack(settings(theta)), value, y)
 
     return descend
 
 
 def _start(number: int) -> np.ndarray:
-    """The middle of all ranges, then anywhere."""
+    """Return the middle of all ranges for start 0, else random numbers."""
     size = len(controls())
     if number == 0:
         return np.zeros(size, np.float32)
