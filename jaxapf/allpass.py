@@ -32,6 +32,7 @@ from jaxapf._internal.arrays import (
     initial_state,
     require,
     whole_number,
+    with_rank,
 )
 from jaxapf.filters import lattice, overlap_add, recursion
 from jaxapf.filters.iir import check_method
@@ -450,8 +451,8 @@ def _margins_on_grid(sections: Sections, freqs_hz: Values, fs: float) -> tuple[A
     """Margins as `(..., n_sections, 1)` and half-angle sines and cosines as `(n_freqs,)`."""
     xp, (u, v, m, freqs, rate) = as_arrays(*sections, freqs_hz, fs)
     sin_half, cos_half = half_angle(xp, freqs, rate)
-    grid = (*(1,) * u.ndim, -1)
-    return xp, (u[..., None], v[..., None], m[..., None], sin_half.reshape(grid), cos_half.reshape(grid))
+    grid = (with_rank(one, u.ndim + 1) for one in (sin_half, cos_half))
+    return xp, (u[..., None], v[..., None], m[..., None], *grid)
 
 
 def _cascade_fsm(sections: Sections, x: jax.Array, stretch: int) -> jax.Array:

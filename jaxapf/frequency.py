@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.fft
 import scipy.linalg
 from jax import lax
 
@@ -26,7 +25,9 @@ from jaxapf._internal.arrays import (
     half_angle,
     lift,
     whole_number,
+    with_rank,
 )
+from jaxapf._internal.fft import fast_length
 
 # A tail this far down is left to wrap around: below the rounding of a 24-bit file.
 _TAIL = 1e-8
@@ -60,8 +61,7 @@ def freqz_sos(sos: Values, freqs_hz: Values, fs: float) -> Any:
     xp, (rows, freqs, rate) = as_arrays(sos, freqs_hz, fs)
     rows = as_sos_rows(rows)
     sin_half, cos_half = half_angle(xp, freqs, rate)
-    grid = (*(1,) * (rows.ndim - 1), -1)
-    sin_half, cos_half = sin_half.reshape(grid), cos_half.reshape(grid)
+    sin_half, cos_half = with_rank(sin_half, rows.ndim), with_rank(cos_half, rows.ndim)
 
     def polynomial(c0, c1, c2):
         # z (c0 + c1 / z + c2 / z^2) on the unit circle, in half angles: only the coefficients cancel, and
@@ -272,7 +272,7 @@ def padded_length(n_samples: int, tail: int | None) -> int:
         raise ValueError(
             f"the tail of the slowest pole lasts {tail} samples, too long to pad for; use an exact method."
         )
-    return _fast_length(max(1, n_samples + tail))
+    return fast_length(max(1, n_samples + tail))
 
 
 def tail_samples(radius: float) -> int:
@@ -294,12 +294,6 @@ def tail_samples(radius: float) -> int:
     if not radius < 1:
         raise ValueError(f"a pole has radius {radius:g}; expected all poles inside the unit circle.")
     return math.ceil(math.log(_TAIL) / math.log(radius)) if radius > 0 else 0
-
-
-def _fast_length(n_samples: int) -> int:
-    length = scipy.fft.next_fast_len(n_samples, real=True)
-    assert length is not None  # SciPy's type stub allows for it, its documentation does not
-    return length
 
 
 def _sos_tail(rows: Any) -> int | None:

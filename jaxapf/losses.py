@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._internal.arrays import Values, as_signal
+from jaxapf._internal.arrays import Values, as_signal, with_rank
 from jaxapf._internal.arrays import count as checked_count
+from jaxapf._internal.fft import frames
 
 
 class Resolution(NamedTuple):
@@ -396,7 +397,7 @@ def stft_of(x: Values, resolution: Resolution) -> jax.Array:
     """
     framed = _windows(x, resolution)
     hann = np.asarray(_hann(np.arange(resolution.window), resolution.window), framed.dtype)
-    return jnp.fft.rfft(framed * hann.reshape([1] * (framed.ndim - 1) + [-1]), resolution.n_fft)
+    return jnp.fft.rfft(framed * with_rank(hann, framed.ndim), resolution.n_fft)
 
 
 def _low_bins(x: Values, resolution: Resolution, fraction: float) -> Spectrum:
@@ -447,18 +448,7 @@ def _windows(x: Values, resolution: Resolution) -> jax.Array:
     before = n_fft // 2 - (n_fft - window) // 2
     after = max(0, (n_frames - 1) * hop + window - before - signal.shape[-1])
     ends = [(0, 0)] * (signal.ndim - 1)
-    return _framed(jnp.pad(signal, [*ends, (before, after)], mode="reflect"), n_frames, hop, window)
-
-
-def _framed(x: jax.Array, n_frames: int, hop: int, window: int) -> jax.Array:
-    """Overlapping frames (..., n_frames, window), of shifted blocks: their gradient needs no scatter."""
-    pieces = -(-window // hop)
-    length = (n_frames + pieces - 1) * hop
-    ends = [(0, 0)] * (x.ndim - 1)
-    padded = jnp.pad(x, [*ends, (0, max(0, length - x.shape[-1]))])[..., :length]
-    blocks = padded.reshape(*x.shape[:-1], n_frames + pieces - 1, hop)
-    shifted = [blocks[..., start : start + n_frames, :] for start in range(pieces)]
-    return jnp.concatenate(shifted, axis=-1)[..., :window]
+    return frames(jnp.pad(signal, [*ends, (before, after)], mode="reflect"), n_frames, window, hop)
 
 
 # Slopes that stay finite

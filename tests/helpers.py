@@ -69,18 +69,6 @@ def cast(tree, dtype):
     return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, dtype), tree)
 
 
-def noise(*shape, seed=0):
-    """Gaussian noise, float64."""
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def relative_rms(got, expected):
-    """Error relative to the level of what was expected."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape
-    return np.sqrt(np.mean(np.abs(got - expected) ** 2) / np.mean(np.abs(expected) ** 2))
-
-
 # Adapters
 
 

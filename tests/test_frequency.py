@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import noise, relative_rms
 from scipy import signal
+from signals import noise, relative_rms
 
 from jaxapf import frequency
 from jaxapf.filters import biquad, iir

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from helpers import noise
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
+from signals import noise
 
 from jaxapf import metrics
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import reference
 import scipy.signal
-from helpers import relative_rms
+from signals import relative_rms
 
 from experiments.common import measuring, runner
 from jaxapf import allpass

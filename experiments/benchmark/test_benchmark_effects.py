@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.signal
-from helpers import relative_rms
+from signals import relative_rms
 
 from experiments.common import runner
 from jaxapf import params

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from helpers import noise
+from signals import noise
 
 EXPERIMENT = Path(__file__).parent
 FS = 8000.0

@@ -92,14 +92,16 @@ def initial_state(zi: Values | None, batch: tuple[int, ...], core: tuple[int, ..
     return jnp.broadcast_to(jnp.asarray(zi).astype(dtype), (*batch, *core))
 
 
+def with_rank(array: Any, rank: int) -> Any:
+    """Prepend axes of length one to a NumPy or JAX array of fewer than `rank` axes."""
+    return array.reshape(*(1,) * (rank - array.ndim), *array.shape)
+
+
 def lift(function: Callable, signature: str, *arrays: jax.Array) -> Any:
     """Call a function of one signal on batches of them: `jnp.vectorize`, but ranks are made equal first."""
     n_core = [part.count(",") + 1 for part in signature.split("->")[0].strip("()").split("),(")]
     n_batch = max(array.ndim - n for array, n in zip(arrays, n_core, strict=True))
-    padded = [
-        array.reshape(*(1,) * (n_batch + n - array.ndim), *array.shape)
-        for array, n in zip(arrays, n_core, strict=True)
-    ]
+    padded = [with_rank(array, n_batch + n) for array, n in zip(arrays, n_core, strict=True)]
     return jnp.vectorize(function, signature=signature)(*padded)
 
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
+from jaxapf._internal.fft import fast_length
+
 LOWEST_HZ = 10.0
 HIGHEST_HZ = 22_000.0
 
@@ -48,11 +50,6 @@ def _one_sided_sum(values: np.ndarray, n_fft: int) -> float:
 
 def _rfft(x: np.ndarray, n_fft: int) -> np.ndarray:
     return np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
-
-
-def fast_length(n: int) -> int:
-    """The shortest FFT length of at least n with small prime factors."""
-    return int(scipy.fft.next_fast_len(n, real=True) or n)
 
 
 def measure(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay: int) -> CrossSpectrum:

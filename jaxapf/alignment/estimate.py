@@ -21,6 +21,7 @@ import scipy.fft
 
 from jaxapf import allpass, metrics
 from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal.fft import fast_length
 from jaxapf._internal.rng import seed_words
 from jaxapf.alignment import biasnet, cross_spectrum, gradient_descent, local_search, refinement, search
 from jaxapf.alignment import network as aligner
@@ -546,7 +547,7 @@ def _filtered(x: np.ndarray, cascade: Cascade) -> np.ndarray:
     if cascade.delay == 0 and cascade.polarity == 1 and not len(cascade.kind):
         return x
     delay = float(cascade.delay)
-    n_fft = cross_spectrum.fast_length(2 * n + 2 * HALF_WIDTH + 1 + int(abs(delay)))
+    n_fft = fast_length(2 * n + 2 * HALF_WIDTH + 1 + int(abs(delay)))
     omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
     spectrum_x = np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
     spectrum_x *= _response(cascade, omega) * _delay_response(delay, n_fft)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxapf._internal.arrays import with_rank
 from jaxapf.alignment import cross_spectrum
 
 BANDS = 512
@@ -181,7 +182,7 @@ def _inner_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     error = z.imag[..., None, :]  # d Re z / d phase
     by_t = jnp.sum(error * (-2 * im * (1 + s * s) / power), axis=-1)
     by_d = jnp.sum(error * (2 * im * re / power), axis=-1)
-    by_delay = -jnp.sum(z.imag * _lifted(omega, z.ndim - 1), axis=-1)
+    by_delay = -jnp.sum(z.imag * with_rank(omega, z.ndim), axis=-1)
     d_delay, d_log_t, d_log_d, _, d_cross = tangents
     tangent = by_delay * d_delay + jnp.sum(by_t * d_log_t + by_d * d_log_d, axis=-1)
     return jnp.sum(z.real, axis=-1), tangent + jnp.sum((d_cross * conjugate).real, axis=-1)
@@ -189,13 +190,8 @@ def _inner_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 def _numerators(log_t: Any, log_d: Any, omega: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """S = tan(w / 2) / tan(w0 / 2) and N = 1 - s^2 - j s / Q of each section, (..., sections, bands)."""
-    s = _lifted(jnp.tan(omega / 2), log_t.ndim) * jnp.exp(-log_t)[..., None]
+    s = with_rank(jnp.tan(omega / 2), log_t.ndim + 1) * jnp.exp(-log_t)[..., None]
     return s, 1 - s * s, -s * jnp.exp(log_d)[..., None]
-
-
-def _lifted(omega: Any, axes: int) -> jax.Array:
-    """Bands (bands,) with so many axes in front."""
-    return jnp.reshape(omega, (1,) * axes + (-1,))
 
 
 def _conjugate(delay: Any, log_t: Any, log_d: Any, omega: Any) -> jax.Array:
@@ -212,7 +208,7 @@ def _conjugate(delay: Any, log_t: Any, log_d: Any, omega: Any) -> jax.Array:
         product = (product[0] * x - product[1] * y, product[0] * y + product[1] * x)
     re, im = product
     power = re * re + im * im
-    turn = delay[..., None] * _lifted(omega, delay.ndim)
+    turn = delay[..., None] * with_rank(omega, delay.ndim + 1)
     conjugate = jax.lax.complex((re * re - im * im) / power, -2 * re * im / power)
     return conjugate * jax.lax.complex(jnp.cos(turn), jnp.sin(turn))
 

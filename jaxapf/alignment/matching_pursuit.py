@@ -259,7 +259,7 @@ def _damped(normal: Normal, damping: jax.Array) -> jax.Array:
 
 
 def _chosen(where: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    return jnp.where(where.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+    return jnp.where(jnp.expand_dims(where, range(1, new.ndim)), new, old)
 
 
 # All rounds

@@ -16,9 +16,9 @@ import scipy.fft
 
 from jaxapf import allpass
 from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal.fft import fast_length
 from jaxapf._internal.files import write_text
 from jaxapf._internal.version import __version__
-from jaxapf.alignment.cross_spectrum import fast_length
 
 FORMAT = "jaxapf-alignment"
 VERSION = 1

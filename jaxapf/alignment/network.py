@@ -27,6 +27,8 @@ import numpy as np
 
 from jaxapf import allpass, params
 from jaxapf._internal import serialization
+from jaxapf._internal.arrays import with_rank
+from jaxapf._internal.fft import fast_length
 from jaxapf._internal.files import PathLike
 from jaxapf.alignment import cross_spectrum, local_search, matching_pursuit, rollouts, search
 from jaxapf.alignment.features import HIGHEST, Controls, Heard, candidates, hear, score, waves
@@ -237,10 +239,10 @@ def shift(controls: Controls, x: Any, fs: float, *, method: str = "auto") -> jax
     """
     signal = jnp.asarray(x)
     n_samples = signal.shape[-1]
-    n_fft = cross_spectrum.fast_length(3 * n_samples)
+    n_fft = fast_length(3 * n_samples)
     omega = jnp.arange(n_fft // 2 + 1, dtype=signal.dtype) * (2 * np.pi / n_fft)
     turn = omega * jnp.asarray(controls.delay_ms * (1e-3 * fs), signal.dtype)
-    lateness = jax.lax.complex(jnp.cos(turn), -jnp.sin(turn)).reshape((1,) * (signal.ndim - 1) + (-1,))
+    lateness = with_rank(jax.lax.complex(jnp.cos(turn), -jnp.sin(turn)), signal.ndim)
     late = jnp.fft.irfft(jnp.fft.rfft(signal, n_fft) * lateness, n_fft)
     # Later than the padding the transform would bring the end back to the beginning.
     there = jnp.abs(jnp.asarray(controls.delay_ms, signal.dtype)) * (1e-3 * fs) < n_samples

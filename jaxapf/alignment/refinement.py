@@ -22,6 +22,7 @@ import scipy.fft
 
 from jaxapf import allpass
 from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal.fft import fast_length
 from jaxapf.alignment import biasnet, cross_spectrum
 from jaxapf.training import parallel
 from jaxapf.training.fit import Record, fit
@@ -70,7 +71,7 @@ def weighted(
         (True, 1.0)
     """
     n_samples = dry.shape[-1]
-    n_fft = cross_spectrum.fast_length(2 * n_samples + 2 * int(abs(delay)))
+    n_fft = fast_length(2 * n_samples + 2 * int(abs(delay)))
     omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
     gain = np.sqrt(
         np.interp(np.log(np.maximum(omega, 1e-9)), np.log(bins.omega), weight, left=0.0, right=0.0)

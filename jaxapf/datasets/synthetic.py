@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxapf._internal.fft import fast_length
 from jaxapf._internal.rng import seed_words
 
 __all__ = ["KNOWN", "Pairs", "Recipe", "SyntheticPair"]
@@ -220,7 +221,7 @@ def _noise(rng: Rng, n: int, fs: float, decay_s: float) -> np.ndarray:
     x = rng.standard_normal(last, np.float32) * np.exp(
         -np.arange(last, dtype=np.float32) / np.float32(decay_s * fs)
     )
-    n_fft = _fast(last)
+    n_fft = fast_length(last)
     freqs = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float32) + 1
     low, high = _log_uniform(rng, 30, 6000), _log_uniform(rng, 2000, 20000)
     shape = 1 / (1 + (np.float32(low) / freqs) ** 2) / (1 + (freqs / np.float32(max(high, 2 * low))) ** 2)
@@ -285,7 +286,7 @@ def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> Synthe
         (6, (2000,))
     """
     n = len(source)
-    n_fft = _fast(2 * n)
+    n_fft = fast_length(2 * n)
     tangent = np.tan(np.minimum(np.arange(n_fft // 2 + 1) * (np.pi / n_fft), 1.5707)).astype(np.float32)
     spectrum = _rfft(np.asarray(source, np.float32), n_fft)
     paths: list[Any] = [np.complex64(1.0), np.complex64(1.0)]
@@ -322,12 +323,6 @@ def _irfft(x: np.ndarray, n_fft: int) -> np.ndarray:
     import scipy.fft
 
     return np.asarray(scipy.fft.irfft(x, n_fft))
-
-
-def _fast(n: int) -> int:
-    import scipy.fft
-
-    return int(scipy.fft.next_fast_len(n, real=True) or n)
 
 
 def _delay(samples: float, n_fft: int) -> np.ndarray:

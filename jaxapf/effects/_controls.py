@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxapf._internal.arrays import with_rank
+
 DB_PER_NEPER = 20 / float(np.log(10.0))
 
 Named = TypeVar("Named", bound=tuple)
@@ -17,7 +19,7 @@ def arrays(controls: Named, signal: jax.Array) -> Named:
     """Controls as arrays of the signal's dtype, all of the rank of its batch axes."""
     leaves = [jnp.asarray(value).astype(signal.dtype) for value in controls]
     rank = max([signal.ndim - 1, *(leaf.ndim for leaf in leaves)])
-    return type(controls)(*(leaf.reshape(*(1,) * (rank - leaf.ndim), *leaf.shape) for leaf in leaves))
+    return type(controls)(*(with_rank(leaf, rank) for leaf in leaves))
 
 
 def lifted(controls: Named) -> Named:

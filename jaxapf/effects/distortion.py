@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxapf._internal.arrays import Values, as_signal, batch_shape, require, whole_number
+from jaxapf._internal.fft import frames
 from jaxapf.effects._controls import arrays, lifted, linear
 
 HELD = 64  # samples of the signal that the resamplers hold back, each one half of them
@@ -189,9 +190,7 @@ def _down(shaped: jax.Array, times: int) -> jax.Array:
 
 def _frames(x: jax.Array, size: int) -> jax.Array:
     """`(..., size + n)` -> `(..., n_blocks, 2 size)`: every block after the first with the one before it."""
-    padding = [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % size)]
-    blocks = jnp.pad(x, padding).reshape(*x.shape[:-1], -1, size)
-    return jnp.concatenate([blocks[..., :-1, :], blocks[..., 1:, :]], axis=-1)
+    return frames(x, -(-x.shape[-1] // size) - 1, 2 * size, size)
 
 
 @functools.cache

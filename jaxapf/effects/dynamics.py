@@ -28,7 +28,7 @@ import numpy as np
 from jax import lax
 
 from jaxapf import frequency
-from jaxapf._internal.arrays import require
+from jaxapf._internal.arrays import require, with_rank
 from jaxapf.effects._controls import DB_PER_NEPER, linear
 from jaxapf.filters import native, recursion
 
@@ -103,8 +103,7 @@ def ballistics(x: jax.Array, start: Any, rise: Any, fall: Any) -> jax.Array:
     """
     others = [jnp.asarray(one, x.dtype) for one in (start, rise, fall)]
     rank = max(x.ndim - 1, *(one.ndim for one in others))
-    x = x.reshape(*(1,) * (rank + 1 - x.ndim), *x.shape)
-    return _ballistics(x, *(one.reshape(*(1,) * (rank - one.ndim), *one.shape) for one in others))
+    return _ballistics(with_rank(x, rank + 1), *(with_rank(one, rank) for one in others))
 
 
 @jax.custom_jvp

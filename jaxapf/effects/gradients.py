@@ -169,7 +169,7 @@ def spsa(
         slope = jax.lax.stop_gradient(up - down) / (2 * epsilon)
         along = jnp.sum(signs * tangents[0], axis=-1)
         # The batch axes of y are the first, also where an effect has made channels of one.
-        return closed(at, *others), slope * along.reshape(*along.shape, *(1,) * (slope.ndim - along.ndim))
+        return closed(at, *others), slope * jnp.expand_dims(along, range(along.ndim, slope.ndim))
 
     return value(raw, *others)
 

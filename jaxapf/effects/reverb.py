@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.fft
 
-from jaxapf._internal.arrays import Values, as_arrays, as_signal, batch_shape, count, require
+from jaxapf._internal.arrays import Values, as_arrays, as_signal, batch_shape, count, require, with_rank
+from jaxapf._internal.fft import fast_length
 from jaxapf.effects._controls import linear
 from jaxapf.params import OCTAVES_HZ
 
@@ -226,17 +226,15 @@ def _response(c: Controls, noise: jax.Array, fs: float) -> jax.Array:
     bands = [one[..., None] for one in c[:2]]
     others = [one[..., None, None] for one in c[2:4]]
     rank = max(one.ndim for one in (noise, *bands, *others))
-    decays, levels, predelay, wet, noise = (
-        one.reshape(*(1,) * (rank - one.ndim), *one.shape) for one in (*bands, *others, noise)
-    )
-    time = (jnp.arange(noise.shape[-1], dtype=noise.dtype) / fs).reshape(*(1,) * (rank - 1), -1)
+    decays, levels, predelay, wet, noise = (with_rank(one, rank) for one in (*bands, *others, noise))
+    time = with_rank(jnp.arange(noise.shape[-1], dtype=noise.dtype) / fs, rank)
     since = time - 1e-3 * predelay
     # Smooth, so that the pre-delay has a gradient.
     onset = jnp.sin((np.pi / 2) * jnp.clip(since / ONSET_S, 0.0, 1.0)) ** 2
     shaped = noise * onset * jnp.exp(-3 * math.log(10) * jnp.maximum(since, 0.0) / decays)
     # The power that a band has, not the one expected: the level is the control's alone.
     power = jnp.sum(shaped**2, axis=-1, keepdims=True)
-    width = jnp.asarray(_widths(fs), noise.dtype).reshape(*(1,) * (rank - 2), -1, 1)
+    width = with_rank(jnp.asarray(_widths(fs), noise.dtype)[:, None], rank)
     scale = jnp.sqrt(width) * jax.lax.rsqrt(jnp.where(power > 0, power, 1.0))
     return jnp.sum(linear(levels + wet) * scale * shaped, axis=-2)
 
@@ -247,9 +245,8 @@ def _convolved(h: jax.Array, dry: jax.Array, state: State, signal: jax.Array) ->
     n_samples, length = signal.shape[-1], h.shape[-1]
     signal = jnp.broadcast_to(signal, (*batch, n_samples))
     held = jnp.broadcast_to(jnp.asarray(state.tail).astype(signal.dtype), (*batch, length))
-    n_fft = scipy.fft.next_fast_len(n_samples + length, real=True)
-    h = h.reshape(*(1,) * (signal.ndim - h.ndim), *h.shape)
-    dry = dry.reshape(*(1,) * (signal.ndim - 1 - dry.ndim), *dry.shape)
+    n_fft = fast_length(n_samples + length)
+    h, dry = with_rank(h, signal.ndim), with_rank(dry, signal.ndim - 1)
     spectrum = jnp.fft.rfft(signal, n_fft) * jnp.fft.rfft(h, n_fft)
     rung = jnp.fft.irfft(spectrum, n_fft)[..., : n_samples + length]
     rung = rung + jnp.pad(held, [(0, 0)] * len(batch) + [(0, n_samples)])

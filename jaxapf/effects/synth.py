@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf._internal.arrays import Values, as_arrays, count, require, whole_number
+from jaxapf._internal.arrays import Values, as_arrays, count, require, whole_number, with_rank
 from jaxapf.filters import overlap_add, recursion
 
 # How far inside its triangle a free section stays, relatively: tanh alone reaches the edge in float32.
@@ -267,7 +267,7 @@ def _past(name: str, past: Values, batch: tuple[int, ...], dtype: Any) -> jax.Ar
 def _dry(controls: Controls, position: jax.Array, n_samples: int, fs: float) -> jax.Array:
     """What the filter is given: the oscillator by its gain and envelope."""
     samples = position + jnp.arange(n_samples, dtype=jnp.int32)
-    samples = samples.reshape(*(1,) * controls.f0_hz.ndim, n_samples)
+    samples = with_rank(samples, controls.f0_hz.ndim + 1)
     wave = _oscillator(controls, samples, fs)
     return wave * controls.gain[..., None] * _envelope(controls, samples, fs)
 
@@ -333,8 +333,7 @@ def _rows_at(rows: jax.Array, places: np.ndarray) -> jax.Array:
     """Rows at these places, in control frames, in straight lines; after the last frame its own."""
     before = np.minimum(places.astype(int), rows.shape[-2] - 1)
     after = np.minimum(before + 1, rows.shape[-2] - 1)
-    weight = np.minimum(places - before, 1.0).reshape(*(1,) * (rows.ndim - 2), -1, 1)
-    weight = jnp.asarray(weight, rows.dtype)
+    weight = with_rank(jnp.asarray(np.minimum(places - before, 1.0), rows.dtype)[:, None], rows.ndim)
     return rows[..., before, :] * (1 - weight) + rows[..., after, :] * weight
 
 
@@ -342,7 +341,7 @@ def _response(rows: jax.Array, n_fft: int) -> jax.Array:
     """Complex responses (..., n_frames, n_fft // 2 + 1), in half angles: see `frequency.freqz_sos`."""
     half = np.pi * np.arange(n_fft // 2 + 1) / n_fft
     cos2, sin2, cross = (
-        jnp.asarray(x.reshape(*(1,) * (rows.ndim - 1), -1), rows.dtype)
+        with_rank(jnp.asarray(x, rows.dtype), rows.ndim)
         for x in (np.cos(half) ** 2, np.sin(half) ** 2, np.sin(2 * half))
     )
 

@@ -27,6 +27,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxapf._internal import linear
 from jaxapf.filters import native
 
 # Measured on two CPU cores, 4 sections, float32, milliseconds forward / with gradient at 16 x 65536: blocks
@@ -189,20 +190,15 @@ def _chain(solve: Solve, a: jax.Array, left: jax.Array, start: jax.Array) -> jax
     """States at the start of every block: s[0] = start, s[k] = a s[k - 1] + left[k - 1], for all signals."""
 
     # A recurrence is a triangular solve, s - a shift(s) = b, and its transpose is the same chain backwards
-    # with a transposed. Stated so, JAX has both derivatives without looking into how the chain is solved: the
-    # tangent of s is the solution for the tangent of b plus da shift(s), and the cotangent of a is one
-    # product of states with cotangents.
-    def matvec(s):
+    # with a transposed: see `linear.solve`.
+    def product(s):
         return s - jnp.pad(_apply(a, s[:, :-1]), ((0, 0), (1, 0), (0, 0)))
 
-    def forwards(_, b):
-        return solve(a, b)
-
-    def backwards(_, g):
+    def backwards(g):
         return jnp.flip(solve(a.T, jnp.flip(g, 1)), 1)
 
     b = jnp.concatenate([start[:, None], left[:, :-1]], axis=1)
-    return lax.custom_linear_solve(matvec, b, forwards, backwards)
+    return linear.solve(product, b, functools.partial(solve, a), backwards)
 
 
 def grouped(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -304,27 +300,10 @@ def _apply_rows_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Arr
 
 
 def _apply_transposable(matrix: jax.Array, rows: jax.Array) -> jax.Array:
-    # A linear function of the matrix whose transpose is given. JAX has `custom_linear_solve` for that: the
-    # system [I 0; -rows I] [matrix^T; y] = [matrix^T; 0] has y = rows matrix^T, and its transpose has the sum
-    # of outer products in it. Both unknowns are one array, so that all of it is linear in what is
-    # differentiated, whatever that is.
-    n_from = matrix.shape[1]
+    def crossed(g):
+        return lax.platform_dependent(rows, g, cpu=native.cross, default=_cross)
 
-    def matvec(unknown):
-        transposed, y = unknown[:n_from], unknown[n_from:]
-        return jnp.concatenate([transposed, y - _product(rows, transposed)])
-
-    def forwards(_, right):
-        transposed, y = right[:n_from], right[n_from:]
-        return jnp.concatenate([transposed, y + _product(rows, transposed)])
-
-    def backwards(_, g):
-        g_transposed, g_y = g[:n_from], g[n_from:]
-        crossed = lax.platform_dependent(rows, g_y, cpu=native.cross, default=_cross)
-        return jnp.concatenate([g_transposed + crossed, g_y])
-
-    right = jnp.pad(matrix.T, ((0, rows.shape[0]), (0, 0)))
-    return lax.custom_linear_solve(matvec, right, forwards, backwards)[n_from:]
+    return linear.apply(functools.partial(_product, rows), crossed, matrix.T)
 
 
 def _cross(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxapf._internal.arrays import Values, as_signal, batch_shape, count, initial_state
+from jaxapf._internal import linear
+from jaxapf._internal.arrays import Values, as_signal, batch_shape, count, initial_state, with_rank
 from jaxapf.filters import native
 
 METHODS = ("scan", "native")
@@ -94,17 +95,13 @@ def allpass_loop(
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def _loop(p: jax.Array, g: jax.Array, x: jax.Array, zi: jax.Array, stages: int, method: str) -> Any:
-    p, g = _ranked(p, x.ndim), _ranked(g, x.ndim)
+    p, g = with_rank(p, x.ndim), with_rank(g, x.ndim)
     first = _asked_of_the_past(jnp.broadcast_to(p[..., :1], (*x.shape[:-1], 1)), g, zi)
     first = first.at[..., 0].add(x[..., 0])
     rest = jnp.pad(x[..., None, 1:], [(0, 0)] * (x.ndim - 1) + [(0, stages), (0, 0)])
     r = jnp.concatenate([first[..., None], rest], axis=-1)
     y = _from_rest(p, g, r, method)
     return y[..., -1, :], y[..., -1]
-
-
-def _ranked(values: jax.Array, n_axes: int) -> jax.Array:
-    return values.reshape(*(1,) * (n_axes - values.ndim), *values.shape)
 
 
 def _asked_of_the_past(p: jax.Array, g: jax.Array, past: jax.Array) -> jax.Array:
@@ -114,10 +111,8 @@ def _asked_of_the_past(p: jax.Array, g: jax.Array, past: jax.Array) -> jax.Array
 
 
 def _from_rest(p: jax.Array, g: jax.Array, r: jax.Array, method: str) -> jax.Array:
-    # The loop solves M(p, g) y = r, y all signals between the stages. Differentiated, M dy = dr - (dM) y: the
-    # same loop on another right-hand side; transposed it runs backwards. `custom_linear_solve` derives both
-    # modes from M and the two passes, as in `recursion`.
-    def matvec(y):
+    # The loop solves M(p, g) y = r, y all signals between the stages; transposed it runs backwards in time.
+    def product(y):
         before = jnp.pad(y[..., :-1], [(0, 0)] * (y.ndim - 1) + [(1, 0)])
         last, last_before = y[..., -1:, :], before[..., -1:, :]
         loop = y[..., :1, :] - g[..., :1, None] * last - g[..., 1:, None] * last_before
@@ -125,7 +120,7 @@ def _from_rest(p: jax.Array, g: jax.Array, r: jax.Array, method: str) -> jax.Arr
         return jnp.concatenate([loop, y[..., 1:, :] - moved + before[..., :-1, :]], axis=-2)
 
     forwards, backwards = _SOLVERS[method]
-    return lax.custom_linear_solve(matvec, r, lambda _, r: forwards(p, g, r), lambda _, s: backwards(p, g, s))
+    return linear.solve(product, r, functools.partial(forwards, p, g), functools.partial(backwards, p, g))
 
 
 def _forwards_scan(p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:

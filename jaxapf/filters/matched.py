@@ -40,6 +40,7 @@ from jaxapf._internal.arrays import (
     half_angle,
     initial_state,
     require,
+    with_rank,
 )
 from jaxapf.filters import iir
 
@@ -314,8 +315,7 @@ def response(sections: Sections, freqs_hz: Values, fs: float) -> Any:
     sin_half, cos_half = half_angle(xp, freqs, rate)
     sin2, cos2, both = sin_half**2, cos_half**2, 2 * sin_half * cos_half
     columns = [one[..., None] for one in xp.broadcast_arrays(*fields)]
-    lifted = (1,) * (columns[0].ndim - 1)
-    sin2, cos2, both = (one.reshape(*lifted, -1) for one in (sin2, cos2, both))
+    sin2, cos2, both = (with_rank(one, columns[0].ndim) for one in (sin2, cos2, both))
 
     def polynomial(u, v, m):
         real, imag = u * cos2 - v * sin2, m * both

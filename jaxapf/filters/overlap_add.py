@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxapf._internal.arrays import Values, as_arrays, as_signal, batch_shape, lift
+from jaxapf._internal.fft import frames
 
 
 def n_frames(n_samples: int, hop: int) -> int:
@@ -176,9 +177,9 @@ def _filter(response: jax.Array, x: jax.Array, n_fft: int, hop: int, n_window: i
     before = n_window // 2
 
     def one_signal(response, x):
-        frames = _frames(jnp.pad(x, (before, 0)), response.shape[0], n_window, hop)
-        windowed = frames * middle[None]
-        windowed = windowed.at[0].add(frames[0] * first).at[-1].add(frames[-1] * last)
+        cut = frames(jnp.pad(x, (before, 0)), response.shape[0], n_window, hop)
+        windowed = cut * middle[None]
+        windowed = windowed.at[0].add(cut[0] * first).at[-1].add(cut[-1] * last)
         filtered = jnp.fft.irfft(jnp.fft.rfft(windowed, n_fft) * response, n_fft)
         return _overlap_add(filtered, hop)[before : before + x.size]
 
@@ -197,26 +198,14 @@ def _windows(n_window: int, hop: int) -> tuple[np.ndarray, ...]:
     return tuple(window.reshape(-1)[:n_window] for window in (rows, 1 - sums, sums - rows))
 
 
-# Both move rows of `hop` samples, which is several times as fast as moving samples.
-def _frames(x: jax.Array, n_frames: int, n_window: int, hop: int) -> jax.Array:
-    """Frames `(n_frames, n_window)` that start every `hop` samples; zeros where the signal has ended."""
-    per_frame = -(-n_window // hop)
-    n_rows = n_frames - 1 + per_frame
-    rows = jnp.pad(x, (0, n_rows * hop - x.size)).reshape(n_rows, hop)
-    return rows[_rows(n_frames, per_frame)].reshape(n_frames, per_frame * hop)[:, :n_window]
-
-
-def _overlap_add(frames: jax.Array, hop: int) -> jax.Array:
-    """Sum of the frames, frame k from sample `k * hop` on."""
-    n_frames, length = frames.shape
+def _overlap_add(filtered: jax.Array, hop: int) -> jax.Array:
+    """Add up frames, `(n_frames, n_fft)`, frame k from sample `k * hop` on."""
+    # Rows of `hop` samples are moved, which is several times as fast as moving samples.
+    count, length = filtered.shape
     per_frame = -(-length // hop)
-    pieces = jnp.pad(frames, ((0, 0), (0, per_frame * hop - length))).reshape(n_frames, per_frame, hop)
-    rows = jnp.zeros((n_frames - 1 + per_frame, hop), frames.dtype)
-    return rows.at[_rows(n_frames, per_frame)].add(pieces).reshape(-1)
-
-
-def _rows(n_frames: int, per_frame: int) -> jax.Array:
-    return jnp.arange(n_frames)[:, None] + jnp.arange(per_frame)[None]
+    pieces = jnp.pad(filtered, ((0, 0), (0, per_frame * hop - length))).reshape(count, per_frame, hop)
+    rows = jnp.zeros((count - 1 + per_frame, hop), filtered.dtype)
+    return rows.at[jnp.arange(count)[:, None] + jnp.arange(per_frame)[None]].add(pieces).reshape(-1)
 
 
 def _require_count(name: str, value: Any, least: int) -> None:

@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxapf._internal.arrays import Values, as_signal, batch_shape, initial_state, lift
+from jaxapf._internal import linear
+from jaxapf._internal.arrays import Values, as_signal, batch_shape, initial_state, lift, with_rank
 from jaxapf.filters import blocked, native
 
 State = tuple[jax.Array, ...]
@@ -192,9 +193,7 @@ def first_order(
     if zi is not None:
         zi = initial_state(zi, batch, (), signal.dtype)[..., None]
     if coefficient.shape[-1] == signal.shape[-1]:
-        coefficient = coefficient.reshape(*(1,) * (signal.ndim - coefficient.ndim), *coefficient.shape)[
-            ..., None
-        ]
+        coefficient = with_rank(coefficient, signal.ndim)[..., None]
     y, zf = allpole(-coefficient, signal, zi, method=method)
     return y, zf[..., 0]
 
@@ -223,28 +222,22 @@ def _with_past(a: jax.Array, x: jax.Array, zi: jax.Array) -> jax.Array:
 
 def _from_rest(a: jax.Array, x: jax.Array, *, method: str) -> jax.Array:
     # The filter solves a triangular system, M(a) y = x with M(a) y = y[t] + sum_i a[t, i] y[t - 1 - i].
-    # Differentiated, M(a) dy = dx - dM(a) y: the tangent is the same filter, run on
-    # dx[t] - sum_i da[t, i] y[t - 1 - i]. Transposed, M(a)^T w = g is the recurrence backwards in time,
-    # w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i], and the cotangent of a[t, i] is -w[t] y[t - 1 - i]:
-    # one more filter pass, and one product a coefficient (Yu et al. 2024, section 3). `custom_linear_solve`
-    # derives both modes, at every order, from M and the two passes, whatever these are made of.
+    # Its tangent is the same filter, run on dx[t] - sum_i da[t, i] y[t - 1 - i]. Transposed, M(a)^T w = g is
+    # the recurrence backwards in time, w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i], and the cotangent of
+    # a[t, i] is -w[t] y[t - 1 - i]: one more filter pass, and one product a coefficient (Yu et al. 2024,
+    # section 3).
     if a.shape[-1] == 0:
         return x
 
-    def matvec(y):
+    def product(y):
         total = y
         for i in range(min(a.shape[-1], y.size)):
             delayed = jnp.pad(y[: y.size - 1 - i], (1 + i, 0)) if i + 1 < y.size else jnp.zeros_like(y)
             total = total + a[:, i] * delayed
         return total
 
-    def forwards(_, x):
-        return _FORWARDS[method](a, x)
-
-    def backwards(_, g):
-        return _BACKWARDS[method](a, g)
-
-    return lax.custom_linear_solve(matvec, x, forwards, backwards)
+    forwards, backwards = _FORWARDS[method], _BACKWARDS[method]
+    return linear.solve(product, x, functools.partial(forwards, a), functools.partial(backwards, a))
 
 
 def _forwards_scan(a: jax.Array, x: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._internal.arrays import Values, count, require
+from jaxapf._internal.arrays import Values, count, require, with_rank
 from jaxapf.losses import Resolution, stft_of
 
 # Of power, below which a band is taken to be silent: -70 dB.
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
     def _prelu(self, x: jax.Array, name: str) -> jax.Array:
         slope = self.param(name, nn.initializers.constant(0.25), (x.shape[-1],), jnp.float32)
-        return jnp.where(x >= 0, x, x * slope.reshape(*(1,) * (x.ndim - 1), -1))
+        return jnp.where(x >= 0, x, x * with_rank(slope, x.ndim))
 
 
 class StyleEncoder(nn.Module):

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf.alignment.cross_spectrum import fast_length
+from jaxapf._internal.fft import fast_length
 
 LOUDEST = 7.0  # of the moving gain's logarithm: 61 dB up or down
 QUIETEST = 1e-3  # amplitude below which the level is taken to be silent

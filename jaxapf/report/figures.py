@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
-from scipy import fft, signal
+from scipy import signal
 
 from jaxapf import allpass
+from jaxapf._internal.fft import fast_length
 from jaxapf._internal.text import fixed, hertz
 from jaxapf.report.svg import Axis, Curve, Panel, Size, figure, frequency_axis, linear_axis, runs, snug_axis
 
@@ -67,7 +68,7 @@ def compare(dry: np.ndarray, wet: np.ndarray, aligned: np.ndarray, fs: float) ->
     high_hz = min(20000.0, 0.49 * fs)
     octaves = np.log2(high_hz / 20.0)
     freqs_hz = 20.0 * 2.0 ** (octaves * np.linspace(0.0, 1.0, int(octaves * _POINTS_PER_OCTAVE) + 1))
-    n_fft = int(fft.next_fast_len(max(16, dry.shape[-1]), real=True) or 16)
+    n_fft = fast_length(max(16, dry.shape[-1]))
     power = _channel_powers(dry, wet, aligned, n_fft)
     resolution = fs / dry.shape[-1]
 

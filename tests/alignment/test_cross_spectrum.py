@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from helpers import noise
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 from scipy.signal import windows
+from signals import noise
 
 from jaxapf import audio
 from jaxapf.alignment import cross_spectrum

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import noise, relative_rms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
+from signals import noise, relative_rms
 
 from jaxapf import Alignment, align, allpass, audio, metrics
 from jaxapf.alignment import estimate

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import noise
+from signals import noise
 
 from jaxapf import align
 

@@ -9,11 +9,11 @@ import tempfile
 
 import numpy as np
 import pytest
-from helpers import noise, relative_rms
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 from scipy.signal import windows
+from signals import noise, relative_rms
 
 from jaxapf import Alignment, ModelError, allpass, metrics
 from jaxapf.alignment.model import HALF_WIDTH, interpolator, order_of, stream

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import noise
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
+from signals import noise
 
 from jaxapf.alignment import cross_spectrum, least_squares, search
 from jaxapf.alignment.least_squares import FIRST, SECOND, Bounds, Cascade, Target

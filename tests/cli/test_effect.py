@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import FS, files, refused, run
-from helpers import relative_rms
+from signals import relative_rms
 
 from jaxapf import audio
 from jaxapf.cli import effect as commands

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.signal
 from command_line import FS, files, refused, run
-from helpers import relative_rms
+from signals import relative_rms
 
 from jaxapf import audio, params
 from jaxapf.alignment.model import ModelError

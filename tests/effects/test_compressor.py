@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import relative_rms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signals import relative_rms
 
 from jaxapf.effects import compressor as fx
 from jaxapf.effects import dynamics

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import relative_rms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signals import relative_rms
 
 from jaxapf import params
 from jaxapf.effects import chain

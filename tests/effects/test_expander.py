@@ -5,7 +5,7 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import relative_rms
+from signals import relative_rms
 
 from jaxapf.effects import compressor, dynamics
 from jaxapf.effects import expander as fx

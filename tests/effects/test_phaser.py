@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import reference
 import scipy.signal
-from helpers import noise, relative_rms
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
+from signals import noise, relative_rms
 
 from jaxapf.effects import phaser
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import reference
 import scipy.signal
-from helpers import noise, relative_rms
 from jax.test_util import check_grads
+from signals import noise, relative_rms
 
 from jaxapf.filters import feedback, native
 

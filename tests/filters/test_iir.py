@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import EXACT_METHODS, noise, relative_rms
+from helpers import EXACT_METHODS
 from scipy import signal
+from signals import noise, relative_rms
 
 from jaxapf.filters import iir
 

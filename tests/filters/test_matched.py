@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from helpers import relative_rms
+from signals import relative_rms
 
 from jaxapf import params
 from jaxapf.effects import equalizer

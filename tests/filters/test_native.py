@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from helpers import noise, relative_rms
 from jax import export
+from signals import noise, relative_rms
 
 from jaxapf import allpass
 from jaxapf.filters import native, recursion

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from helpers import noise, relative_rms
+from signals import noise, relative_rms
 
 from jaxapf import allpass
 from jaxapf.filters import overlap_add

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from helpers import EXACT_METHODS, noise, relative_rms
+from helpers import EXACT_METHODS
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
+from signals import noise, relative_rms
 
 from jaxapf import allpass
 from jaxapf.filters import biquad, iir

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from helpers import ALLPOLE_METHODS, EXACT_METHODS, FILTERS, N_SAMPLES, noise, relative_rms
+from helpers import ALLPOLE_METHODS, EXACT_METHODS, FILTERS, N_SAMPLES
+from signals import noise, relative_rms
 
 from jaxapf import allpass
 from jaxapf.filters import recursion

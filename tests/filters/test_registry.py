@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import FILTERS, N_SAMPLES, N_SHORT, cast, exact_in_float32, noise, relative_rms, tolerance
+from helpers import FILTERS, N_SAMPLES, N_SHORT, cast, exact_in_float32, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signals import noise, relative_rms
 
 # One of each engine and step; the other combinations are variations of these, and slow.
 QUICK = {

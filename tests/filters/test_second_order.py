@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import FILTERS, noise
+from helpers import FILTERS
+from signals import noise
 
 N_SAMPLES = 75  # two blocks and a part of one
 

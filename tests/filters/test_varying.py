@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from helpers import EXACT_METHODS, noise, relative_rms
+from helpers import EXACT_METHODS
+from signals import noise, relative_rms
 
 from jaxapf import allpass
 from jaxapf.filters import overlap_add

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import noise
+from signals import noise
 
 from jaxapf.alignment.model import ModelError
 from jaxapf.effects import compressor, phaser

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from helpers import noise
+from signals import noise
 
 from jaxapf import metrics
 from jaxapf.effects import phaser
