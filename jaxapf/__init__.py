@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from jaxapf.effects import gradients, modelling, proxies, style
     from jaxapf.effects.style import transfer
     from jaxapf.filters import biquad, feedback, lattice, matched, recursion
+    from jaxapf.filters.all_pole import allpole
     from jaxapf.filters.iir import lfilter, sosfilt
-    from jaxapf.filters.recursion import allpole
     from jaxapf.training import checkpoint
 
 __all__ = [
@@ -79,7 +79,7 @@ __getattr__ = loader(
         "align": "alignment.estimate:align",
         "alignment": "alignment",
         "allpass": "allpass",
-        "allpole": "filters.recursion:allpole",
+        "allpole": "filters.all_pole:allpole",
         "audio": "audio",
         "biquad": "filters.biquad",
         "checkpoint": "training.checkpoint",

@@ -34,7 +34,7 @@ from jaxapf._internal.arrays import (
     whole_number,
     with_rank,
 )
-from jaxapf.filters import lattice, overlap_add, recursion
+from jaxapf.filters import lattice, overlap_add, state_space
 from jaxapf.filters.iir import check_method
 
 
@@ -261,7 +261,7 @@ def cascade(
     batch = batch_shape("sections", sections.u.shape[:-1], signal)
     phases = () if stretch == 1 else (stretch,)
     state = initial_state(zi, batch, (*phases, sections.u.shape[-1], 2), signal.dtype)
-    method = recursion.resolve_method(method, (*batch, *phases, signal.shape[-1] // stretch))
+    method = state_space.resolve_method(method, (*batch, *phases, signal.shape[-1] // stretch))
     if stretch == 1:
         y, zf = lattice.constant(sections, signal, state, method)
     else:
@@ -310,7 +310,7 @@ def cascade_varying(sections: Sections, x: Values, *, zi: Values | None = None, 
     _check_sets(sections, signal.shape[-1], "sample")
     batch = batch_shape("sections", sections.u.shape[:-2], signal)
     state = initial_state(zi, batch, (sections.u.shape[-1], 2), signal.dtype)
-    method = recursion.resolve_method(method, (*batch, signal.shape[-1]), varying=True)
+    method = state_space.resolve_method(method, (*batch, signal.shape[-1]), varying=True)
     y, zf = lattice.varying(sections, signal, state, method)
     return y if zi is None else (y, zf)
 

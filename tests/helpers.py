@@ -9,7 +9,7 @@ import reference
 from scipy import signal
 
 from jaxapf import allpass
-from jaxapf.filters import iir, recursion
+from jaxapf.filters import iir, native, recursion
 
 EXACT_METHODS = recursion.METHODS
 
@@ -158,7 +158,7 @@ def _varying(constant):
     )
 
 
-ALLPOLE_METHODS = (*EXACT_METHODS, "native") if recursion.native.available() else EXACT_METHODS
+ALLPOLE_METHODS = (*EXACT_METHODS, "native") if native.available() else EXACT_METHODS
 _COMPLEX = [
     np.poly(poles)[1:]
     for poles in ([0.8 * np.exp(0.7j), 0.9 * np.exp(-2.0j)], [0.99999 * np.exp(0.01j), 0.99999j])

@@ -27,9 +27,9 @@ from jaxapf._internal.arrays import (
     initial_state,
     lift_signals,
 )
-from jaxapf.filters import recursion
+from jaxapf.filters import state_space
 
-METHODS = (*recursion.METHODS, "fsm", "auto")
+METHODS = (*state_space.METHODS, "fsm", "auto")
 
 
 def lfilter(
@@ -82,7 +82,9 @@ def lfilter(
     state = _state_last(zi, batch, (order,), signal.dtype, axis)
 
     shape = (*batch, signal.shape[-1])
-    method = recursion.resolve_method(recursion.direct_form_method(method) if order > 2 else method, shape)
+    method = state_space.resolve_method(
+        state_space.direct_form_method(method) if order > 2 else method, shape
+    )
     y, zf = _lfilter(numerator, denominator, signal, state, method)
     y = jnp.moveaxis(y, -1, axis)
     return y if zi is None else (y, jnp.moveaxis(zf, -1, axis))
@@ -123,7 +125,7 @@ def sosfilt(sos: Values, x: Values, axis: int = -1, zi: Values | None = None, *,
     batch = batch_shape("sos", rows.shape[:-2], signal)
     state = _state_last(zi, batch, (rows.shape[-2], 2), signal.dtype, axis)
 
-    method = recursion.resolve_method(method, (*batch, signal.shape[-1]))
+    method = state_space.resolve_method(method, (*batch, signal.shape[-1]))
     y, zf = _sosfilt(jnp.asarray(rows).astype(signal.dtype), signal, state, method)
     y = jnp.moveaxis(y, -1, axis)
     return y if zi is None else (y, jnp.moveaxis(jnp.moveaxis(zf, -2, 0), -1, axis))
@@ -149,7 +151,7 @@ def _lfilter(b: jax.Array, a: jax.Array, x: jax.Array, state: jax.Array, method:
         b, a = (jnp.pad(c, (0, order + 1 - c.size)) for c in (b, a))
         if order > 2:
             coefficients = tuple(b[:, None, None]), tuple(a[1:, None, None])
-            return recursion.linear_recurrence(_direct_form_step, coefficients, state, x, method=method)
+            return state_space.linear_recurrence(_direct_form_step, coefficients, state, x, method=method)
         b, a = (jnp.pad(c, (0, 2 - order)) for c in (b, a))
         state = jnp.pad(state, ((0, 0), (0, 0), (0, 2 - order)))
         y, state = _sections(tuple(jnp.concatenate([b, a])[:, None]), x, state, method)
@@ -201,7 +203,7 @@ def by_margins(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> t
         margins: six arrays `(..., n_sections)`, batch axes broadcast against those of `state`.
         x: `(..., n_samples)`.
         state: `(*batch, n_sections, 2)`: with z0, z1 of the transposed direct form II, z0 and z1 - z0 a1 / 2.
-        method: one of `recursion.METHODS`, or `"auto"`.
+        method: one of `state_space.METHODS`, or `"auto"`.
 
     Returns:
         y `(*batch, n_samples)` and the final state.
@@ -211,7 +213,7 @@ def by_margins(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> t
         >>> by_margins(tuple(two_point_mean), jnp.ones(3), jnp.zeros((1, 2)), "scan")[0].tolist()
         [0.5, 1.0, 1.0]
     """
-    method = recursion.resolve_method(method, (*state.shape[:-2], x.shape[-1]))
+    method = state_space.resolve_method(method, (*state.shape[:-2], x.shape[-1]))
 
     def signals(*arrays):
         *fields, x, state = arrays
@@ -247,7 +249,7 @@ def _coupled(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tup
     coefficients = jax.tree.map(lambda field: field[:, None], coupled)
     scale = scale[None]
     state = jnp.stack([state[..., 0], state[..., 1] / scale], axis=-1)
-    y, state = recursion.linear_recurrence(_coupled_step, coefficients, state, x, method=method)
+    y, state = state_space.linear_recurrence(_coupled_step, coefficients, state, x, method=method)
     return y, jnp.stack([state[..., 0], scale * state[..., 1]], axis=-1)
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxapf._internal.arrays import lift_signals
-from jaxapf.filters import recursion
+from jaxapf.filters import state_space
 
 Margins = Sequence[jax.Array]  # u, v, m, see `jaxapf.allpass.Sections`
 
@@ -78,7 +78,7 @@ def constant(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> t
         margins: u, v and m, `(..., n_sections)` each, batch axes broadcast against those of `state`.
         x: `(..., n_samples)`.
         state: `(*batch, n_sections, 2)`.
-        method: one of `recursion.METHODS`.
+        method: one of `state_space.METHODS`.
 
     Returns:
         y `(*batch, n_samples)` and the final state.
@@ -91,7 +91,7 @@ def constant(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> t
 
     def signals(u, v, m, x, state):
         rotations = jax.tree.map(lambda field: field[:, None].astype(x.dtype), _rotations(u, v, m))
-        return recursion.linear_recurrence(_step, rotations, state, x, method=method)
+        return state_space.linear_recurrence(_step, rotations, state, x, method=method)
 
     return lift_signals(signals, "(n),(n),(n)", tuple(margins), x, state)
 
@@ -114,7 +114,7 @@ def varying(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> tu
     def signals(u, v, m, x, state):
         rotations = _rotations(u, v, m)
         kept = tuple(field.T for field in (rotations.lack2, rotations.q2, rotations.lack1, rotations.q1))
-        return recursion.linear_recurrence(step, kept, state, x, method=method)
+        return state_space.linear_recurrence(step, kept, state, x, method=method)
 
     return lift_signals(signals, "(t,n),(t,n),(t,n)", tuple(margins), x, state)
 

@@ -134,7 +134,8 @@ def run_python(code, tmp_path, **environment):
 
 REPORT = """
 import numpy as np, jax, jax.numpy as jnp
-from jaxapf import allpass, native, recursion
+from jaxapf import allpass, recursion
+from jaxapf.filters import native
 x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3000)), jnp.float32)
 def loss(radius, x):
     return jnp.sum(allpass.cascade(allpass.second_order(radius, 900.0, 48000.0), x)[:, :999] ** 2)
@@ -174,13 +175,13 @@ def test_without_the_kernels_all_is_the_same(tmp_path, environment, reason):
 def test_a_folder_that_others_can_write_is_not_trusted(tmp_path):
     (tmp_path / "jaxapf").mkdir()
     (tmp_path / "jaxapf").chmod(0o777)
-    done = run_python("from jaxapf import native; print(native.why_not())", tmp_path)
+    done = run_python("from jaxapf.filters import native; print(native.why_not())", tmp_path)
     assert "can be written by other users" in done.stdout
 
 
 @needs_kernels
 def test_built_once(tmp_path):
-    code = "from jaxapf import native; assert native.available()"
+    code = "from jaxapf.filters import native; assert native.available()"
     assert run_python(code, tmp_path).returncode == 0
     (library,) = (tmp_path / "jaxapf").glob("*.so")
     before = library.stat().st_mtime_ns
