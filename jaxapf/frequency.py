@@ -1,19 +1,22 @@
-"""Frequency sampling: responses on a grid, and filtering by zero-padded FFT.
+"""Frequency sampling: responses on a grid, filtering by zero-padded FFT; the short-time Fourier transform.
 
-Filtering by FFT is parallel and differentiable but approximate: what of the impulse response lies beyond
-the transform wraps around to the start of the signal. `n_fft` decides how much that is, and
-`wraparound_error` says it: with a slowest pole of radius R, about R^(n_fft - n_samples).
+Filtering by FFT is parallel and differentiable but approximate: the impulse response beyond the transform
+wraps around to the start of the signal, with a slowest pole of radius R about R^(n_fft - n_samples) of it
+(`wraparound_error`).
 """
+
+from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax import lax
+from jaxtyping import Array, Complex, Float
 
 from jaxapf._internal.arrays import (
     Values,
@@ -22,25 +25,42 @@ from jaxapf._internal.arrays import (
     as_signal,
     as_sos_rows,
     batch_shape,
+    count,
     half_angle,
     lift,
     whole_number,
     with_rank,
 )
-from jaxapf._internal.fft import fast_length
+from jaxapf._internal.fft import fast_length, frames
 
-# A tail this far down is left to wrap around: below the rounding of a 24-bit file.
+__all__ = [
+    "Resolution",
+    "apply_response",
+    "freqz_sos",
+    "hann",
+    "lfilter_fsm",
+    "padded_length",
+    "sosfilt_fsm",
+    "stft",
+    "stft_frames",
+    "tail_samples",
+    "wraparound_error",
+]
+
+# A tail this far down may wrap around: it is below the rounding of a 24-bit file.
 _TAIL = 1e-8
 
 # Where the poles are not known the tail is taken to be as long as the signal, and this long at the least.
 _MIN_UNKNOWN_TAIL = 1024
 
-# Past this length the padding costs more than an exact method: ask the caller.
+# Past this length the padding costs more than an exact method, which the caller has to choose.
 _MAX_PADDING = 2**26
 
 
-def freqz_sos(sos: Values, freqs_hz: Values, fs: float) -> Any:
-    """Complex frequency response of second-order sections in series.
+def freqz_sos(
+    sos: Float[Values, "... n_sections 6"], freqs_hz: Float[Values, " n_freqs"], fs: float
+) -> Complex[Any, "... n_freqs"]:
+    """Return the complex frequency response of second-order sections in series.
 
     Args:
         sos: `(..., n_sections, 6)` or one row `(6,)`, rows `b0 b1 b2 a0 a1 a2`.
@@ -48,8 +68,8 @@ def freqz_sos(sos: Values, freqs_hz: Values, fs: float) -> Any:
         fs: sample rate in Hz.
 
     Returns:
-        `(..., n_freqs)` complex; NumPy when no argument is a JAX array, else JAX. However many the sections
-        and whatever their gains, nothing over- or underflows on the way to a result that does not.
+        `(..., n_freqs)` complex; NumPy when no argument is a JAX array, else JAX. For any number of sections
+        and any gains, no intermediate product over- or underflows unless the result does.
 
     Raises:
         ValueError: wrong shape of `sos`.
@@ -75,10 +95,10 @@ def freqz_sos(sos: Values, freqs_hz: Values, fs: float) -> Any:
 
 
 def _scaled_product(xp: Any, factors: Any) -> Any:
-    """Product over the last axis but one, every product on the way close to one in size.
+    """Return the product over the last axis but one, every partial product close to one in size.
 
-    Powers of two go out of every factor, so many that what is left of the factors so far multiplies to
-    between a half and two; they go back in at the end, in halves, as the whole may be too large a number.
+    Factors are divided by powers of two such that partial products lie between a half and two; the result is
+    multiplied by them in two halves, as the whole may be too large a number.
     """
     # Powers of two change no digit, and no derivative as long as they are constants.
     size = xp.abs(lax.stop_gradient(factors) if xp is jnp else factors)
@@ -95,7 +115,9 @@ def _scaled_product(xp: Any, factors: Any) -> Any:
     return product * power_of_two(total // 2) * power_of_two(total - total // 2)
 
 
-def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Array:
+def sosfilt_fsm(
+    sos: Float[Values, "... n_sections 6"], x: Float[Values, "... n_samples"], *, n_fft: int | None = None
+) -> Float[Array, "... n_samples"]:
     """Filter by frequency sampling: multiply the spectrum of the zero-padded signal by the response.
 
     Args:
@@ -104,7 +126,7 @@ def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Arra
         n_fft: length of the transform in samples, at least `n_samples`. By default long enough for the
             slowest pole to decay by 160 dB after the last sample; where the poles are not known (`sos`
             traced by `jit` or `grad`), twice the signal, and 1024 samples more than it at the least.
-            `wraparound_error` tells what a length costs.
+            `wraparound_error` is the error of a length.
 
     Returns:
         `(..., n_samples)` in the dtype of `x`.
@@ -115,7 +137,6 @@ def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Arra
         TypeError: complex `x`.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> sos = jnp.array([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0]])
         >>> sosfilt_fsm(sos, jnp.array([1.0, 0.0, 0.0, 0.0])).round(4).tolist()
         [1.0, 0.5, 0.25, 0.125]
@@ -129,8 +150,14 @@ def sosfilt_fsm(sos: Values, x: Values, *, n_fft: int | None = None) -> jax.Arra
     return apply_response(freqz_sos(rows, np.arange(n_fft // 2 + 1) / n_fft, 1.0), signal, n_fft)
 
 
-def lfilter_fsm(b: Values, a: Values, x: Values, *, n_fft: int | None = None) -> jax.Array:
-    """Filter a rational transfer function by frequency sampling, as `sosfilt_fsm`.
+def lfilter_fsm(
+    b: Float[Values, "... n_b"],
+    a: Float[Values, "... n_a"],
+    x: Float[Values, "... n_samples"],
+    *,
+    n_fft: int | None = None,
+) -> Float[Array, "... n_samples"]:
+    """Filter by a rational transfer function and frequency sampling, as `sosfilt_fsm`.
 
     Args:
         b: `(..., n_b)` numerator, powers of z^-1.
@@ -145,7 +172,6 @@ def lfilter_fsm(b: Values, a: Values, x: Values, *, n_fft: int | None = None) ->
         ValueError, TypeError: as `sosfilt_fsm`.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> lfilter_fsm([1.0], [1.0, -0.5], jnp.array([1.0, 0.0, 0.0, 0.0])).round(4).tolist()
         [1.0, 0.5, 0.25, 0.125]
     """
@@ -177,7 +203,6 @@ def apply_response(response: Values, x: jax.Array, n_fft: int) -> jax.Array:
         TypeError: complex `x`.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> apply_response(jnp.full(3, 2.0 + 0.0j), jnp.ones(3), 4).tolist()
         [2.0, 2.0, 2.0]
     """
@@ -201,7 +226,7 @@ def _multiply(response: jax.Array, x: jax.Array, n_fft: int) -> jax.Array:
 
 
 def wraparound_error(sos: Values, n_samples: int, n_fft: int) -> float:
-    """How much of the filter wraps around: the root of the impulse response's energy past the padding.
+    """Return the root of the energy of the impulse response past the padding, which wraps around.
 
     Args:
         sos: `(n_sections, 6)` or one row `(6,)`, known values of a stable filter.
@@ -224,40 +249,36 @@ def wraparound_error(sos: Values, n_samples: int, n_fft: int) -> float:
         raise ValueError(f"n_fft is {n_fft}; expected at least the {n_samples} samples of x.")
     if rows.ndim != 2:
         raise ValueError(f"sos has shape {rows.shape}; expected (n_sections, 6), one filter at a time.")
-    _sos_tail(rows)  # refuses unstable poles
+    _sos_tail(rows)  # raises for unstable poles
     a, b, c, d = _state_space(rows / rows[:, 3:4])
-    # After the padding the impulse has left the state A^padding b, whose energy to come is a quadratic form.
-    still_to_come = scipy.linalg.solve_discrete_lyapunov(a.T, np.outer(c, c))
-    left = np.linalg.matrix_power(a, n_fft - n_samples) @ b
-    whole = d * d + b @ still_to_come @ b
-    return float(np.sqrt(max(0.0, left @ still_to_come @ left) / whole))
+    # After the padding the state is A^padding b; the energy of its response is a quadratic form.
+    energy = scipy.linalg.solve_discrete_lyapunov(a.T, np.outer(c, c))
+    state = np.linalg.matrix_power(a, n_fft - n_samples) @ b
+    return float(np.sqrt(max(0.0, state @ energy @ state) / (d * d + b @ energy @ b)))
 
 
 def _state_space(sos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Sections in series as s' = A s + b x, y = c s + d x; transposed direct forms II."""
+    """Return sections in series as s' = A s + b x, y = c s + d x; transposed direct forms II."""
     n_states = 2 * len(sos)
     a, b, c, d = np.zeros((n_states, n_states)), np.zeros(n_states), np.zeros(n_states), 1.0
     for index, (b0, b1, b2, _, a1, a2) in enumerate(sos):
         own = slice(2 * index, 2 * index + 2)
-        enters = np.array([b1 - a1 * b0, b2 - a2 * b0])
-        a[own, :] = np.outer(enters, c)
+        gains = np.array([b1 - a1 * b0, b2 - a2 * b0])
+        a[own, :] = np.outer(gains, c)
         a[own, own] = [[-a1, 1.0], [-a2, 0.0]]
-        b[own] = enters * d
+        b[own] = gains * d
         c, d = b0 * c, b0 * d
         c[2 * index] = 1.0
     return a, b, c, d
 
 
 def padded_length(n_samples: int, tail: int | None) -> int:
-    """Length of a fast transform that holds the signal and its tail.
+    """Return the length of a fast transform for a signal and its tail, in samples.
 
     Args:
         n_samples: length of the signal in samples.
         tail: length of the tail in samples, or None where it is not known: as long as the signal, and 1024
             samples at the least.
-
-    Returns:
-        Length in samples.
 
     Raises:
         ValueError: a tail longer than 2^26 samples.
@@ -276,13 +297,7 @@ def padded_length(n_samples: int, tail: int | None) -> int:
 
 
 def tail_samples(radius: float) -> int:
-    """Samples in which a pole at this radius decays by 160 dB.
-
-    Args:
-        radius: distance of the pole from the origin, in [0, 1).
-
-    Returns:
-        Number of samples.
+    """Return the number of samples in which a pole at this radius in [0, 1) decays by 160 dB.
 
     Raises:
         ValueError: a pole on or outside the unit circle.
@@ -312,3 +327,64 @@ def _transfer_tail(b: Any, a: Any) -> int | None:
     denominators = np.asarray(a, np.float64).reshape(-1, np.shape(a)[-1])
     poles = np.concatenate([np.abs(np.roots(denominator)) for denominator in denominators])
     return tail_samples(float(poles.max(initial=0.0))) + np.shape(b)[-1]
+
+
+# The short-time Fourier transform
+
+
+class Resolution(NamedTuple):
+    """Of a short-time Fourier transform, in samples: FFT size, hop between frames, length of the window."""
+
+    n_fft: int
+    hop: int
+    window: int
+
+
+def stft(x: Values, resolution: Resolution) -> Complex[Array, "... n_frames n_bins"]:
+    """Return the short-time Fourier transform with periodic Hann windows, the signal mirrored at its ends.
+
+    Magnitudes are those of `torch.stft`; phases count from the beginning of each window.
+
+    Args:
+        x: (..., n_samples), longer than half an FFT.
+        resolution: FFT size, hop and window.
+
+    Returns:
+        (..., n_samples // hop + 1, n_fft // 2 + 1).
+
+    Raises:
+        ValueError: the signal is too short, or the window longer than the FFT.
+
+    Example:
+        >>> stft(jnp.ones(2048), Resolution(512, 50, 240)).shape
+        (41, 257)
+    """
+    framed = stft_frames(x, resolution)
+    window = np.asarray(hann(np.arange(resolution.window), resolution.window), framed.dtype)
+    return jnp.fft.rfft(framed * with_rank(window, framed.ndim), resolution.n_fft)
+
+
+def stft_frames(x: Values, resolution: Resolution) -> Float[Array, "... n_frames window"]:
+    """Cut a signal (..., n_samples), mirrored at its ends, into the frames of `stft` before windowing."""
+    n_fft, hop, window = (count(f"resolution.{name}", value) for name, value in resolution._asdict().items())
+    signal = as_signal(x)
+    if window > n_fft:
+        raise ValueError(
+            f"resolution has a window of {window} and n_fft {n_fft}; expected one no longer than it."
+        )
+    if signal.shape[-1] <= n_fft // 2:
+        raise ValueError(
+            f"signals of {signal.shape[-1]} samples are too short for n_fft {n_fft}; "
+            f"expected more than {n_fft // 2}."
+        )
+    n_frames = signal.shape[-1] // hop + 1
+    # Only the samples within the window are framed: the zeros around it change no magnitude.
+    before = n_fft // 2 - (n_fft - window) // 2
+    after = max(0, (n_frames - 1) * hop + window - before - signal.shape[-1])
+    padding = [(0, 0)] * (signal.ndim - 1) + [(before, after)]
+    return frames(jnp.pad(signal, padding, mode="reflect"), n_frames, window, hop)
+
+
+def hann(n: np.ndarray, window: int) -> np.ndarray:
+    """Return the periodic Hann window of this length at samples `n`."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * n / window)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# Every other length is another program to compile. One sample; two blocks and a bit; a superblock of blocks and
-# a bit, the last neither full nor a whole number of blocks; several superblocks.
+# Every other length is another program to compile. One sample; two blocks and a bit; a superblock of blocks
+# and a bit, the last neither full nor a whole number of blocks; several superblocks.
 ONE, SHORT, MIDDLE, LONG = 1, 64, 257, 1501
 SIZES = (ONE, SHORT, MIDDLE, LONG)
 BATCH = 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxapf
-from jaxapf import allpass, cli, losses, params
+from jaxapf import allpass, cli, frequency, losses, params
 from jaxapf.effects import compressor, phaser
 from jaxapf.filters import feedback, overlap_add, recursion
 
@@ -239,8 +239,8 @@ def test_pages_losses_and_params(x64):
     rng = np.random.default_rng(0)
     pred, target = rng.standard_normal((2, 2048))
     resolution = losses.RESOLUTIONS[0]
-    p, t = (np.asarray(losses.stft_of(one, resolution)) for one in (pred, target))
-    both = np.asarray(losses.stft_of(pred + target, resolution))
+    p, t = (np.asarray(frequency.stft(one, resolution)) for one in (pred, target))
+    both = np.asarray(frequency.stft(pred + target, resolution))
     for power in (1, 2):
         bracket = abs(t) ** power + abs(p) ** power - abs(both) ** power
         found = losses.phase_sum_stft(pred, target, power=power, resolution=resolution)

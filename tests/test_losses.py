@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxapf import losses
+from jaxapf import frequency, losses
 from jaxapf.losses import RESOLUTIONS, Resolution
 
 RNG = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def spectrogram(x, resolution):
 def test_magnitudes_are_those_of_the_mirrored_signal(resolution, n_samples):
     x = PRED[..., :n_samples]
     expected = np.abs(spectrogram(x, resolution)).swapaxes(-1, -2)
-    found = np.abs(losses.stft_of(x, resolution))
+    found = np.abs(frequency.stft(x, resolution))
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=3e-5 * expected.max())
 
@@ -163,8 +163,8 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_examples(name):
         ),
         (lambda: losses.phase_sum_stft(PRED, TARGET, power=3), "power is 3; expected 1 or 2"),
         (lambda: losses.phase_sum_stft(PRED, TARGET, fraction=0.0), "fraction is 0.0"),
-        (lambda: losses.stft_of(PRED, Resolution(512, 0, 512)), "resolution.hop is 0; expected at least 1"),
-        (lambda: losses.stft_of(PRED, Resolution(512, 50, 600)), "a window of 600 and n_fft 512"),
+        (lambda: frequency.stft(PRED, Resolution(512, 0, 512)), "resolution.hop is 0; expected at least 1"),
+        (lambda: frequency.stft(PRED, Resolution(512, 50, 600)), "a window of 600 and n_fft 512"),
     ],
 )
 def test_mistakes(call, message):

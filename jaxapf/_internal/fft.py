@@ -20,7 +20,8 @@ def fast_length(n_samples: int) -> int:
 def frames(x: jax.Array, n_frames: int, n_window: int, hop: int) -> jax.Array:
     """Cut (..., n_samples) into frames (..., n_frames, n_window), one every `hop` samples.
 
-    Past the end there are zeros. Shifted rows of `hop` samples are joined, so that the gradient needs no scatter.
+    Past the end there are zeros. Shifted rows of `hop` samples are joined, so that the gradient needs no
+    scatter.
     """
     import jax.numpy as jnp
 

@@ -5,10 +5,10 @@ A phaser's core. Stage k of K, with its coefficient p at every sample, and the l
     y_0[t] = x[t] + g_0 y_K[t] + g_1 y_K[t - 1]
     y_k[t] = p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1],   k = 1 ... K
 
-A loop without a delay (g_0) is an equation, not a recursion: y_K[t] = p[t]^K y_0[t] + what the past says,
-so that y_0[t] is a division by 1 - g_0 p[t]^K. Multiplied out, this is the one time-varying rational filter
-of Yu et al. 2024, whose coefficients are polynomials in p; kept as stages it needs no more operations, and no
-float64 where p is close to 1.
+A loop without a delay (g_0) is an equation, not a recursion: y_K[t] = p[t]^K y_0[t] plus a function of
+earlier samples, so that y_0[t] is a division by 1 - g_0 p[t]^K. Multiplied out, this is the one time-varying
+rational filter of Yu et al. 2024, whose coefficients are polynomials in p; kept as stages it needs no more
+operations, and no float64 where p is close to 1.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from jaxapf._internal import linear
 from jaxapf._internal.arrays import Values, as_signal, batch_shape, count, initial_state, with_rank
 from jaxapf.filters import native
+
+__all__ = ["MAX_STAGES", "METHODS", "allpass_loop"]
 
 METHODS = ("scan", "native")
 MAX_STAGES = 32
@@ -38,8 +41,8 @@ def allpass_loop(
     *,
     stages: int,
     method: str = "auto",
-) -> tuple[jax.Array, jax.Array]:
-    """Send a signal through all-passes in a feedback loop: the output of the last one.
+) -> tuple[Float[Array, "... n_samples"], Float[Array, "... stages+1"]]:
+    """Filter by all-passes in a feedback loop, and return the output of the last one.
 
     The gradient, in both modes and to any order, is the same recursion run once more: backwards in time, all
     stages at once. Stable where p lies in (-1, 1) and moves slowly, and `|g_0| + |g_1| < 1`.
@@ -49,7 +52,7 @@ def allpass_loop(
         feedback: `(..., 2)` gain of the loop without a delay, g_0, and with a delay of one sample, g_1.
         x: `(..., n_samples)`, real; batch axes broadcast.
         zi: `(..., stages + 1)` input and outputs of the stages, y_0 to y_K, at the sample before; None is
-            silence.
+            zeros.
         stages: number of all-passes, 1 to 32.
         method: `"scan"`, `"native"` (a C kernel for the CPU) or `"auto"`.
 
@@ -96,21 +99,21 @@ def allpass_loop(
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def _loop(p: jax.Array, g: jax.Array, x: jax.Array, zi: jax.Array, stages: int, method: str) -> Any:
     p, g = with_rank(p, x.ndim), with_rank(g, x.ndim)
-    first = _asked_of_the_past(jnp.broadcast_to(p[..., :1], (*x.shape[:-1], 1)), g, zi)
+    first = _initial_contribution(jnp.broadcast_to(p[..., :1], (*x.shape[:-1], 1)), g, zi)
     first = first.at[..., 0].add(x[..., 0])
-    rest = jnp.pad(x[..., None, 1:], [(0, 0)] * (x.ndim - 1) + [(0, stages), (0, 0)])
-    r = jnp.concatenate([first[..., None], rest], axis=-1)
-    y = _from_rest(p, g, r, method)
+    others = jnp.pad(x[..., None, 1:], [(0, 0)] * (x.ndim - 1) + [(0, stages), (0, 0)])
+    r = jnp.concatenate([first[..., None], others], axis=-1)
+    y = _from_zero_state(p, g, r, method)
     return y[..., -1, :], y[..., -1]
 
 
-def _asked_of_the_past(p: jax.Array, g: jax.Array, past: jax.Array) -> jax.Array:
-    """What the samples before, `(..., stages + 1)`, add to the right-hand side of the next."""
+def _initial_contribution(p: jax.Array, g: jax.Array, past: jax.Array) -> jax.Array:
+    """Return the contribution of the samples before, `(..., stages + 1)`, to the next right-hand side."""
     fed_back = g[..., 1:] * past[..., -1:]
     return jnp.concatenate([fed_back, p * past[..., 1:] - past[..., :-1]], axis=-1)
 
 
-def _from_rest(p: jax.Array, g: jax.Array, r: jax.Array, method: str) -> jax.Array:
+def _from_zero_state(p: jax.Array, g: jax.Array, r: jax.Array, method: str) -> jax.Array:
     # The loop solves M(p, g) y = r, y all signals between the stages; transposed it runs backwards in time.
     def product(y):
         before = jnp.pad(y[..., :-1], [(0, 0)] * (y.ndim - 1) + [(1, 0)])
@@ -177,8 +180,8 @@ def _scanned(sample: Any, p: Any, r: jax.Array, *, reverse: bool = False) -> jax
     batch, n_samples = r.shape[:-2], r.shape[-1]
     p = jax.tree.map(lambda a: jnp.moveaxis(jnp.broadcast_to(a, (*batch, n_samples)), -1, 0), p)
     rows = tuple(jnp.moveaxis(r[..., k, :], -1, 0) for k in range(r.shape[-2]))
-    rest = (jnp.zeros(batch, r.dtype),) * len(rows)
-    stages = lax.scan(sample, rest, (p, rows), reverse=reverse, unroll=_UNROLL)[1]
+    zeros = (jnp.zeros(batch, r.dtype),) * len(rows)
+    stages = lax.scan(sample, zeros, (p, rows), reverse=reverse, unroll=_UNROLL)[1]
     return jnp.moveaxis(jnp.stack(stages, axis=-1), 0, -1)
 
 

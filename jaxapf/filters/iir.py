@@ -1,6 +1,6 @@
 """Recursive filters with SciPy's interface, in JAX: `lfilter` and `sosfilt`.
 
-How to choose `method` (the README's page "Which method when" has the measurements):
+How to choose `method`:
 
     auto          the fastest exact one for this backend and shape
     scan          exact, sample after sample: short signals, and the reference
@@ -9,6 +9,8 @@ How to choose `method` (the README's page "Which method when" has the measuremen
     fsm           approximate: one long FFT, to compare with work that trains on it; no `zi`
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Inexact
 
 from jaxapf import frequency
 from jaxapf._internal.arrays import (
@@ -29,15 +32,17 @@ from jaxapf._internal.arrays import (
 )
 from jaxapf.filters import state_space
 
+__all__ = ["METHODS", "by_margins", "check_method", "lfilter", "sosfilt"]
+
 METHODS = (*state_space.METHODS, "fsm", "auto")
 
 
 def lfilter(
-    b: Values,
-    a: Values,
-    x: Values,
+    b: Inexact[Values, "... n_b"],
+    a: Inexact[Values, "... n_a"],
+    x: Inexact[Values, ...],
     axis: int = -1,
-    zi: Values | None = None,
+    zi: Inexact[Values, ...] | None = None,
     *,
     method: str = "auto",
 ) -> Any:
@@ -56,14 +61,13 @@ def lfilter(
         method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (approximate) or `"auto"`.
 
     Returns:
-        y, in the shape and precision of `x`; or `(y, zf)` when `zi` is given, `zf` being the `zi` of what
-        follows.
+        y, in the shape and precision of `x`; or `(y, zf)` when `zi` is given, `zf` being the `zi` of the next
+        samples.
 
     Raises:
         ValueError: unknown `method`, `zi` with `"fsm"`, `a[0]` known to be zero, or shapes that do not fit.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> lfilter([1.0], [1.0, -0.5], jnp.array([1.0, 0.0, 0.0])).tolist()
         [1.0, 0.5, 0.25]
     """
@@ -90,7 +94,14 @@ def lfilter(
     return y if zi is None else (y, jnp.moveaxis(zf, -1, axis))
 
 
-def sosfilt(sos: Values, x: Values, axis: int = -1, zi: Values | None = None, *, method: str = "auto") -> Any:
+def sosfilt(
+    sos: Inexact[Values, "... n_sections 6"],
+    x: Inexact[Values, ...],
+    axis: int = -1,
+    zi: Inexact[Values, "n_sections ..."] | None = None,
+    *,
+    method: str = "auto",
+) -> Any:
     """Filter along one axis with second-order sections in series, as `scipy.signal.sosfilt`.
 
     Args:
@@ -103,15 +114,14 @@ def sosfilt(sos: Values, x: Values, axis: int = -1, zi: Values | None = None, *,
         method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (approximate) or `"auto"`.
 
     Returns:
-        y, in the shape and precision of `x`; or `(y, zf)` when `zi` is given, `zf` being the `zi` of what
-        follows.
+        y, in the shape and precision of `x`; or `(y, zf)` when `zi` is given, `zf` being the `zi` of the next
+        samples.
 
     Raises:
         ValueError: unknown `method`, `zi` with `"fsm"`, a row whose a0 is known not to be 1, or shapes that
             do not fit.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> sosfilt([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0]], jnp.array([1.0, 0.0, 0.0])).tolist()
         [1.0, 0.5, 0.25]
     """
@@ -132,7 +142,7 @@ def sosfilt(sos: Values, x: Values, axis: int = -1, zi: Values | None = None, *,
 
 
 def check_method(method: str, zi: Values | None) -> None:
-    """Raise ValueError for an unknown method, or for a state with `"fsm"`, which has none."""
+    """Raise ValueError for an unknown method, and for a state with `"fsm"`, which has none."""
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}.")
     if method == "fsm" and zi is not None:
@@ -178,7 +188,7 @@ class _Coupled(NamedTuple):
     gain_p: Any
     gain_q: Any
     sign: Any
-    lack: Any
+    gap: Any
     up: Any
     down: Any
 
@@ -232,20 +242,20 @@ def _coupled(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tup
     normal: its powers do not outgrow those of the poles.
     """
     bu, bv, bm, u, v, m = margins
-    # `sign` is the end of the real axis, 1 or -1, that the poles are nearer to, and r = sign - lack. The
+    # `sign` is the end of the real axis, 1 or -1, that the poles are nearer to, and r = sign - gap. The
     # input gains b1 - a1 b0 and b2 - a2 b0 + r (b1 - a1 b0) are sums of small numbers.
     one = jnp.ones_like(u)
     plus = u.real <= v.real
     sign = jnp.where(plus, one, -one)
     near, b_near = jnp.where(plus, u, v), jnp.where(plus, bu, bv)
-    lack = sign * (near + m) / 2
+    gap = sign * (near + m) / 2
     b0 = (bu + bv) / 4 + bm / 2
     g = (m * m - u * v) / 4
-    scale = lax.stop_gradient(jnp.maximum(jnp.sqrt(jnp.abs(g)), jnp.maximum(jnp.abs(lack), 1e-6)))
+    scale = lax.stop_gradient(jnp.maximum(jnp.sqrt(jnp.abs(g)), jnp.maximum(jnp.abs(gap), 1e-6)))
     scale = scale.astype(x.dtype)  # any value gives the same output, so it has no derivative
-    gain_p = sign * (b_near + bm) - 2 * b0 * lack
-    gain_q = (b_near - b0 * near) - lack * gain_p
-    coupled = _Coupled(b0, gain_p, gain_q / scale, sign, lack, scale, g / scale)
+    gain_p = sign * (b_near + bm) - 2 * b0 * gap
+    gain_q = (b_near - b0 * near) - gap * gain_p
+    coupled = _Coupled(b0, gain_p, gain_q / scale, sign, gap, scale, g / scale)
     coefficients = jax.tree.map(lambda field: field[:, None], coupled)
     scale = scale[None]
     state = jnp.stack([state[..., 0], state[..., 1] / scale], axis=-1)
@@ -256,8 +266,8 @@ def _coupled(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tup
 def _coupled_step(c: _Coupled, state: tuple, x: Any) -> tuple[tuple, Any]:
     p, q = state
     return (
-        c.sign * p + (c.up * q - c.lack * p + c.gain_p * x),
-        c.sign * q + (c.down * p - c.lack * q + c.gain_q * x),
+        c.sign * p + (c.up * q - c.gap * p + c.gain_p * x),
+        c.sign * q + (c.down * p - c.gap * q + c.gain_q * x),
     ), c.b0 * x + p
 
 
@@ -270,7 +280,7 @@ def _direct_form_step(coefficients: tuple, state: tuple, x: Any) -> tuple[tuple,
 
 
 def _fir(b: jax.Array, x: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # Without poles the state is the tail of the convolution that is still to come.
+    # Without poles the state is the tail of the convolution.
     if x.size == 0:
         return x, state
     full = jnp.convolve(x, b, precision=lax.Precision.HIGHEST)
@@ -279,7 +289,7 @@ def _fir(b: jax.Array, x: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.A
 
 
 def _time_last(x: jax.Array, axis: int) -> tuple[jax.Array, int]:
-    """Move time to the last axis; the axis comes back counted from the end, where batch axes add nothing."""
+    """Move time to the last axis, and return the axis counted from the end, independent of batch axes."""
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis is {axis}; expected one of the {x.ndim} axes of x, of shape {x.shape}.")
     axis = axis if axis < 0 else axis - x.ndim

@@ -10,6 +10,8 @@ float32 are safe.
 Source: Gray and Markel 1975.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,59 +22,61 @@ import jax.numpy as jnp
 from jaxapf._internal.arrays import lift_signals
 from jaxapf.filters import state_space
 
+__all__ = ["constant", "stretched", "varying"]
+
 Margins = Sequence[jax.Array]  # u, v, m, see `jaxapf.allpass.Sections`
 
 
 class _Rotations(NamedTuple):
-    """Coefficients of the two rotations: k = sign - lack, and q = sqrt(1 - k^2)."""
+    """Coefficients of the two rotations: k = sign - gap, and q = sqrt(1 - k^2)."""
 
     k2: Any
     sign2: Any
-    lack2: Any
+    gap2: Any
     q2: Any
     sign1: Any
-    lack1: Any
+    gap1: Any
     q1: Any
 
 
 def _rotations(u: Any, v: Any, m: Any) -> _Rotations:
     # k1 = d / (1 + c) = (u - v) / (u + v) and k2 = c = (h - m) / (h + m), h = (u + v) / 2. Close to +-1,
-    # where slow and narrow sections live, a rounded k forgets the damping; sign and 1 - |k| remember it.
+    # for slow and narrow sections, a rounded k loses the damping; sign and gap keep its digits.
     h = (u + v) / 2
     one, zero = jnp.ones_like(u), jnp.zeros_like(u)
     sign2, sign1 = jnp.where(h >= m, one, -one), jnp.where(u >= v, one, -one)
     # A margin of 0 is a first-order section (v), or a control at the end of its range: a radius, say, that a
-    # sigmoid has rounded to 1. There sqrt has no finite slope, and sums may be nothing to divide by: evaluate
-    # both elsewhere.
+    # sigmoid has rounded to 1. There sqrt has no finite slope, and divisors may be zero: evaluate both
+    # elsewhere.
     total, half = jnp.where(h + m > 0, h + m, one), jnp.where(h > 0, h, one)
-    turns1, turns2 = u * v > 0, h * m > 0
-    lack2 = sign2 * 2 * jnp.where(h >= m, m, h) / total
-    lack1 = sign1 * jnp.where(u >= v, v, u) / half
-    q2 = jnp.where(turns2, 2 * jnp.sqrt(jnp.where(turns2, h * m, one)) / total, zero)
-    q1 = jnp.where(turns1, jnp.sqrt(jnp.where(turns1, u * v, one)) / half, zero)
-    return _Rotations((h - m) / total, sign2, lack2, q2, sign1, lack1, q1)
+    active1, active2 = u * v > 0, h * m > 0
+    gap2 = sign2 * 2 * jnp.where(h >= m, m, h) / total
+    gap1 = sign1 * jnp.where(u >= v, v, u) / half
+    q2 = jnp.where(active2, 2 * jnp.sqrt(jnp.where(active2, h * m, one)) / total, zero)
+    q1 = jnp.where(active1, jnp.sqrt(jnp.where(active1, u * v, one)) / half, zero)
+    return _Rotations((h - m) / total, sign2, gap2, q2, sign1, gap1, q1)
 
 
 def _step(c: _Rotations, state: tuple, x: Any) -> tuple[tuple, Any]:
-    # [y; e] = [k2 q2; q2 -k2] [x; s2], then [s2'; s1'] = [k1 q1; q1 -k1] [e; s1], with k = sign - lack.
+    # [y; e] = [k2 q2; q2 -k2] [x; s2], then [s2'; s1'] = [k1 q1; q1 -k1] [e; s1], with k = sign - gap.
     s1, s2 = state
     y = c.k2 * x + c.q2 * s2
-    e = (c.q2 * x + c.lack2 * s2) - c.sign2 * s2
-    return ((c.q1 * e + c.lack1 * s1) - c.sign1 * s1, c.sign1 * e + (c.q1 * s1 - c.lack1 * e)), y
+    e = (c.q2 * x + c.gap2 * s2) - c.sign2 * s2
+    return ((c.q1 * e + c.gap1 * s1) - c.sign1 * s1, c.sign1 * e + (c.q1 * s1 - c.gap1 * e)), y
 
 
-def _turning_step(c: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:
-    """`_step` of the four coefficients that are kept for every sample; the rest follow from them."""
-    lack2, q2, lack1, q1 = c
-    one = jnp.ones_like(lack2)
-    # A lack has the sign of its k.
-    sign2, sign1 = jnp.where(lack2 < 0, -one, one), jnp.where(lack1 < 0, -one, one)
-    return _step(_Rotations(sign2 - lack2, sign2, lack2, q2, sign1, lack1, q1), state, x)
+def _varying_step(c: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:
+    """Run `_step` from the four coefficients stored for every sample; the others follow from them."""
+    gap2, q2, gap1, q1 = c
+    one = jnp.ones_like(gap2)
+    # A gap has the sign of its k.
+    sign2, sign1 = jnp.where(gap2 < 0, -one, one), jnp.where(gap1 < 0, -one, one)
+    return _step(_Rotations(sign2 - gap2, sign2, gap2, q2, sign1, gap1, q1), state, x)
 
 
 @functools.partial(jax.jit, static_argnums=3)
 def constant(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
-    """Filter by sections that stay as they are.
+    """Filter by sections with constant margins.
 
     Args:
         margins: u, v and m, `(..., n_sections)` each, batch axes broadcast against those of `state`.
@@ -106,15 +110,15 @@ def varying(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> tu
         [0.0, 0.0, 1.0]
     """
     # Measured, float32, forward and backward, 480000 samples, 4 sections, two CPU cores: seven coefficients
-    # kept for every sample, 71 and 223 ms, 211 MB; four, 32 and 200 ms, 185 MB; and a step's inner values
+    # stored for every sample, 71 and 223 ms, 211 MB; four, 32 and 200 ms, 185 MB; and a step's inner values
     # computed again by the gradient, 29 and 183 ms, 157 MB. Rotations worked out within the step: 25 ms, but
     # 8 s backward.
-    step = jax.checkpoint(_turning_step, prevent_cse=False)
+    step = jax.checkpoint(_varying_step, prevent_cse=False)
 
     def signals(u, v, m, x, state):
         rotations = _rotations(u, v, m)
-        kept = tuple(field.T for field in (rotations.lack2, rotations.q2, rotations.lack1, rotations.q1))
-        return state_space.linear_recurrence(step, kept, state, x, method=method)
+        stored = tuple(field.T for field in (rotations.gap2, rotations.q2, rotations.gap1, rotations.q1))
+        return state_space.linear_recurrence(step, stored, state, x, method=method)
 
     return lift_signals(signals, "(t,n),(t,n),(t,n)", tuple(margins), x, state)
 
@@ -132,15 +136,15 @@ def stretched(
         [0.0, 0.0, 0.0, 0.0, 1.0]
     """
     n_whole = x.shape[-1] // stretch
-    n_left = x.shape[-1] - n_whole * stretch
+    n_tail = x.shape[-1] - n_whole * stretch
     margins = tuple(field[..., None, :] for field in margins)
     whole = x[..., : n_whole * stretch].reshape(*x.shape[:-1], n_whole, stretch)
     y, state = constant(margins, jnp.swapaxes(whole, -1, -2), state, method)
     y = jnp.swapaxes(y, -1, -2)
     y = y.reshape(*y.shape[:-2], n_whole * stretch)
-    if n_left == 0:
+    if n_tail == 0:
         return y, state
-    left, left_state = constant(margins, x[..., n_whole * stretch :, None], state[..., :n_left, :, :], method)
+    tail, tail_state = constant(margins, x[..., n_whole * stretch :, None], state[..., :n_tail, :, :], method)
     # The phase after the last sample comes first.
-    state = jnp.concatenate([state[..., n_left:, :, :], left_state], axis=-3)
-    return jnp.concatenate([y, left[..., 0]], axis=-1), state
+    state = jnp.concatenate([state[..., n_tail:, :, :], tail_state], axis=-3)
+    return jnp.concatenate([y, tail[..., 0]], axis=-1), state

@@ -1,7 +1,7 @@
 """Peaks and shelves that sound alike at every sample rate: analog designs, matched instead of warped.
 
-The audio-EQ cookbook's designs (`jaxapf.filters.biquad`) squeeze all frequencies below fs / 2, so that the same
-controls give another curve at another rate: 5 dB and more near the top. Here the poles are those of the
+The audio-EQ cookbook's designs (`jaxapf.filters.biquad`) squeeze all frequencies below fs / 2, so that the
+same controls give another curve at another rate: 5 dB and more near the top. Here the poles are those of the
 analog filter, sampled, and the zeros are chosen so that the magnitude is the analog one at 0 Hz, near the
 centre, and at 11 kHz (or 0.46 fs). For gains up to 20 dB and centres up to 10 kHz the curve is the analog one
 to 0.08 dB up to 10 kHz at 44.1 kHz and above (shelves 0.02 dB), and to 1.6 dB (0.35 dB) at 24 kHz.

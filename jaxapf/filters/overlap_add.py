@@ -8,6 +8,8 @@ Source: Carson et al. 2023 (a phaser by frames), a baseline of Yu et al. 2024; A
 (overlap-add with filters that change).
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any
@@ -15,13 +17,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Complex, Float
 
 from jaxapf._internal.arrays import Values, as_arrays, as_signal, batch_shape, lift
 from jaxapf._internal.fft import frames
 
+__all__ = ["filter_frames", "interpolate", "n_frames", "window_length"]
+
 
 def n_frames(n_samples: int, hop: int) -> int:
-    """Number of frames that cover a signal: one on sample 0, the last at or beyond the last sample.
+    """Return the number of frames of a signal: the first on sample 0, the last at or beyond the last sample.
 
     Args:
         n_samples: length of the signal in samples.
@@ -44,11 +49,10 @@ def n_frames(n_samples: int, hop: int) -> int:
 
 
 def interpolate(controls: Any, n_samples: int, hop: int, *, axis: int = -1) -> Any:
-    """Bring controls from frame rate to one value a sample, in straight lines.
+    """Interpolate controls linearly, from frame rate to one value a sample.
 
-    Every value is a mean of two neighbours with weights in [0, 1]: what holds for both holds in between, so
-    that margins (`allpass.Sections`, `axis=-2`) stay positive, `v == 0` stays 0, and every section stays
-    stable.
+    Every value is a mean of two neighbours with weights in [0, 1], so that margins (`allpass.Sections`,
+    `axis=-2`) stay positive, `v == 0` stays 0, and every section stays stable.
 
     Args:
         controls: `(..., n_frames)`, or a pytree of such arrays; value k belongs to sample `k * hop`.
@@ -89,15 +93,7 @@ def interpolate(controls: Any, n_samples: int, hop: int, *, axis: int = -1) -> A
 
 
 def window_length(n_fft: int, hop: int, n_window: int | None = None) -> int:
-    """Length of the window that `filter_frames` takes, after checking that the three lengths go together.
-
-    Args:
-        n_fft: length of the transform in samples.
-        hop: samples from one frame to the next.
-        n_window: length of the window in samples, or None for half of `n_fft`.
-
-    Returns:
-        Length in samples.
+    """Return the length of the window of `filter_frames` in samples, by default half of `n_fft`.
 
     Raises:
         ValueError: a length that is no whole number or too small, a window longer than the transform, or
@@ -120,16 +116,21 @@ def window_length(n_fft: int, hop: int, n_window: int | None = None) -> int:
 
 
 def filter_frames(
-    response: Values, x: Values, *, n_fft: int, hop: int, n_window: int | None = None
-) -> jax.Array:
+    response: Complex[Values, "... n_frames n_bins"],
+    x: Float[Values, "... n_samples"],
+    *,
+    n_fft: int,
+    hop: int,
+    n_window: int | None = None,
+) -> Float[Array, "... n_samples"]:
     """Filter frame by frame: Hann-windowed frames, each multiplied by its own response, overlapped and added.
 
     The windows are divided by their sum, so that they add up to one at every sample, for every `hop`: a
-    response of one gives the signal back, edges included, where the first and the last frame have the windows
-    of those that would come before and after. A constant response is exact where its impulse response has no
-    more than `n_fft - n_window + 1` samples; what is longer wraps around within its frame, to as much as
-    `n_window` samples before its cause. A response that moves is cross-faded: the less it moves within a
-    window, the better.
+    response of one returns the signal, edges included, where the first and the last frame have the windows of
+    those that would come before and after. A constant response is exact where its impulse response has no
+    more than `n_fft - n_window + 1` samples; a longer one wraps around within its frame, to as much as
+    `n_window` samples before its cause. A time-varying response is cross-faded, with an error in proportion
+    to its change within a window.
 
     Args:
         response: `(..., n_frames, n_fft // 2 + 1)` complex, frame k for the samples around `k * hop`; batch
@@ -137,8 +138,8 @@ def filter_frames(
         x: `(..., n_samples)`, real.
         n_fft: length of the transform in samples.
         hop: samples from one frame to the next, at most half of `n_window`.
-        n_window: length of the window in samples, at most `n_fft`; by default half of it, which leaves the
-            other half to the tail. With `n_fft` there is no padding: tails always wrap.
+        n_window: length of the window in samples, at most `n_fft`; by default half of it, so that the other
+            half is for the tail. With `n_fft` there is no padding: tails always wrap.
 
     Returns:
         `(..., n_samples)` in the dtype of `x`. Frames take `n_fft / hop` times the memory of the signal.
@@ -187,7 +188,7 @@ def _filter(response: jax.Array, x: jax.Array, n_fft: int, hop: int, n_window: i
 
 
 def _windows(n_window: int, hop: int) -> tuple[np.ndarray, ...]:
-    """Window of every frame, and what the first and the last have besides; together they add up to one."""
+    """Return the window of every frame and the additions to the first and the last; they add up to one."""
     # Periodic Hann; a window of odd length is centred on a sample as well.
     hann = np.cos(np.pi * (np.arange(n_window) - n_window // 2) / n_window) ** 2
     rows = np.pad(hann, (0, -n_window % hop)).reshape(-1, hop)

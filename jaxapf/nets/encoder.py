@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxapf._internal.arrays import Values, count, require, with_rank
-from jaxapf.losses import Resolution, stft_of
+from jaxapf.frequency import Resolution, stft
 
 # Of power, below which a band is taken to be silent: -70 dB.
 FLOOR = 1e-7
@@ -298,7 +298,7 @@ def log_mel(
         >>> log_mel(jnp.zeros(2048), 48000.0, hop=512).shape
         (128, 5)
     """
-    spectrum = stft_of(x, Resolution(n_fft, hop, n_fft)) * (4 / n_fft)
+    spectrum = stft(x, Resolution(n_fft, hop, n_fft)) * (4 / n_fft)
     power = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
     bands = jnp.asarray(mel_filterbank(n_mels, n_fft, fs), power.dtype)
     return jnp.log10(jnp.maximum(jnp.einsum("mk,...tk->...mt", bands, power), floor))

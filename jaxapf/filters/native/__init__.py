@@ -2,9 +2,9 @@
 
 There are four: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its
 transpose, the branching smoother of dynamics processors, and the sum of outer products that the derivative of
-`jaxapf.filters.blocked` asks for. They are optional: `available()` says whether they can be had, and without them the
-same is computed in JAX. They are built once a machine, in a second or two, into the user's cache folder
-(`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
+`jaxapf.filters.blocked` asks for. They are optional: `available()` says whether they can be had, and without
+them the same is computed in JAX. They are built once a machine, in a second or two, into the user's cache
+folder (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
 
     JAXAPF_NATIVE=0   never build or use them; set it to export programs for the CPU (`jax.export`), whose
                       other process would not have them. Programs for a GPU or TPU never have them.
