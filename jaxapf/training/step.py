@@ -1,7 +1,7 @@
 """Training state, the train step, and many starts at once: pure functions of pytrees.
 
-The same step runs on one device, on a mesh and under `pmap` (see `jaxapf.training.parallel`), in one process or
-several (`jaxapf.training.distributed`); `jaxapf.training.fit.fit` drives it, `jaxapf.training.checkpoint` keeps it.
+The same step runs on one device, on a mesh and under `pmap` (`training.parallel`), in one process or several
+(`training.distributed`); `training.fit` drives it, `training.checkpoint` saves its state.
 
     state = init_state(params, optimizer, key=key)
     step = make_train_step(loss_fn, optimizer, clip_norm=1.0)
@@ -21,10 +21,22 @@ import optax
 
 from jaxapf._internal.arrays import count as checked_count
 
+__all__ = [
+    "LossFn",
+    "Metrics",
+    "TrainState",
+    "TrainStep",
+    "best_start",
+    "init_starts",
+    "init_state",
+    "make_train_step",
+    "many_starts",
+]
+
 Tree = Any
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[Tree, Tree, jax.Array], Any]
-# Of the step's metrics and of the loop's records; a loss function's own have other names.
+# Names of the step's metrics and of the records of `training.fit`; a loss function's own have others.
 RESERVED = ("step", "loss", "grad_norm", "skipped", "skipped_in_row", "seconds", "samples_per_s", "compile_s")
 RESERVED += ("best_start", "loss_median")
 
@@ -32,10 +44,10 @@ RESERVED += ("best_start", "loss_median")
 class TrainState(NamedTuple):
     """Everything that training carries from step to step, a pytree of arrays.
 
-    ``step`` () int32, batches seen, those of skipped steps among them: the position in the data;
-    ``params`` and ``opt_state``, pytrees; ``key``, a typed random key that never changes (step n uses
-    ``fold_in(key, n)``); ``skipped`` () int32, steps skipped so far because loss or gradient was not
-    finite; ``skipped_in_row`` () int32, those since the last good step.
+    ``step`` () int32, the number of batches seen, which is the position in the data; ``params`` and
+    ``opt_state``, pytrees; ``key``, a typed random key that never changes (step n uses ``fold_in(key, n)``);
+    ``skipped`` () int32, steps skipped because loss or gradient was not finite; ``skipped_in_row`` () int32,
+    those since the last finite step.
     """
 
     step: Any
@@ -55,18 +67,14 @@ class TrainStep(Protocol):
 
 
 def init_state(params: Tree, optimizer: optax.GradientTransformation, *, key: jax.Array) -> TrainState:
-    """State before the first step.
+    """Return the state before the first step.
 
-    The arrays are copies: the jitted step may be given their memory (``donate_argnums=0``) and leaves the
-    caller's arrays alone.
+    Its arrays are copies, so that donating them to the jitted step leaves the caller's arrays alone.
 
     Args:
         params: pytree of real or complex arrays.
         optimizer: an optax optimiser; schedules belong to it.
-        key: typed key of `jax.random.key`, from which each step's randomness is made.
-
-    Returns:
-        A TrainState at step 0.
+        key: typed key of `jax.random.key`, the source of each step's randomness.
 
     Raises:
         TypeError: `params` has a leaf that is no float, `key` is no typed random key.
@@ -98,24 +106,23 @@ def make_train_step(
     clip_norm: float | None = None,
     accumulate: int = 1,
 ) -> TrainStep:
-    """Make a pure train step, ``(state, batch) -> (state, metrics)``.
+    """Return a pure train step, ``(state, batch) -> (state, metrics)``.
 
-    One step is: the gradient of the loss, its mean over the devices where there are several, clipping,
-    the optimiser's update. Where the loss or the gradient's norm is not finite (a norm that overflows
-    counts), parameters and optimiser state stay as they were and the step is counted in `skipped`. (That an
-    update itself overflows, at absurd rates, is not looked for here: it would cost every step some percent.
-    `training.fit.fit` looks at the parameters before each checkpoint.)
+    One step is: the gradient of the loss, its mean over the devices, clipping, the optimiser's update. Where
+    the loss or the gradient's norm is not finite, parameters and optimiser state stay as they were and the
+    step is counted in `skipped`. (An update that overflows by itself is left to `training.fit`, which checks
+    the parameters before each checkpoint: here it would cost every step some percent.)
 
     Args:
         loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``, scalars all. It has to be a mean
-            over the examples, the leading axis of every array of the batch: that makes the mean over
-            devices, or over parts of a batch, the loss of the whole. `key` is new in each step, and on
-            each device.
-        optimizer: an optax optimiser. It is given the loss as `value`, as `reduce_on_plateau` wants it; those
-            that call the loss again, such as L-BFGS with a line search, cannot be used.
-        clip_norm: gradients longer than this, as one vector, are scaled down to it.
-        accumulate: the batch is worked off in so many parts, one after the other, and their gradients are
-            averaged: less memory, the same result.
+            over the examples, the leading axis of every array of the batch: only then is the mean over
+            devices, or over parts of a batch, the loss of the whole. `key` is new in each step and on each
+            device.
+        optimizer: an optax optimiser. It receives the loss as `value`, for `reduce_on_plateau`; those that
+            call the loss again, such as L-BFGS with a line search, cannot be used.
+        clip_norm: largest norm of the gradient, as one vector; longer ones are scaled down.
+        accumulate: number of parts that the batch is processed in, one after the other; their gradients are
+            averaged, with less memory and the same result.
 
     Returns:
         The step. Its metrics are `loss`, `grad_norm` (before clipping), `skipped` and `skipped_in_row`
@@ -126,8 +133,7 @@ def make_train_step(
         TypeError: `loss_fn` returns something else.
 
     Source:
-        Skipping follows the idea of optax.apply_if_finite, over the whole state; clipping: Pascanu et al.
-        2013, "On the difficulty of training recurrent neural networks", algorithm 1.
+        Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
 
     Example:
         >>> def loss_fn(params, batch, key):
@@ -143,6 +149,7 @@ def make_train_step(
         raise ValueError(f"clip_norm is {clip_norm}; give a positive number, or None for no clipping")
     accumulate = checked_count("accumulate", accumulate)
     update = optax.with_extra_args_support(optimizer).update
+    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
 
     def step(state: TrainState, batch: Tree, *, axis_name: str | None = None) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
@@ -153,10 +160,15 @@ def make_train_step(
             loss, metrics, gradient = jax.lax.pmean((loss, metrics, gradient), axis_name)
         # Optimisers mix integers and floats; callers may have forbidden that for their own code.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            norm = _norm(gradient)
-            clipped = _clipped(gradient, norm, clip_norm)
+            # optax sums squares in their own dtype: half precision overflows, and loses the small ones.
+            wide = jax.tree.map(lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), gradient)
+            norm = optax.tree.norm(wide)
+            clipped, _ = clip.update(wide, clip.init(wide))
+            clipped = jax.tree.map(lambda c, g: c.astype(g.dtype), clipped, gradient)
             updates, opt_state = update(clipped, state.opt_state, state.params, value=loss)
             params = optax.apply_updates(state.params, updates)
+        # Not optax.apply_if_finite: it ignores the loss, applies the update after some failures in a row, and
+        # its counts lie within the optimiser's state, where no metric and no other optimiser finds them.
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
@@ -221,23 +233,6 @@ def _loss_and_metrics(returned: Any) -> tuple[jax.Array, Metrics]:
     return loss, {name: jnp.asarray(value, jnp.result_type(loss)) for name, value in metrics.items()}
 
 
-def _norm(gradient: Tree) -> jax.Array:
-    return jnp.sqrt(sum((_energy(g) for g in jax.tree.leaves(gradient)), start=jnp.zeros(())))
-
-
-def _energy(g: jax.Array) -> jax.Array:
-    # Half precision would overflow, and lose the small ones.
-    wide = jnp.promote_types(g.real.dtype, jnp.float32)
-    return jnp.sum(g.real.astype(wide) ** 2 + g.imag.astype(wide) ** 2)
-
-
-def _clipped(gradient: Tree, norm: jax.Array, clip_norm: float | None) -> Tree:
-    if clip_norm is None:
-        return gradient
-    scale = jnp.where(norm > clip_norm, clip_norm / norm, 1.0)
-    return jax.tree.map(lambda g: g * scale.astype(g.real.dtype), gradient)
-
-
 # Many starts at once
 
 
@@ -248,16 +243,13 @@ def init_starts(
     *,
     key: jax.Array,
 ) -> TrainState:
-    """States of many starts: a TrainState whose arrays have a leading axis of `count`.
+    """Return the states of many starts, a TrainState whose arrays have a leading axis of `count`.
 
     Args:
         init: ``key -> params``, as a Flax module's `init` without its inputs.
         optimizer: an optax optimiser.
         count: number of starts, at least 1.
         key: typed random key; start i is ``init(split(key, count)[i])``.
-
-    Returns:
-        A TrainState with a leading axis.
 
     Raises:
         ValueError: `count` is below 1.
@@ -273,14 +265,14 @@ def init_starts(
 
 
 def many_starts(step: TrainStep) -> TrainStep:
-    """The train step of many starts at once, all on the same batch.
+    """Return the train step of many starts at once, all on the same batch.
 
     Args:
         step: a step of `make_train_step`.
 
     Returns:
-        A step for states of `init_starts`; its metrics have the leading axis too. A start whose loss is
-        not finite skips its own steps and leaves the others alone.
+        A step for states of `init_starts`; its metrics have the leading axis too. Each start skips its own
+        steps where its loss is not finite.
 
     Example:
         >>> loss_fn = lambda params, batch, key: jnp.mean((params - batch) ** 2)
@@ -300,7 +292,7 @@ def many_starts(step: TrainStep) -> TrainStep:
 
 
 def best_start(states: Tree, losses: Any) -> tuple[Tree, int]:
-    """The start of the lowest loss, and its number.
+    """Return the start of the lowest loss, and its index.
 
     Args:
         states: pytree whose arrays have a leading axis (starts, ...).
