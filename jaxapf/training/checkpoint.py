@@ -5,24 +5,22 @@
         ...
         checkpoints.save(state, {"loss": 0.1})
 
-Orbax writes; that a step is what was saved is checked here. Each step has two items: `state`, the arrays
-under their names in the tree, and `meta`, one JSON document with the shape, dtype and checksum of each of
-them, the configuration, the metrics, and a checksum of its own. A step is whole when all of it agrees; a
-damaged one is passed over, with a warning, for the one before. One that is whole but of another model or
-another configuration is refused: nothing is ever loaded in part.
+Orbax's CheckpointManager writes in the background, gives a step its name once it is complete and removes old
+steps. What it cannot do is done here: refuse another state or configuration by the name of what differs, and
+fall back on the step before where one is damaged. Nothing is ever loaded in part.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import json
 import math
 import os
 import re
 import shutil
-import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,21 +30,24 @@ import numpy as np
 
 from jaxapf._internal.arrays import whole_number
 from jaxapf._internal.files import PathLike
+from jaxapf.training import leaves as _leaves
 from jaxapf.training import steps as _steps
-from jaxapf.training.steps import Arrays, CheckpointError, Damaged, Meta, Spec, Tree
+from jaxapf.training.leaves import Arrays, CheckpointError, Spec, Tree, check
+from jaxapf.training.steps import (
+    UNFINISHED,
+    Damaged,
+    Meta,
+    decoded,
+    new_document,
+    quiet,
+    readable,
+    short,
+    step_folders,
+)
 
-__all__ = [
-    "CheckpointError",
-    "Checkpoints",
-    "DamagedCheckpointWarning",
-    "describe",
-    "kept",
-    "load",
-    "read",
-]
+__all__ = ["CheckpointError", "Checkpoints", "DamagedCheckpointWarning", "describe", "kept", "load", "read"]
+
 T = TypeVar("T")
-
-UNFINISHED = r"\d+\.orbax-checkpoint-tmp.*"  # the name that Orbax gives to a step until it is written
 
 
 class DamagedCheckpointWarning(UserWarning):
@@ -56,21 +57,20 @@ class DamagedCheckpointWarning(UserWarning):
 class Checkpoints:
     """A folder of checkpoints, open for writing; close it, or use it as a context manager.
 
-    One run writes a folder. In several processes every process opens it, on a disk they all see, and makes
-    the same calls; the first one writes.
+    One run writes a folder. In several processes every process opens it, on a disk they share, and makes the
+    same calls; the first one writes.
 
     Args:
         folder: new, empty, or one that this class made.
         config: what the run was started with, anything that JSON can hold; None is neither kept nor checked.
-        keep_last: the newest steps are kept, this many (1 leaves nothing to fall back on).
-        keep_best: and the best ones, this many; one whose metric is missing, NaN or infinite is never best.
-        metric: name of the metric that says which is best.
+        keep_last: number of newest steps to keep (1 leaves nothing to fall back on).
+        keep_best: number of best steps to keep; one whose metric is missing, NaN or infinite is never best.
+        metric: name of the metric that ranks the steps.
         best: `"min"` or `"max"`; of equals the earlier step is the better.
 
     Raises:
-        CheckpointError: the folder is a file, holds other things, cannot be written, is of a newer version,
-            or was written with another configuration.
-        ValueError: `keep_last` or `keep_best` is too small, `best` is unknown.
+        CheckpointError: the folder cannot be used, or was written with another configuration.
+        ValueError: `keep_last`, `keep_best` or `best` is out of range.
         TypeError: JSON cannot hold `config`.
 
     Example:
@@ -98,18 +98,23 @@ class Checkpoints:
         if best not in ("min", "max"):
             raise ValueError(f"best is {best!r}; expected 'min' or 'max'")
         self.folder = Path(folder).absolute()
-        self._config = None if config is None else _steps.as_json(config)
+        try:
+            self._config = json.loads(json.dumps(config, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            hint = "give dicts, lists, strings and finite numbers"
+            raise TypeError(f"config cannot be kept as JSON: {short(error)}; {hint}") from error
         self._keep = keep_last, keep_best, metric, best
         _make_folder(self.folder)
-        _remove_leftovers(self.folder)
-        self._metas = _steps.readable(self.folder)
+        self._metas = readable(self.folder)
         for step, meta in self._metas.items():
-            _steps.check_config(self._config, meta["config"], f"step {step} of '{self.folder}'")
-        self._writing: int | None = None
-        with contextlib.ExitStack() as resources:
-            resources.enter_context(_quiet())
-            self._manager: Any = self._open()
-            self._resources = resources.pop_all()
+            if self._config is not None and meta["config"] is not None:
+                advice = "use the same configuration, or another folder"
+                where = f"step {step} of '{self.folder}'"
+                check(meta["config"], self._config, where, prefix="config ", given="was given", advice=advice)
+        self._writing: Meta = {}
+        self._resources = contextlib.ExitStack()
+        self._resources.enter_context(quiet())
+        self._manager: Any = self._open()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -123,57 +128,68 @@ class Checkpoints:
             error.add_note(str(late))  # what ended the run comes first
 
     def save(self, state: Tree, metrics: Mapping[str, Any] | None = None, *, step: int | None = None) -> None:
-        """Save a state; returns when its arrays are copied, the writing goes on behind.
+        """Save a state; return when its arrays are copied, while they are written in the background.
 
-        The state may be donated or changed right after. A save that is still being written is waited for.
-        Where this very step is there already with the same arrays, nothing is done.
+        The save before is waited for. A step that is stored already with the same arrays is left as it is.
 
         Args:
-            state: pytree of JAX or NumPy arrays and typed random keys, on one device, many, or (in several
-                processes) all of them.
+            state: pytree of JAX or NumPy arrays and typed random keys, on any devices of any processes.
             metrics: name -> number.
             step: number of the step, 0 or more; its default is the leaf named "step".
 
         Raises:
-            CheckpointError: this save, or the one before, could not be written; there is a later step.
+            CheckpointError: this save, or the one before, could not be written; a later step is stored.
             TypeError: a leaf is no array, a metric no number.
             ValueError: there is no leaf, no step, or two leaves have the same name.
         """
         self.wait()
-        leaves = _steps.named(state)
-        specs, arrays = _steps.specs(leaves), _steps.to_host(leaves)
-        step = _at_least(0, "step", _step_of(arrays) if step is None else step)
+        leaves = _leaves.named(state)
+        specs, arrays = _leaves.specs(leaves), _leaves.to_host(leaves)
+        if step is None:
+            found = arrays.get("step")
+            if found is None or found.ndim or not jnp.issubdtype(found.dtype, np.integer):
+                raise ValueError("step is not given and state has no whole number named 'step'; give step")
+            step = int(found)
+        step = _at_least(0, "step", step)
         for name, array in arrays.items():
-            specs[name]["crc32"] = _steps.checksum(array)
-        meta = _steps.new_meta(step, specs, self._config, metrics)
-        if self._is_saved(meta):
-            return
-        self._writing = step
-        self._metas[step] = _steps.decoded(meta)
+            specs[name]["crc32"] = _leaves.checksum(array)
+        newest = max(self._on_disk(), default=-1)
+        if step <= newest:
+            if step in self._metas and self._metas[step]["leaves"] == specs:
+                return
+            raise CheckpointError(
+                f"step {step} cannot be saved, '{self.folder}' holds step {newest} of another course; "
+                "restore the newest step, or give another folder"
+            )
+        meta = new_document(step, specs, self._config, metrics)
+        self._writing, self._metas[step] = meta, decoded(meta)
+        from orbax import checkpoint as ocp
+
+        items: dict[str, Any] = {"meta": ocp.args.JsonSave({})}
+        stored = {name: array for name, array in arrays.items() if array.size}  # Orbax stores no empty array
+        if stored:
+            items["state"] = ocp.args.PyTreeSave(stored)
         with self._reporting():
-            self._manager.save(step, args=_steps.items(meta, arrays), force=True)
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(self, like: Tree, *, step: int | None = None) -> Tree | None:
-        """Read the newest whole step back.
-
-        Damaged steps that are newer are set aside, "7" as "7.damaged", so that they can be saved anew.
+        """Read the newest whole step; damaged ones that are newer are set aside, "7" as "7.damaged".
 
         Args:
-            like: a state as it is to be: its structure, shapes, dtypes and shardings. Arrays, whose values
-                do not matter, or `jax.ShapeDtypeStruct`.
+            like: a state with the structure, shapes, dtypes and shardings to restore: arrays, whose values do
+                not matter, or `jax.ShapeDtypeStruct`.
             step: this step, and no other.
 
         Returns:
-            The state, or None where the folder holds none. Leaves are JAX arrays, with the sharding of `like`
-            or as uncommitted as it is, so that a jitted step takes both for the same; NumPy arrays where
-            `like` has them.
+            The state, or None where the folder holds none. Leaves are JAX arrays with the sharding of `like`,
+            or uncommitted as there, so that a jitted step does not compile anew; or NumPy arrays as there.
 
         Warns:
             DamagedCheckpointWarning: steps were damaged, and which one is used.
 
         Raises:
-            CheckpointError: a leaf is missing, is one too many, or has another shape, dtype or key
-                implementation (the first one is named); no step is whole; there is no such step.
+            CheckpointError: the stored state is another one (the first leaf that differs is named); there is
+                no such step, or no whole one.
             TypeError: a leaf of `like` is no array.
         """
         self.wait()
@@ -183,47 +199,35 @@ class Checkpoints:
         return self._restore(like, [_present(self.folder, step, steps)])
 
     def restore_best(self, like: Tree) -> Tree | None:
-        """Read the best whole step back; as `restore`, but by the metric.
-
-        Raises:
-            CheckpointError: as `restore`; no step has the metric.
-        """
+        """Read the best whole step, as `restore`; CheckpointError also where no step has the metric."""
         self.wait()
-        if not self._on_disk():
-            return None
         _, _, metric, best = self._keep
         ranked = _ranked(self.metrics(), metric, best)
-        if not ranked:
+        if not ranked and self._on_disk():
             raise CheckpointError(
                 f"no step in '{self.folder}' has a finite metric '{metric}', so none is best; "
                 "give metrics with it to save, or restore by step"
             )
-        return self._restore(like, ranked)
+        return self._restore(like, ranked) if ranked else None
 
     def steps(self) -> list[int]:
-        """Steps that are there, oldest first; a save that is being written is waited for."""
+        """Return the stored steps, oldest first, once the save in progress is written."""
         return sorted(self.metrics())
 
     def metrics(self) -> dict[int, dict[str, Any]]:
-        """The metrics of each step that is there, as they were given to `save`."""
+        """Return the metrics of each stored step, as they were given to `save`."""
         self.wait()
         return {step: dict(self._metas[step]["metrics"]) for step in self._on_disk() if step in self._metas}
 
     def wait(self) -> None:
-        """Wait until what was saved is on the disk.
-
-        Raises:
-            CheckpointError: it could not be written; steps before it are as they were.
-        """
+        """Wait until what was saved is on the disk; CheckpointError where it could not be written."""
+        if self._manager is None:
+            raise CheckpointError(f"'{self.folder}' is closed; open it again with Checkpoints")
         with self._reporting():
-            self._opened().wait_until_finished()
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and leave nothing running. Closing twice is closing once.
-
-        Raises:
-            CheckpointError: as `wait`.
-        """
+        """Wait as `wait` does, and leave no thread running; closing twice is closing once."""
         if self._manager is None:
             return
         try:
@@ -233,172 +237,124 @@ class Checkpoints:
             with self._resources:
                 manager.close()
 
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Answer as Orbax's preservation policy which steps are kept."""
+        steps = [one.step for one in checkpoints]
+        metrics = {step: self._metas[step]["metrics"] for step in steps if step in self._metas}
+        preserved = kept(steps, metrics, *self._keep)
+        return [step in preserved for step in steps]
+
     def _open(self) -> Any:
         from orbax import checkpoint as ocp
 
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=_Policy(self._kept),
+            preservation_policy=self,
             create=False,
             save_root_metadata=False,
             lightweight_initialize=True,  # Orbax's own record of a step may be damaged too
             num_deletion_threads=1,  # with more of them each deletion polls for 0.1 s
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=lambda: _steps.seal(self.folder, self._writing)
+            ),
         )
         return ocp.CheckpointManager(self.folder, options=options)
 
-    def _opened(self) -> Any:
-        if self._manager is None:
-            raise CheckpointError(f"'{self.folder}' is closed; open it again with Checkpoints")
-        return self._manager
-
-    def _seal(self) -> None:
-        assert self._writing is not None
-        _steps.seal(self.folder, self._writing)
-
     def _on_disk(self) -> list[int]:
-        return sorted(self._opened().all_steps())
-
-    def _kept(self, steps: Sequence[int]) -> set[int]:
-        metrics = {step: self._metas[step]["metrics"] for step in steps if step in self._metas}
-        return kept(steps, metrics, *self._keep)
-
-    def _is_saved(self, meta: Meta) -> bool:
-        step, newest = meta["step"], max(self._on_disk(), default=-1)
-        if step > newest:
-            return False
-        if step in self._metas and self._metas[step]["leaves"] == meta["leaves"]:
-            return True
-        raise CheckpointError(
-            f"step {step} cannot be saved, '{self.folder}' holds step {newest} of another course; "
-            "restore the newest step, or give another folder"
-        )
+        return sorted(self._manager.all_steps())
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
-        """What Orbax raises now, or raised in its thread, becomes one sentence."""
+        """Turn what Orbax raises now, or raised in its thread, into one sentence."""
         try:
             yield
-        except CheckpointError:
-            raise
         except Exception as error:
             raise CheckpointError(
-                f"step {self._writing} was not written to '{self.folder}': {_steps.short(error)}; "
+                f"step {self._writing.get('step')} was not written to '{self.folder}': {short(error)}; "
                 "the steps before it are as they were"
             ) from error
 
     def _restore(self, like: Tree, steps: Sequence[int]) -> Tree:
-        expected = _steps.specs(_steps.named(like))
-
-        def load_one(step: int) -> tuple[Meta, Arrays]:
-            return _agreed(lambda: _steps.load(self.folder, step, expected))
-
-        (meta, arrays), damaged = _first_whole(self.folder, steps, load_one)
+        expected = _leaves.specs(_leaves.named(like))
+        load = partial(_agreed, partial(_steps.load_step, self.folder, expected=expected))
+        (_, arrays), damaged = _first_whole(self.folder, steps, load)
         if damaged:
-            self._set_aside(damaged)
-            warnings.warn(_passed_over(self.folder, damaged, meta), DamagedCheckpointWarning, stacklevel=3)
-        return _steps.rebuilt(like, arrays)
+            for step in damaged:
+                self._metas.pop(step, None)
+                _set_aside(self.folder, step)
+            if jax.process_count() > 1:
+                from jax.experimental import multihost_utils
 
-    def _set_aside(self, damaged: Iterable[int]) -> None:
-        for step in damaged:
-            self._metas.pop(step, None)
-            if jax.process_index() == 0:
-                _steps.set_aside(self.folder, step)
-        _wait_for_all("jaxapf-checkpoint-set-aside")
-        # Orbax has no way to forget a step but to delete it, so its list is read anew.
-        self._manager.close()
-        self._manager = self._open()
+                multihost_utils.sync_global_devices("jaxapf-checkpoint-set-aside")
+            # Orbax forgets a step only by deleting it, so its list is read anew.
+            self._manager.close()
+            self._manager = self._open()
+        return _leaves.rebuilt(like, arrays)
 
 
 # Reading without writing
 
 
 def describe(folder: PathLike) -> dict[int, Meta]:
-    """What is known of each step, from its document alone.
+    """Return what the steps of a folder hold, without reading their arrays.
 
     Args:
         folder: of `Checkpoints`; it may be open for writing elsewhere.
 
     Returns:
-        step -> dict of `step` (the position in the data too), `leaves` (name -> `shape`, `dtype`, `crc32`,
-        and `key`, the implementation of a random key), `config`, `metrics`, `versions`. Steps whose document
-        is damaged are left out.
+        step -> dict of `step`, `leaves` (name -> `shape`, `dtype`, `crc32`, and of a random key its
+        implementation, `key`), `config`, `metrics`, `versions`. Damaged documents are left out.
 
     Raises:
-        CheckpointError: there is no such folder, or it holds no checkpoints; a newer jaxapf wrote them.
+        CheckpointError: the folder is missing or holds no checkpoints; a newer jaxapf wrote them.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with Checkpoints(folder) as checkpoints:
-        ...         checkpoints.save({"w": np.zeros((2, 3), np.float32)}, {"loss": 0.5}, step=7)
-        ...     meta = describe(folder)[7]
-        >>> meta["metrics"], meta["leaves"]["w"]["shape"], meta["leaves"]["w"]["dtype"]
-        ({'loss': 0.5}, [2, 3], 'float32')
+        ...         checkpoints.save({"w": [jnp.zeros(2), jnp.ones(3)]}, {"loss": 0.5}, step=7)
+        ...     described, (arrays, meta) = describe(folder), read(folder)
+        ...     loaded = load(folder, {"w": [jnp.zeros(2), jnp.zeros(3)]})
+        >>> described[7]["metrics"], described[7]["leaves"]["w/1"]["shape"], meta == described[7]
+        ({'loss': 0.5}, [3], True)
+        >>> arrays["w/1"].tolist() == loaded["w"][1].tolist() == [1.0, 1.0, 1.0]
+        True
     """
     path = Path(folder).absolute()
     _existing(path)
-    return _steps.readable(path)
+    return readable(path)
 
 
 def read(folder: PathLike, step: int | None = None) -> tuple[Arrays, Meta]:
-    """Read a step without knowing what it holds; nothing in the folder is changed.
+    """Read a step whatever it holds; nothing in the folder is changed. (`describe` has an example.)
 
     Args:
         folder: of `Checkpoints`; it may be open for writing elsewhere.
         step: which one; its default is the newest whole one.
 
     Returns:
-        The arrays by name (of a random key its data), and what `describe` says of the step.
+        The arrays by name (of a random key its data), and what `describe` returns of the step.
 
     Warns:
         DamagedCheckpointWarning: newer steps are damaged.
 
     Raises:
-        CheckpointError: there is no such folder or step, it holds no checkpoints or no whole one; a newer
-            jaxapf wrote them.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with Checkpoints(folder) as checkpoints:
-        ...         checkpoints.save({"w": [jnp.zeros(2), jnp.ones(3)]}, step=7)
-        ...     arrays, meta = read(folder)
-        >>> {name: array.tolist() for name, array in arrays.items()}, meta["step"]
-        ({'w/0': [0.0, 0.0], 'w/1': [1.0, 1.0, 1.0]}, 7)
+        CheckpointError: as `describe`; there is no such step or no whole one.
     """
     meta, arrays = _read(Path(folder).absolute(), step, None)
     return arrays, meta
 
 
 def load(folder: PathLike, like: Tree, *, step: int | None = None) -> Tree:
-    """Read a state as `Checkpoints.restore` does, from a folder that is only read.
-
-    Args:
-        folder: of `Checkpoints`; it may be open for writing elsewhere.
-        like: as in `Checkpoints.restore`.
-        step: which one; its default is the newest whole one.
-
-    Returns:
-        The state.
-
-    Warns:
-        DamagedCheckpointWarning: newer steps are damaged.
+    """Read a state as `Checkpoints.restore` does, but change nothing; `folder` and `step` as in `read`.
 
     Raises:
-        CheckpointError: as `read`, and as `Checkpoints.restore` where the stored state is another one.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with Checkpoints(folder) as checkpoints:
-        ...         checkpoints.save({"w": jnp.ones(2)}, step=7)
-        ...     load(folder, {"w": jnp.zeros(2)})["w"].tolist()
-        [1.0, 1.0]
+        CheckpointError: as `read`, and where the stored state is another one.
     """
-    _, arrays = _read(Path(folder).absolute(), step, _steps.specs(_steps.named(like)))
-    return _steps.rebuilt(like, arrays)
+    _, arrays = _read(Path(folder).absolute(), step, _leaves.specs(_leaves.named(like)))
+    return _leaves.rebuilt(like, arrays)
 
 
+# Orbax's BestN counts a NaN as a number and takes the later of equals.
 def kept(
     steps: Sequence[int],
     metrics: Mapping[int, Mapping[str, Any]],
@@ -407,7 +363,7 @@ def kept(
     metric: str,
     best: str,
 ) -> set[int]:
-    """Which steps are kept: the newest `keep_last`, and the `keep_best` best by the metric.
+    """Return which steps are kept: the newest `keep_last`, and the `keep_best` best by the metric.
 
     Example:
         >>> losses = {1: {"loss": 0.3}, 2: {"loss": math.nan}, 3: {"loss": 0.5}, 4: {}, 5: {"loss": 0.6}}
@@ -419,65 +375,40 @@ def kept(
 
 def _ranked(metrics: Mapping[int, Mapping[str, Any]], metric: str, best: str) -> list[int]:
     sign = 1 if best == "min" else -1
-    values = {step: float(numbers.get(metric, math.nan)) for step, numbers in metrics.items()}
-    finite = [step for step, value in values.items() if math.isfinite(value)]
-    return sorted(finite, key=lambda step: (sign * values[step], step))
-
-
-class _Policy:
-    """Orbax's question, which checkpoints to preserve, answered by a function of the steps."""
-
-    def __init__(self, answer: Callable[[Sequence[int]], set[int]]) -> None:
-        self._answer = answer
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        preserved = self._answer([one.step for one in checkpoints])
-        return [one.step in preserved for one in checkpoints]
+    values = {step: sign * float(numbers.get(metric, math.nan)) for step, numbers in metrics.items()}
+    return sorted((s for s in values if math.isfinite(values[s])), key=lambda step: (values[step], step))
 
 
 # Folders and steps
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder, or see that it is one of ours."""
+    """Make the folder, or check that it holds checkpoints; remove what a killed run left of its last save."""
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"'{folder}' is a file; give a folder for the checkpoints")
-    try:
+    with _refusing(f"'{folder}' cannot be made or read", "choose another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(
-            f"'{folder}' cannot be made or read: {_steps.short(error)}; choose another folder"
-        ) from error
+        entries = sorted(folder.iterdir())
     if not os.access(folder, os.W_OK | os.X_OK):
         raise CheckpointError(
             f"'{folder}' cannot be written; change its permissions or choose another folder"
         )
     ours = rf"\d+|\d+\.damaged|{UNFINISHED}|\..*"
-    others = [name for name in names if not re.fullmatch(ours, name)]
-    if others and not _steps.readable(folder):
+    others = [entry.name for entry in entries if not re.fullmatch(ours, entry.name)]
+    if others and not readable(folder):
         raise CheckpointError(
             f"'{folder}' is no folder of checkpoints, it holds '{others[0]}'; give a new or empty folder"
         )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run left of its last save."""
-    # Orbax can do it too, in a thread that may outlive its manager.
-    if jax.process_index() == 0:
-        for entry in folder.iterdir():
-            if re.fullmatch(UNFINISHED, entry.name):
-                shutil.rmtree(entry, ignore_errors=True)
+    # Orbax can clean up too, in a thread that may outlive its manager.
+    for entry in entries:
+        if jax.process_index() == 0 and re.fullmatch(UNFINISHED, entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _existing(folder: Path) -> list[int]:
-    """The steps of a folder that must have some."""
-    try:
-        steps = _steps.step_folders(folder)
-    except OSError as error:
-        raise CheckpointError(
-            f"'{folder}' cannot be read: {_steps.short(error)}; give a folder of checkpoints"
-        ) from error
+    """Return the steps of a folder that must have some."""
+    with _refusing(f"'{folder}' cannot be read", "give a folder of checkpoints"):
+        steps = step_folders(folder)
     if not steps:
         raise CheckpointError(f"'{folder}' holds no checkpoints; give a folder that a training wrote")
     return steps
@@ -485,43 +416,76 @@ def _existing(folder: Path) -> list[int]:
 
 def _present(folder: Path, step: int, steps: Sequence[int]) -> int:
     if step not in steps:
-        there = ", ".join(map(str, steps)) or "none"
-        raise CheckpointError(f"'{folder}' has no step {step}; there are: {there}")
+        stored = ", ".join(map(str, steps)) or "none"
+        raise CheckpointError(f"'{folder}' has no step {step}; there are: {stored}")
     return step
 
 
-def _first_whole(
-    folder: Path, steps: Iterable[int], load_one: Callable[[int], T]
-) -> tuple[T, dict[int, str]]:
-    """What the first step holds that can be loaded, and the damaged ones before it."""
-    damaged = {}
-    for step in steps:
-        try:
-            return load_one(step), damaged
-        except Damaged as error:
-            damaged[step] = str(error)
-    raise CheckpointError(
-        f"no whole checkpoint in '{folder}': {_listed(damaged)}; restore a copy of the folder, or remove it"
-    )
+def _set_aside(folder: Path, step: int) -> None:
+    """Rename a damaged step, so that its number is free; an older one under the new name goes."""
+    aside = folder / f"{step}.damaged"
+    with _refusing(f"damaged step {step} of '{folder}' cannot be set aside", "remove it"):
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            (folder / str(step)).rename(aside)
 
 
-def _passed_over(folder: Path, damaged: Mapping[int, str], meta: Meta) -> str:
-    used = f"step {meta['step']} is used"
-    return f"damaged checkpoints in '{folder}' are passed over: {_listed(damaged)}; {used}"
-
-
-def _listed(damaged: Mapping[int, str]) -> str:
-    return "; ".join(f"step {step} ({how})" for step, how in damaged.items())
+@contextlib.contextmanager
+def _refusing(what: str, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{what}: {short(error)}; {advice}") from error
 
 
 def _read(folder: Path, step: int | None, expected: Mapping[str, Spec] | None) -> tuple[Meta, Arrays]:
     steps = _existing(folder)
     chosen = steps[::-1] if step is None else [_present(folder, step, steps)]
-    with _quiet():
-        found, damaged = _first_whole(folder, chosen, lambda one: _steps.load(folder, one, expected))
-    if damaged:
-        warnings.warn(_passed_over(folder, damaged, found[0]), DamagedCheckpointWarning, stacklevel=3)
+    with quiet():
+        found, _ = _first_whole(folder, chosen, partial(_steps.load_step, folder, expected=expected))
     return found
+
+
+def _first_whole(folder: Path, steps: Sequence[int], load: Callable[[int], T]) -> tuple[T, list[int]]:
+    """Return the first step that is whole, and the damaged ones before it, of which it warns."""
+    damaged: dict[int, str] = {}
+    for step in steps:
+        try:
+            found = load(step)
+        except Damaged as error:
+            damaged[step] = f"step {step} ({error})"
+            continue
+        if damaged:
+            listed = "; ".join(damaged.values())
+            message = f"damaged checkpoints in '{folder}' are passed over: {listed}; step {step} is used"
+            warnings.warn(message, DamagedCheckpointWarning, stacklevel=4)
+        return found, list(damaged)
+    raise CheckpointError(
+        f"no whole checkpoint in '{folder}': {'; '.join(damaged.values())}; "
+        "restore a copy of the folder, or remove it"
+    )
+
+
+def _agreed(load: Callable[[int], T], step: int) -> Any:
+    """Load a step in every process; whole where all found it whole, so that all use the same one."""
+    if jax.process_count() == 1:
+        return load(step)
+    from jax.experimental import multihost_utils
+
+    outcome: Any = None
+    try:
+        outcome = load(step)
+    except (Damaged, CheckpointError) as error:
+        outcome = error
+    severity = [Damaged, CheckpointError].index(type(outcome)) + 1 if isinstance(outcome, Exception) else 0
+    worst = int(np.max(multihost_utils.process_allgather(np.int32(severity))))
+    if worst == 0:
+        return outcome
+    if severity == worst:
+        raise outcome
+    if worst == 1:
+        raise Damaged("another process cannot read it")
+    raise CheckpointError("another process refused the checkpoint; see its message")
 
 
 def _at_least(lowest: int, name: str, value: Any) -> int:
@@ -529,60 +493,3 @@ def _at_least(lowest: int, name: str, value: Any) -> int:
     if number < lowest:
         raise ValueError(f"{name} is {number}; expected {lowest} or more")
     return number
-
-
-def _step_of(arrays: Arrays) -> int:
-    step = arrays.get("step")
-    if step is None or step.ndim or not jnp.issubdtype(step.dtype, np.integer):
-        raise ValueError("step is not given and state has no whole number named 'step'; give step")
-    return int(step)
-
-
-# Several processes
-
-
-def _agreed(load: Callable[[], T]) -> T:
-    """Load in every process; whole where all found it whole, so that all use the same step."""
-    if jax.process_count() == 1:
-        return load()
-    from jax.experimental import multihost_utils
-
-    loaded: Any = None
-    error: Exception | None = None
-    try:
-        loaded = load()
-    except (Damaged, CheckpointError) as caught:
-        error = caught
-    outcome = 0 if error is None else 1 if isinstance(error, Damaged) else 2
-    worst = int(np.max(multihost_utils.process_allgather(np.int32(outcome))))
-    if worst == 0:
-        return loaded
-    if error is not None and outcome == worst:
-        raise error
-    if worst == 1:
-        raise Damaged("another process cannot read it")
-    raise CheckpointError("another process refused the checkpoint; see its message")
-
-
-def _wait_for_all(name: str) -> None:
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Orbax's log to itself, unless the user asked for it by setting absl's level."""
-    logger = logging.getLogger("absl")
-
-    def pass_on(record: logging.LogRecord) -> bool:
-        # The record's own path is at times that of absl.
-        callers = (Path(frame.f_code.co_filename).parts for frame, _ in traceback.walk_stack(None))
-        return logger.level in (logging.INFO, logging.DEBUG) or not any("orbax" in parts for parts in callers)
-
-    logger.addFilter(pass_on)
-    try:
-        yield
-    finally:
-        logger.removeFilter(pass_on)

@@ -20,7 +20,7 @@ from checkpoint_states import (
     state_at,
 )
 
-from jaxapf.training import steps as _steps
+from jaxapf.training import leaves, steps
 from jaxapf.training.checkpoint import Checkpoints, describe, load
 
 # There and back
@@ -166,8 +166,8 @@ def test_float64_is_refused_where_jax_has_it_switched_off(tmp_path):
 
 
 def test_save_returns_before_the_step_is_written(tmp_path, monkeypatch):
-    go_on, seal = threading.Event(), _steps.seal
-    monkeypatch.setattr(_steps, "seal", lambda *args: go_on.wait(60) and seal(*args))
+    go_on, seal = threading.Event(), steps.seal
+    monkeypatch.setattr(steps, "seal", lambda *args: go_on.wait(60) and seal(*args))
     with Checkpoints(tmp_path / "new") as checkpoints:
         checkpoints.save(state_at(1))
         assert not (tmp_path / "new" / "1").exists()
@@ -177,8 +177,8 @@ def test_save_returns_before_the_step_is_written(tmp_path, monkeypatch):
 
 
 def test_what_is_saved_is_what_was_true_though_the_state_is_donated_at_once(tmp_path, monkeypatch):
-    go_on, seal = threading.Event(), _steps.seal
-    monkeypatch.setattr(_steps, "seal", lambda *args: go_on.wait(60) and seal(*args))
+    go_on, seal = threading.Event(), steps.seal
+    monkeypatch.setattr(steps, "seal", lambda *args: go_on.wait(60) and seal(*args))
     step = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     state = step({"w": jnp.arange(300_000, dtype=jnp.float32)})
     with Checkpoints(tmp_path / "new") as checkpoints:
@@ -192,9 +192,9 @@ def test_what_is_saved_is_what_was_true_though_the_state_is_donated_at_once(tmp_
 
 
 def test_host_copies_share_no_memory_with_the_state():
-    leaves = {"jax": jnp.arange(5.0), "numpy": np.arange(5.0)}
-    for name, copy in _steps.to_host(leaves).items():
-        assert not np.shares_memory(copy, np.asarray(leaves[name])), name
+    tree = {"jax": jnp.arange(5.0), "numpy": np.arange(5.0)}
+    for name, copy in leaves.to_host(tree).items():
+        assert not np.shares_memory(copy, np.asarray(tree[name])), name
 
 
 def test_a_restored_state_goes_into_the_compiled_step_as_if_it_had_come_out_of_it(tmp_path):
@@ -285,11 +285,11 @@ KEY = "'key' is random key threefry2x32 (2,) in STEP"
         ),
         (
             with_params(extra=jnp.zeros(3)),
-            "'params/dense_0/extra', float32 (3,), is missing in STEP, but the state given has it",
+            "'params/dense_0/extra' is missing in STEP, but float32 (3,) in the state given",
         ),
         (
             changed(opt_state=optax.sgd(0.1).init(np.zeros(2))),
-            "'opt_state/0/count', int32 (), is in STEP, but not in the state given",
+            "'opt_state/0/count' is int32 () in STEP, but missing in the state given",
         ),
         (
             changed(key=jax.random.key(0, impl="rbg")),

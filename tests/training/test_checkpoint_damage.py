@@ -1,8 +1,10 @@
 """Checkpoints after damage, failed saves and kills, and those of several devices and processes."""
 
+import builtins
 import contextlib
 import errno
 import importlib.util
+import json
 import os
 import pathlib
 import random
@@ -100,9 +102,10 @@ def test_arrays_that_are_not_those_of_the_document(folder):
     # As after a mistake in memory: every file is as it was written, but not what was saved.
     shutil.rmtree(folder / "2" / "state")
     shutil.copytree(folder / "1" / "state", folder / "2" / "state")
-    (folder / "2").rename(folder / "2.tmp")
-    steps.seal(folder, 2)
-    (folder / "2.tmp").rename(folder / "2")
+    document = json.loads((folder / "2" / "meta" / "metadata").read_text())
+    (folder / "2").rename(folder / "2.orbax-checkpoint-tmp")
+    steps.seal(folder, document)
+    (folder / "2.orbax-checkpoint-tmp").rename(folder / "2")
     with pytest.warns(DamagedCheckpointWarning, match=r"'\w\S*' is not what was saved"):
         load(folder, state_at(0))
     assert_falls_back(folder, state_at(0), 1)
@@ -117,7 +120,7 @@ def test_damage_twice_keeps_the_last(folder):
 def test_several_damaged_steps_make_one_warning(tmp_path):
     folder = filled(tmp_path / "new", 1, 2, 3, keep_last=3)
     for step in (2, 3):
-        flip(folder / str(step) / "meta" / "files")
+        flip(folder / str(step) / "meta" / "metadata")
     with pytest.warns(
         DamagedCheckpointWarning, match=r"step 3 \(.*\); step 2 \(.*\); step 1 is used"
     ) as caught:
@@ -155,13 +158,13 @@ def test_a_damaged_step_that_was_asked_for_has_no_substitute(folder):
     assert names_in(folder) == ["1", "2"]
 
 
-@pytest.mark.parametrize(("module", "function"), [(pathlib.Path, "read_bytes"), (steps, "_file_checksum")])
+@pytest.mark.parametrize(("module", "function"), [(pathlib.Path, "read_bytes"), (builtins, "open")])
 def test_a_file_that_may_not_be_opened_is_no_damage(module, function, folder, monkeypatch):
-    def forbidden(path):
+    def forbidden(*args):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    with Checkpoints(folder) as checkpoints:
-        monkeypatch.setattr(module, function, forbidden)
+    with Checkpoints(folder) as checkpoints, monkeypatch.context() as patch:
+        patch.setattr(module, function, forbidden)
         message = cause(checkpoints.restore, state_at(0))
     assert f"{folder}/2/" in message
     assert "cannot be opened: Permission denied" in message
@@ -279,7 +282,7 @@ def test_sharded_over_eight_devices_and_restored_onto_fewer(tmp_path):
     assert np.array_equal(arrays["rows"], values)
     like = {name: array for name, array in arrays.items() if name != "params"}
     like |= {"key": jax.random.key(0), "keys": jax.random.split(jax.random.key(0, impl="rbg"), 8)}
-    assert "'params', float32 (16, 6), is in step 3" in cause(load, tmp_path / "run", like, step=3)
+    assert "'params' is float32 (16, 6) in step 3" in cause(load, tmp_path / "run", like, step=3)
     got = load(tmp_path / "run", like | {"params": jnp.zeros((16, 6))}, step=3)
     assert_same(got["keys"], jax.random.split(jax.random.key(6, impl="rbg"), 8))
     assert np.array_equal(got["params"], values)

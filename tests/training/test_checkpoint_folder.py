@@ -19,7 +19,7 @@ from checkpoint_states import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxapf.training import steps as _steps
+from jaxapf.training import steps
 from jaxapf.training.checkpoint import Checkpoints, describe, kept, load, read
 
 # What is kept
@@ -153,11 +153,36 @@ def test_other_things_beside_steps_do_not_matter(folder):
 def test_a_newer_schema(folder):
     path = folder / "2" / "meta" / "metadata"
     document = json.loads(path.read_text())
-    path.write_text(json.dumps(_steps._sealed({**document, "schema": 2, "leaves": "other"})))
-    expected = f"step 2 of '{folder}' has schema 2, this jaxapf reads 1; update it"
+    path.write_text(json.dumps(steps._sealed({**document, "schema": 3, "leaves": "other"})))
+    expected = f"step 2 of '{folder}' has schema 3, this jaxapf reads 2; update it"
     assert cause(Checkpoints, folder) == expected
     assert cause(read, folder) == expected
     assert cause(describe, folder) == expected
+
+
+def as_schema_1(step_folder):
+    """Rewrite a step as jaxapf before schema 2 wrote it: the files' checksums in a document of their own."""
+    path = step_folder / "meta" / "metadata"
+    document = json.loads(path.read_text())
+    files = {"files": document.pop("files")}
+    (step_folder / "meta" / "files").write_text(json.dumps(steps._sealed(files)))
+    path.write_text(json.dumps(steps._sealed({**document, "schema": 1})))
+
+
+def test_checkpoints_of_the_schema_before(folder):
+    for step in ("1", "2"):
+        as_schema_1(folder / step)
+    assert describe(folder)[2]["metrics"] == {"loss": 0.5}
+    assert_same(load(folder, state_at(0)), state_at(2))
+    with Checkpoints(folder, config=CONFIG) as checkpoints:
+        assert_same(checkpoints.restore(state_at(0)), state_at(2))
+        checkpoints.save(state_at(3), {"loss": 0.4})
+        assert checkpoints.steps() == [2, 3]
+        assert_same(checkpoints.restore_best(state_at(0)), state_at(3))
+    for path in ((folder / "2" / "state").rglob("*"), [folder / "2" / "meta" / "files"]):
+        damaged = next(file for file in path if file.is_file())
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+        assert "step 2 (file '" in cause(load, folder, state_at(0), step=2)
 
 
 def test_leftovers_of_a_killed_save_go_at_the_next_opening(folder):

@@ -43,18 +43,18 @@ def check(got, expected):
 
 def restored_for_second_process_damaged(checkpoints, like):
     """Restore while the second process alone finds the newest step damaged."""
-    load, newest = steps.load, max(checkpoints.steps())
+    load, newest = steps.load_step, max(checkpoints.steps())
 
     def load_or_not(folder, step, expected):
         if jax.process_index() == 1 and step == newest:
             raise steps.Damaged("only here")
         return load(folder, step, expected)
 
-    steps.load = load_or_not
+    steps.load_step = load_or_not
     try:
         return restored_with_warning(checkpoints, like)
     finally:
-        steps.load = load
+        steps.load_step = load
 
 
 def restored_with_warning(checkpoints, like):
