@@ -1,14 +1,6 @@
 """What the experiment trains, fits and measures, and what to expect.
 
-Commands (DIR is the folder of recordings, with mix_dry.flac and the devices' mix_NAME_wet.flac):
-    python experiments/compressor/run.py known --data DIR      settings FF-A, B and C learnt by gradient
-    python experiments/compressor/run.py devices --data DIR    third-party devices: tables, pictures, page
-    python experiments/compressor/run.py folder DIR            pairs of SignalTrain LA-2A, by folder
-    python experiments/compressor/run.py speed                 one training step, against torchcomp
-
-Run times: README.md. Nothing here is random but the noise that `speed` filters (seed 0).
-
-Expected figures: EXPECTED and GOALS below, and the tables in README.md.
+Nothing here is random but the noise that `speed` filters (seed 0).
 """
 
 from __future__ import annotations

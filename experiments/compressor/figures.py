@@ -1,18 +1,14 @@
-"""Pictures of the experiment: gains over time. Needs matplotlib, the extra `plot`."""
+"""Draw gains over time; needs the extra `plot`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.common.runner import PICTURES
-from jaxapf._internal.files import PathLike, atomic_path
+from experiments.common import pictures
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
@@ -30,12 +26,10 @@ class Gains(NamedTuple):
     fitted: dict[str, np.ndarray]
 
 
-def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: PathLike) -> None:
+def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: Path) -> None:
     """Draw gains between two moments, a panel above the other; the file appears whole or not at all."""
-    with plt.rc_context(PICTURES):
-        figure, axes = plt.subplots(
-            len(panels), 1, figsize=(8, 2.1 * len(panels)), sharex=True, squeeze=False, layout="constrained"
-        )
+    with pictures.drawing(path, 8, 2.1 * len(panels)) as figure:
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
         for axis, panel in zip(axes[:, 0], panels, strict=True):
             part = slice(round(between_s[0] * panel.fs), round(between_s[1] * panel.fs), EVERY)
             seconds = np.arange(len(panel.truth))[part] / panel.fs
@@ -55,6 +49,3 @@ def gains(panels: Sequence[Gains], between_s: tuple[float, float], path: PathLik
             axis.legend(loc="lower right", bbox_to_anchor=(1, 0.97), frameon=False, ncols=3, fontsize=8)
         axes[-1, 0].set_xlabel("seconds")
         axes[-1, 0].set_xlim(*between_s)
-        with atomic_path(path) as scratch:
-            figure.savefig(scratch, metadata={"Date": None} if str(path).endswith(".svg") else None)
-        plt.close(figure)

@@ -1,14 +1,7 @@
-"""Compressors, known settings and devices: `python experiments/compressor/run.py PART`.
-
-Parts: known, devices, folder, speed; see README.md and config.py. Each writes results/PART.json and PART.md
-beside this file, pictures and the page to listen as well; `--update README.md` puts the tables between that
-file's markers.
-"""
+"""Measure known settings, devices, a folder of SignalTrain and the speed; make tables and pictures."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 import time
@@ -18,22 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.runner import (
-    Row,
-    check_folder,
-    exit_code,
-    made_with,
-    put_tables,
-    show_progress,
-    table,
-    verdict,
-)
-from experiments.compressor import config, known, speed, training
+from experiments.common.runner import Row, show_progress
+from experiments.common.tables import goal, made_with, table, verdict
+from experiments.compressor import config, known, speed, train
 from jaxapf import audio, datasets, metrics, report
-from jaxapf._internal import files
 from jaxapf.effects.modelling import compressor as modelling
 
-RESULTS = Path(__file__).with_name("results")
 DRY = "mix_dry.flac"
 
 
@@ -41,13 +24,13 @@ DRY = "mix_dry.flac"
 
 
 def read_mono(path: Path) -> tuple[np.ndarray, int]:
-    """A recording (n_samples,) float64, several channels averaged."""
+    """Read a recording (n_samples,) float64, several channels averaged."""
     x, fs = audio.read(path)
     return np.asarray(np.mean(x, axis=0, dtype=np.float64)), fs
 
 
 def cut(n_samples: int) -> tuple[slice, slice]:
-    """What is trained on, and what it is tested on."""
+    """Return the samples that are trained on, and those of the test."""
     first = int(n_samples * config.TRAINED_PART)
     return slice(0, first), slice(first, n_samples)
 
@@ -56,16 +39,16 @@ def cut(n_samples: int) -> tuple[slice, slice]:
 
 
 def measure_known(folder: Path, steps: dict[str, int], seconds: float) -> Row:
-    """Every setting learnt in both forms and tested in both."""
+    """Learn every setting in both forms and test it in both."""
     dry, fs = read_mono(folder / DRY)
     dry = dry[: round(seconds * fs)]
     before, after = cut(len(dry))
-    run, rows, found, runs = training.tester(fs), [], [], {}
+    run, rows, found, runs = train.tester(fs), [], [], {}
     for name, settings in config.KNOWN.items():
         wet = known.render(settings, dry, fs)
         for form in config.FORMS:
             began = time.process_time()
-            result = training.trained(dry[before], wet[before], fs, form, steps[form], name)
+            result = train.trained(dry[before], wet[before], fs, form, steps[form], name)
             seconds = time.process_time() - began
             errors = {
                 tested: metrics.esr(run(result.weights, dry, tested)[after], wet[after])
@@ -74,7 +57,7 @@ def measure_known(folder: Path, steps: dict[str, int], seconds: float) -> Row:
             row = {"settings": name, "trained in": form}
             row |= {f"ESR, tested in {tested}, %": 100 * error for tested, error in errors.items()}
             rows.append(row | {"steps": steps[form], "skipped": result.skipped, "processor s": seconds})
-            values = training.named(training.controls_of(result.weights))
+            values = train.named(train.controls_of(result.weights))
             truth = settings._asdict()
             truth["average_ms"] = known.time_ms(truth.pop("average"), fs)
             found.append({"settings": name, "trained in": form, **parameters(values, truth)})
@@ -83,7 +66,7 @@ def measure_known(folder: Path, steps: dict[str, int], seconds: float) -> Row:
 
 
 def parameters(values: dict[str, float], truth: dict[str, float]) -> Row:
-    """What was found, and the largest relative error (decibels of the make-up: to 20 dB, a tenth)."""
+    """Return the estimates and their largest relative error (decibels of the make-up: of 20 dB)."""
     row: Row = dict(values)
     scale = {name: abs(value) if name != "makeup_db" else 20.0 for name, value in truth.items()}
     errors = {name: abs(values[name] - truth[name]) / scale[name] for name in values}
@@ -92,30 +75,29 @@ def parameters(values: dict[str, float], truth: dict[str, float]) -> Row:
 
 
 def known_goals(results: Row) -> list[Row]:
-    """Errors of what was trained and tested as recursion, parameters within 2 %, no step lost."""
+    """Return the goals: errors in the recursion, parameters within 2 %, no step lost."""
     goals = []
     for row, found in zip(results["rows"], results["parameters"], strict=True):
         if row["trained in"] == "recursion":
             limit = 100 * config.GOALS["known"]
             error = row["ESR, tested in recursion, %"]
             text = f"{row['settings']} at most {limit:g} %"
-            goals.append({"goal": text, "value": error, "met": error <= limit})
+            goals.append(goal(text, error, error <= limit))
             limit, error = 100 * config.GOALS["parameters"], found["worst, %"]
             text = f"{row['settings']}: every parameter within {limit:g} %"
-            goals.append({"goal": text, "value": error, "met": error <= limit})
+            goals.append(goal(text, error, error <= limit))
     lost = sum(row["skipped"] for row in results["rows"])
-    goals.append({"goal": "no step lost to a NaN", "value": lost, "met": lost == 0})
-    return goals
+    return [*goals, goal("no step lost to a NaN", lost, lost == 0)]
 
 
 def known_markdown(results: Row) -> str:
-    """Tables of the known settings."""
+    """Return the tables of the known settings."""
     parts = [results["made_with"], table(results["rows"], cell), table(results["parameters"], cell)]
     return "\n\n".join([*parts, verdict(known_goals(results), cell)]) + "\n"
 
 
 def draw_known(results: Row, folder: Path, data: Path) -> None:
-    """Loss curves of all trainings, and the gains that they ended with against the true ones."""
+    """Draw the loss of all trainings, and the gains that they ended with against the true ones."""
     runs = {name: run["records"] for name, run in results["runs"].items()}
     curves = {
         name: [{"step": record["step"], "loss": record["loss"]} for record in records]
@@ -127,7 +109,7 @@ def draw_known(results: Row, folder: Path, data: Path) -> None:
 
 
 def known_gains(results: Row, data: Path) -> list[Row]:
-    """A panel a setting: title, rate, the true gain in dB and those learnt."""
+    """Return a panel a setting: title, rate, the true gain in dB and those learnt."""
     dry, fs = read_mono(data / DRY)
     dry = dry[: math.ceil(config.MOMENT_S[1] * fs)]
     panels = []
@@ -144,25 +126,25 @@ def known_gains(results: Row, data: Path) -> list[Row]:
 
 
 def in_db(settings: config.Known, dry: np.ndarray, fs: float) -> np.ndarray:
-    """The gain of a compressor, make-up included, by the plain loop."""
+    """Return the gain of a compressor in dB, make-up included, by the plain loop."""
     return 20 * np.log10(known.gains(settings, dry, fs)) + settings.makeup_db
 
 
 def draw_gains(panels: Sequence[Row], path: Path) -> None:
-    """Gains over time, where matplotlib is installed."""
+    """Draw gains over time, where matplotlib is installed."""
     try:
-        from experiments.compressor import pictures
+        from experiments.compressor import figures
     except ImportError as error:
         print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
         return
-    pictures.gains([pictures.Gains(**panel) for panel in panels], config.MOMENT_S, path)
+    figures.gains([figures.Gains(**panel) for panel in panels], config.MOMENT_S, path)
 
 
 # Devices
 
 
 def measure_devices(folder: Path, seconds: float) -> tuple[Row, list[Row]]:
-    """Every device fitted on the first part; the table, and what pictures and page need."""
+    """Fit every device on the first part; return the table, and what pictures and page need."""
     dry, fs = read_mono(folder / DRY)
     dry = dry[: round(seconds * fs)]
     before, after = cut(len(dry))
@@ -184,7 +166,7 @@ def measure_devices(folder: Path, seconds: float) -> tuple[Row, list[Row]]:
 
 
 def device_row(fitted: modelling.Fitted) -> Row:
-    """Kind and controls of what was fitted."""
+    """Return kind and controls of a fit."""
     controls = fitted.controls._asdict()
     kind = f"{fitted.options['detector']}, {fitted.options['smoothing']}"
     return {"detector, smoothing": kind, **controls}
@@ -198,25 +180,19 @@ def progress(name: str) -> Callable[[dict[str, Any]], None]:
 
 
 def one_gain(dry: np.ndarray, wet: np.ndarray) -> float:
-    """What the best constant gain leaves."""
+    """Return the error-to-signal ratio after the best constant gain."""
     return metrics.esr(np.vdot(dry, wet) / np.vdot(dry, dry) * dry, wet)
 
 
 def device_goals(results: Row) -> list[Row]:
-    """At most 1 % on what was not seen."""
+    """Return the goals: at most 1 % on the unseen part."""
     limit = 100 * config.GOALS["devices"]
-    return [
-        {
-            "goal": f"{row['device']} at most {limit:g} %",
-            "value": row["ESR, unseen, %"],
-            "met": row["ESR, unseen, %"] <= limit,
-        }
-        for row in results["rows"]
-    ]
+    errors = {row["device"]: row["ESR, unseen, %"] for row in results["rows"]}
+    return [goal(f"{name} at most {limit:g} %", error, error <= limit) for name, error in errors.items()]
 
 
-def turned(rows: Sequence[Row]) -> list[Row]:
-    """A row a quantity, a column a device: wide tables become long ones."""
+def transposed(rows: Sequence[Row]) -> list[Row]:
+    """Transpose a table: a row a quantity, a column a device."""
     names = [row["device"] for row in rows]
     return [
         {"": key, **{name: cell(key, row[key]) for name, row in zip(names, rows, strict=True)}}
@@ -226,13 +202,13 @@ def turned(rows: Sequence[Row]) -> list[Row]:
 
 
 def devices_markdown(results: Row) -> str:
-    """The devices side by side."""
-    long = table(turned(results["rows"]), lambda column, value: str(value))
+    """Return the table of the devices side by side."""
+    long = table(transposed(results["rows"]), lambda column, value: str(value))
     return "\n\n".join([results["made_with"], long, verdict(device_goals(results), cell)]) + "\n"
 
 
 def draw_devices(shown: Sequence[Row], folder: Path) -> None:
-    """Gain curves and the page to listen."""
+    """Draw gain curves and write the page to listen."""
     from experiments.compressor import listening
 
     entries = []
@@ -243,7 +219,7 @@ def draw_devices(shown: Sequence[Row], folder: Path) -> None:
         entries.append(
             {
                 "name": one["name"],
-                "about": f"{one['about']}. The last third, which the fit has not seen.",
+                "about": f"{one['about']}. The last third, not used by the fit.",
                 "fs": one["fs"],
                 "sounds": {name: x[part] for name, x in sounds.items()},
                 "figures": {"Error-to-signal ratio": f"{one['row']['ESR, unseen, %']:.2g} %"},
@@ -263,7 +239,7 @@ def draw_devices(shown: Sequence[Row], folder: Path) -> None:
 
 
 def gain_db(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Gain from x to y, NaN where x is hardly anything; neighbours of 2 ms share one."""
+    """Return the gain from x to y in dB over 2 ms, NaN where x is near silence."""
     power, cross = (np.convolve(values, np.ones(config.SHARED), "same") for values in (x * x, x * y))
     known_db = power > config.SHARED * 10 ** (config.QUIET_DB / 10)
     gain = np.abs(cross) / np.where(known_db, power, 1.0)
@@ -274,7 +250,7 @@ def gain_db(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def measure_folder(folder: Path) -> Row:
-    """Every pair fitted on its first part and tested on the rest."""
+    """Fit every pair on its first part and test it on the rest."""
     rows = []
     for pair in datasets.signaltrain(folder):
         (dry, fs), (wet, wet_fs) = read_mono(pair.dry), read_mono(pair.wet)
@@ -291,7 +267,7 @@ def measure_folder(folder: Path) -> Row:
 
 
 def folder_markdown(results: Row) -> str:
-    """A row a recording."""
+    """Return the table, a row a recording."""
     return "\n\n".join([results["made_with"], table(results["rows"], cell)]) + "\n"
 
 
@@ -299,24 +275,24 @@ def folder_markdown(results: Row) -> str:
 
 
 def measure_speed(repeats: int) -> Row:
-    """The table, and what it is to show."""
+    """Time every shape."""
     return {"made_with": made_with(), "rows": speed.measure(repeats)}
 
 
 def speed_goals(results: Row) -> list[Row]:
-    """At least twice as fast, shape by shape."""
+    """Return the goals: at least twice as fast, shape by shape."""
     goals = []
     for row in results["rows"]:
         for peer in ("sampling", "torchcomp"):
             ratio = row[f"{peer} / recursion"]
             if ratio is not None:
                 text = f"{row['signals']} x {row['samples']}: at least 2 times as fast as {peer}"
-                goals.append({"goal": text, "value": ratio, "met": ratio >= config.GOALS["speed"]})
+                goals.append(goal(text, ratio, ratio >= config.GOALS["speed"]))
     return goals
 
 
 def speed_markdown(results: Row) -> str:
-    """A row a shape."""
+    """Return the table, a row a shape."""
     return (
         "\n\n".join([results["made_with"], table(results["rows"], cell), verdict(speed_goals(results), cell)])
         + "\n"
@@ -327,7 +303,7 @@ def speed_markdown(results: Row) -> str:
 
 
 def cell(column: str, value: Any) -> str:
-    """A value as the tables show it."""
+    """Return a value as the tables show it."""
     if value is None:
         return "–"
     if not isinstance(value, float):
@@ -339,102 +315,3 @@ def cell(column: str, value: Any) -> str:
     if 1e-2 <= abs(value) < 1e4:
         return f"{value:.4g}" if column.endswith(("_db", "_ms", "ratio")) else f"{value:.3g}"
     return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
-
-
-def plain(value: Any) -> Any:
-    """The same with None for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {name: plain(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def measure(arguments: argparse.Namespace) -> str:
-    """Do one part, write its results, return its tables."""
-    part, shown = arguments.part, []
-    if part == "known":
-        steps = {form: min(config.STEPS[form], arguments.steps or 10**9) for form in config.FORMS}
-        results = measure_known(arguments.data, steps, arguments.seconds)
-    elif part == "devices":
-        results, shown = measure_devices(arguments.data, arguments.seconds)
-    elif part == "folder":
-        results = measure_folder(arguments.data)
-    else:
-        results = measure_speed(arguments.repeats)
-    text = {
-        "known": known_markdown,
-        "devices": devices_markdown,
-        "folder": folder_markdown,
-        "speed": speed_markdown,
-    }[part](results)
-    files.write_text(RESULTS / f"{part}.json", json.dumps(plain(results), indent=1, allow_nan=False) + "\n")
-    files.write_text(RESULTS / f"{part}.md", text)
-    if part == "known":
-        draw_known(results, RESULTS, arguments.data)
-    elif part == "devices":
-        draw_devices(shown, RESULTS)
-    return text
-
-
-# The program
-
-
-def whole(text: str) -> int:
-    """A whole number of one or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
-    return int(text)
-
-
-def positive(text: str) -> float:
-    """A number above 0, for argparse."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0")
-    return number
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the arguments; wrong ones end the program with exit code 2."""
-    parser = argparse.ArgumentParser(description="Compressors: known settings, devices, speed.")
-    parser.add_argument("part", choices=("known", "devices", "folder", "speed"))
-    parser.add_argument("folder", nargs="?", type=Path, help="of SignalTrain LA-2A, with the part 'folder'")
-    parser.add_argument("--data", type=Path, help=f"folder with {DRY} and the devices' mix_NAME_wet.flac")
-    parser.add_argument("--steps", type=whole, help="of training at most; default: config.py")
-    parser.add_argument("--seconds", type=positive, default=math.inf, help="of the recordings at most")
-    parser.add_argument("--repeats", type=whole, default=config.REPEATS, help="of a timing")
-    parser.add_argument("--update", type=Path, metavar="README.md", help="file to put the tables into")
-    arguments = parser.parse_args(argv)
-    if arguments.part == "folder":
-        arguments.data = arguments.folder or arguments.data
-    if arguments.part != "speed" and arguments.data is None:
-        parser.error(f"the part '{arguments.part}' needs a folder of recordings")
-    if math.isinf(arguments.seconds):
-        arguments.seconds = 1e6
-    return arguments
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write results/, update a README; 0, or 2 with a sentence for what the user can mend."""
-    arguments = parse(argv)
-    return exit_code(lambda: run(arguments))
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, write, draw, as asked for."""
-    if arguments.update is not None:
-        put_tables(arguments.update, None, arguments.part)
-    check_folder(RESULTS)
-    text = measure(arguments)
-    show_progress("")
-    if arguments.update is not None:
-        put_tables(arguments.update, text, arguments.part)
-    print(text, end="")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
