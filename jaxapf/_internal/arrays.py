@@ -1,8 +1,9 @@
 """Bringing arguments to arrays, and checking what is known of them before tracing."""
 
+import contextlib
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -173,6 +174,13 @@ def enable_x64(on: bool = True) -> Any:
     from jax import experimental
 
     return experimental.enable_x64(on)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextlib.contextmanager
+def float64_on_cpu() -> Iterator[None]:
+    """Compute in float64 on the CPU, whatever the default device and precision are."""
+    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield
 
 
 def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:

@@ -23,23 +23,16 @@ from jaxapf import allpass, metrics
 from jaxapf._internal.arrays import enable_x64
 from jaxapf._internal.fft import fast_length
 from jaxapf._internal.rng import seed_words
+from jaxapf._internal.streaming import as_real_signal
 from jaxapf.alignment import biasnet, cross_spectrum, gradient_descent, local_search, refinement, search
 from jaxapf.alignment import network as aligner
 from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
-from jaxapf.alignment.model import (
-    HALF_WIDTH,
-    Alignment,
-    ModelError,
-    as_real_signal,
-    interpolator,
-    order_of,
-    stream,
-)
+from jaxapf.alignment.model import HALF_WIDTH, Alignment, ModelError, interpolator, order_of
 from jaxapf.alignment.options import MAX_ORDER, METHODS
 from jaxapf.alignment.search import Found, Problem
 from jaxapf.training import pretrained
 
-__all__ = ["Alignment", "ModelError", "align", "order_of", "stream"]
+__all__ = ["Alignment", "ModelError", "align", "order_of"]
 
 BIASNETS = {"biasnet-sequential": biasnet.sequential, "biasnet-connected": biasnet.connected}
 TCN, TCN_ORDER = "tcn-aligner", 12  # of the stored checkpoints

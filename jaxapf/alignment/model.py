@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import scipy.fft
+from jaxtyping import Float
 
 from jaxapf import allpass
-from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal import model_file
+from jaxapf._internal.arrays import float64_on_cpu
 from jaxapf._internal.fft import fast_length
-from jaxapf._internal.files import write_text
+from jaxapf._internal.files import PathLike, write_text
+from jaxapf._internal.model_file import ModelError
+from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, apply_blocks, read_padded, stream_blocks
 from jaxapf._internal.version import __version__
 
-FORMAT = "jaxapf-alignment"
-VERSION = 1
+__all__ = ["HALF_WIDTH", "Alignment", "ModelError", "interpolator", "order_of"]
+
+FORMAT = model_file.ModelFormat("jaxapf-alignment", "is not a model", "jaxapf align --model")
 MAX_FS, MAX_DELAY_SAMPLES = 1e8, 1e9
-BLOCK_SAMPLES = 2**18
 HALF_WIDTH = 64  # of the fractional-delay interpolator, samples
-Reader = Callable[[int, int], np.ndarray]
-
-
-class ModelError(ValueError):
-    """A file that is not a readable alignment."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +62,16 @@ class Alignment:
     version: str = field(default=__version__)
 
     @property
-    def sos(self) -> np.ndarray:
-        """Second-order sections `(n_sections, 6)`, float64, in SciPy's layout."""
+    def sos(self) -> Float[np.ndarray, "n_sections 6"]:
+        """Second-order sections in SciPy's layout, float64."""
         return np.asarray(self.sections.sos).reshape(-1, 6)
 
-    def apply(self, x: Any) -> np.ndarray:
-        """Align a signal: delay it, filter it, turn its polarity.
+    def apply(self, x: Any) -> Float[np.ndarray, "... n_samples"]:
+        """Return a signal aligned: delayed, filtered, with its polarity, in its shape and dtype.
 
         Args:
-            x: `(..., n_samples)` at the rate `fs`, float32 or float64.
-
-        Returns:
-            NumPy array of the same shape and dtype; what the delay moves past the end is cut.
+            x: `(..., n_samples)` at the rate `fs`, float32 or float64. What the delay moves past
+                the end is cut.
 
         Raises:
             ValueError: no time axis, or samples that are not real numbers.
@@ -88,19 +82,37 @@ class Alignment:
             >>> model.apply(np.array([1.0, 2.0, 3.0, 4.0])).tolist()
             [-0.0, -0.0, -1.0, -2.0]
         """
-        signal = as_real_signal("x", x)
-        if signal.size == 0:
-            return signal.copy()
-        rows = signal.reshape(-1, signal.shape[-1])
-        blocks = list(stream(self, lambda start, stop: rows[:, start:stop], signal.shape[-1]))
-        return np.concatenate(blocks, axis=-1).reshape(signal.shape)
+        return apply_blocks(self.stream, x)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model as one JSON file, atomically."""
+    def stream(
+        self, read: Reader, n_samples: int, fs: float | None = None, *, block_samples: int = BLOCK_SAMPLES
+    ) -> Iterator[np.ndarray]:
+        """Yield the blocks (channels, n) of an aligned signal of any length, together equal to `apply`.
+
+        Args:
+            read: `read(start, stop)` gives samples (channels, stop - start), 0 <= start <= stop <= n_samples.
+            n_samples: length of the signal.
+            fs: its sample rate in Hz, which is that of the model.
+            block_samples: length of a block; shorter signals use shorter blocks.
+        """
+
+        def process(x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            x = x * self.polarity
+            return _filter(self.sections, x, state) if np.size(self.sections.u) else (x, None)
+
+        def delayed(start: int, stop: int) -> np.ndarray:
+            return _read_delayed(read, start, stop, n_samples, self.delay_samples)
+
+        return stream_blocks(process, delayed, n_samples, block_samples=block_samples)
+
+    def dumps(self) -> str:
+        """Return the text of the model's file.
+
+        Raises:
+            ValueError: a value that JSON cannot hold, such as NaN.
+        """
         sections = {name: np.asarray(v, np.float64).tolist() for name, v in self.sections._asdict().items()}
-        document = {
-            "format": FORMAT,
-            "version": VERSION,
+        fields = {
             "jaxapf": self.version,
             "fs": float(self.fs),
             "delay_samples": float(self.delay_samples),
@@ -114,103 +126,57 @@ class Alignment:
             "stop_reason": self.stop_reason,
             "command": self.command,
         }
-        write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+        return model_file.dumps(FORMAT, fields)
+
+    def save(self, path: PathLike) -> None:
+        """Write the model as one JSON file, atomically."""
+        write_text(path, self.dumps())
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> Alignment:
+    def load(cls, path: PathLike) -> Alignment:
         """Read a model that `save` wrote.
 
         Raises:
             ModelError: the file cannot be opened, is not a model, is of a newer version or is damaged.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ModelError(f"'{path}' cannot be opened: {(error.strerror or '').lower()}") from error
-        except (ValueError, RecursionError) as error:
-            raise ModelError(
-                f"'{path}' is not a model (it is not JSON); give a file that 'jaxapf align --model' wrote"
-            ) from error
-        return _from_document(str(path), document)
+        found = model_file.read(path, FORMAT)
+        with model_file.check_fields(path, FORMAT.command):
+            if found["polarity"] not in (-1, 1):
+                raise ValueError(f"polarity is {found['polarity']!r}")
+            margins = (np.asarray(found["sections"][name], np.float64) for name in ("u", "v", "m"))
+            model = cls(
+                sections=allpass.Sections(*margins),
+                delay_samples=float(found["delay_samples"]),
+                polarity=int(found["polarity"]),
+                fs=float(found["fs"]),
+                controls=[dict(row) for row in found["controls"]],
+                metrics=dict(found["metrics"]),
+                method=str(found["method"]),
+                stop_reason=str(found["stop_reason"]),
+                command=str(found["command"]),
+                version=str(found["jaxapf"]),
+            )
+            _check_values(model)
+        return model
 
 
 def order_of(sections: allpass.Sections) -> int:
-    """Total filter order: two a section, one for a first-order one."""
+    """Return the order of the filter: two for each section, one for a first-order one."""
     return int(2 * np.size(sections.v) - np.count_nonzero(np.asarray(sections.v) == 0))
 
 
-def _from_document(path: str, document: Any) -> Alignment:
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ModelError(f"'{path}' is not a model; give a file that 'jaxapf align --model' wrote")
-    version = document.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
-        raise ModelError(
-            f"'{path}' is a model of version {version!r}, this jaxapf reads {VERSION}; update jaxapf"
-        )
-    try:
-        margins = {name: np.asarray(document["sections"][name], np.float64) for name in ("u", "v", "m")}
-        sections = allpass.Sections(**margins)
-        alignment = Alignment(
-            sections=sections,
-            delay_samples=float(document["delay_samples"]),
-            polarity=_polarity(document["polarity"]),
-            fs=float(document["fs"]),
-            controls=[dict(row) for row in document["controls"]],
-            metrics=dict(document["metrics"]),
-            method=str(document["method"]),
-            stop_reason=str(document["stop_reason"]),
-            command=str(document["command"]),
-            version=str(document["jaxapf"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(
-            f"'{path}' is a damaged model (missing or wrong: {error}); make it again with 'jaxapf align'"
-        ) from error
-    _check_values(path, alignment)
-    return alignment
-
-
-def _polarity(value: Any) -> int:
-    if value not in (-1, 1):
-        raise ValueError(f"polarity {value!r}")
-    return int(value)
-
-
-def _is_figure(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
-
-
-def _check_values(path: str, alignment: Alignment) -> None:
-    u, v, m = alignment.sections
-    sane = (
-        u.ndim == 1
-        and u.shape == v.shape == m.shape
-        and bool(np.all(np.isfinite([u, v, m])) and np.all(u > 0) and np.all(v >= 0) and np.all(m > 0))
-        and len(alignment.controls) == len(u)
-        and abs(alignment.delay_samples) <= MAX_DELAY_SAMPLES
-        and bool(np.all(u + v + 2 * m < 1e30))
-        and all(_is_figure(value) for value in alignment.metrics.values())
-        and 0 < alignment.fs <= MAX_FS
-    )
-    if not sane:
-        raise ModelError(
-            f"'{path}' is a damaged model (its sections, delay, polarity or sample rate are impossible); "
-            "make it again with 'jaxapf align'"
-        )
-
-
-def as_real_signal(name: str, x: Any) -> np.ndarray:
-    """NumPy array (..., n_samples) of float32 or float64."""
-    signal = np.asarray(x)
-    if signal.dtype.kind in "iub":
-        signal = signal.astype(np.float32)
-    if signal.dtype.kind != "f":
-        raise ValueError(f"{name} has dtype {signal.dtype}; expected real samples, float32 or float64.")
-    if signal.ndim == 0:
-        raise ValueError(
-            f"{name} is a single number; expected samples along the last axis, (..., n_samples)."
-        )
-    return signal if signal.dtype == np.float64 else signal.astype(np.float32, copy=False)
+def _check_values(model: Alignment) -> None:
+    u, v, m = model.sections
+    if not (u.ndim == 1 and u.shape == v.shape == m.shape and len(model.controls) == len(u)):
+        raise ValueError("sections and controls differ in number")
+    stable = np.all(np.isfinite([u, v, m])) and np.all(u > 0) and np.all(v >= 0) and np.all(m > 0)
+    if not (stable and np.all(u + v + 2 * m < 1e30)):
+        raise ValueError("sections are not those of a stable all-pass filter")
+    if not (abs(model.delay_samples) <= MAX_DELAY_SAMPLES and 0 < model.fs <= MAX_FS):
+        raise ValueError("delay_samples or fs is out of range")
+    for name, value in model.metrics.items():
+        if not (value is None or (isinstance(value, (int, float)) and math.isfinite(value))):
+            raise ValueError(f"{name} is {value!r}")
 
 
 def interpolator(fraction: float) -> np.ndarray:
@@ -224,59 +190,18 @@ def interpolator(fraction: float) -> np.ndarray:
     return np.sinc(offset) * window
 
 
-def stream(
-    alignment: Alignment, read: Reader, n_samples: int, *, block_samples: int = BLOCK_SAMPLES
-) -> Iterator[np.ndarray]:
-    """Align a signal block by block, whatever its length.
-
-    Args:
-        alignment: the model.
-        read: `read(start, stop)` gives samples `(channels, stop - start)`, 0 <= start <= stop <= n_samples.
-        n_samples: length of the signal.
-        block_samples: length of a block in samples; shorter signals use shorter blocks.
-
-    Yields:
-        Aligned blocks `(channels, n)`, together as long as the signal and equal to `alignment.apply`.
-    """
-    if block_samples < 1:
-        raise ValueError(f"block_samples is {block_samples}; expected 1 or more.")
-    # Few block lengths, hence few compilations; the last block is padded, its tail dropped.
-    block = min(block_samples, max(256, 1 << max(0, n_samples - 1).bit_length()))
-    sections = alignment.sections
-    state: Any = None
-    for start in range(0, n_samples, block):
-        stop = min(start + block, n_samples)
-        y = _delayed(read, start, stop, n_samples, alignment.delay_samples) * alignment.polarity
-        if np.size(sections.u):
-            padded = np.pad(y, [(0, 0), (0, block - (stop - start))])
-            if state is None:
-                state = np.zeros((len(y), np.size(sections.u), 2))
-            filtered, state = _filter(sections, padded, state)
-            y = filtered[:, : stop - start]
-        yield y
-
-
-def _delayed(read: Reader, start: int, stop: int, n_samples: int, delay: float) -> np.ndarray:
-    """Samples start ... stop of the delayed signal, zeros outside the recording."""
+def _read_delayed(read: Reader, start: int, stop: int, n_samples: int, delay: float) -> np.ndarray:
+    """Read samples start ... stop of the delayed signal, with zeros outside the recording."""
     whole = math.floor(delay)
     fraction = delay - whole
-    if fraction < 1e-9:
-        return padded(read, start - whole, stop - whole, n_samples)
-    if fraction > 1 - 1e-9:
-        return padded(read, start - whole - 1, stop - whole - 1, n_samples)
-    x = padded(read, start - whole - HALF_WIDTH, stop - whole + HALF_WIDTH, n_samples)
+    if min(fraction, 1 - fraction) < 1e-9:
+        whole = round(delay)
+        return read_padded(read, start - whole, stop - whole, n_samples)
+    x = read_padded(read, start - whole - HALF_WIDTH, stop - whole + HALF_WIDTH, n_samples)
     taps = interpolator(fraction).astype(x.dtype)
     n_fft = fast_length(x.shape[-1])
     spectrum = np.asarray(scipy.fft.rfft(x, n_fft)) * np.asarray(scipy.fft.rfft(taps, n_fft))
     return np.asarray(scipy.fft.irfft(spectrum, n_fft))[:, 2 * HALF_WIDTH : x.shape[-1]]
-
-
-def padded(read: Reader, start: int, stop: int, n_samples: int) -> np.ndarray:
-    """Samples start ... stop of what `read` gives, zeros outside the recording."""
-    inside = min(max(start, 0), n_samples), min(max(stop, 0), n_samples)
-    x = as_real_signal("what read returned", read(*inside))
-    before = min(max(0, -start), stop - start)
-    return np.pad(x, [(0, 0), (before, stop - start - before - x.shape[-1])])
 
 
 def _cascade(sections: allpass.Sections, x: Any, state: Any) -> Any:
@@ -287,8 +212,10 @@ _jit_cascade = jax.jit(_cascade)
 
 
 def _filter(sections: allpass.Sections, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-    """One block, in float64 whatever it came in: float32 is off by 1e-5 on slow sections."""
-    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    """Filter a block in float64 whatever its dtype: float32 is off by 1e-5 on slow sections."""
+    if state is None:
+        state = np.zeros((len(x), np.size(sections.u), 2))
+    with float64_on_cpu():
         sections = allpass.Sections(*(np.asarray(v, np.float64) for v in sections))
         y, state = _jit_cascade(sections, x.astype(np.float64), state)
         return np.asarray(y).astype(x.dtype), state

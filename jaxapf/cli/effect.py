@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxapf import audio, params
 from jaxapf._internal.text import count
@@ -42,13 +42,6 @@ _DEFAULTS = {
     "mix": 1.0,
     "wet_db": -12.0,
 }
-
-
-class Settings(NamedTuple):
-    """An effect by name with a value for each control, as `filtering.stream` takes it."""
-
-    name: str
-    values: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +169,9 @@ def run(options: Options) -> None:
     ):
         show("Starting JAX")
         start_jax()
-        settings = Settings(options.effect, tuple(controls.values()))
+        from jaxapf.effects import chain
+
+        settings = chain.Settings(options.effect, tuple(controls.values()))
         source = _mixed(source) if options.effect == "panner" else source
         write_filtered(options.output, options.subtype, settings, source, found.subtype, notes, show)
     result = {

@@ -1,8 +1,7 @@
 """A source through a model into a file, block by block, and the figures of the whole on the way."""
 
-import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ class Figures:
         self.restart()
 
     def restart(self) -> None:
-        self._delayed = stream(self._delay_only, self._dry)
+        dry = self._dry
+        self._delayed = self._delay_only.stream(dry.read, dry.n_samples, dry.fs)
         self._sums = {name: np.zeros(4) for name in ("raw", "delay", "aligned")}
 
     def add(self, start: int, aligned: np.ndarray) -> None:
@@ -92,7 +92,7 @@ def _write_blocks(
     with audio.open_writer(
         output, source.fs, source.n_channels, subtype=subtype, n_samples=n_samples
     ) as writer:
-        for block in stream(alignment, source):
+        for block in alignment.stream(source.read, n_samples, source.fs):
             start = writer.n_samples
             writer.write(np.asarray(block))
             if writer.peak > 1 and may_change and subtype not in audio.FLOAT_SUBTYPES:
@@ -101,23 +101,3 @@ def _write_blocks(
                 figures.add(start, np.asarray(block))
             show("Filtering", writer.n_samples / n_samples)
         return writer.peak
-
-
-def stream(model: Any, source: Source) -> Iterator[Any]:
-    """Blocks of a source through a model, of whichever kind."""
-    if hasattr(model, "output_db"):
-        transfer = importlib.import_module("jaxapf.effects.style.transfer")
-        return transfer.stream(model, source.read, source.n_samples, source.fs)
-    if hasattr(model, "values"):
-        chain = importlib.import_module("jaxapf.effects.chain")
-        effect = chain.effect(model.name, **_options(model, source.fs))
-        return chain.stream(effect, model.values, source.read, source.n_samples, source.fs)
-    home = "jaxapf.effects.modelling.model" if hasattr(model, "effect") else "jaxapf.alignment.estimate"
-    return importlib.import_module(home).stream(model, source.read, source.n_samples)
-
-
-def _options(model: Any, fs: int) -> dict[str, Any]:
-    if model.name != "reverb":
-        return {}
-    reverb = importlib.import_module("jaxapf.effects.reverb")
-    return {"length": reverb.whole_length(reverb.packed(model.values), fs)}

@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxapf import params
 from jaxapf._internal.arrays import Values, as_signal
-from jaxapf.alignment.model import padded
+from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, stream_blocks
 from jaxapf.effects import compressor, distortion, equalizer, expander, gain, panner, reverb, width
 
 METHODS = ("exact", "fsm")
@@ -290,11 +290,11 @@ def apply(one: Effect, values: Row, x: Values, fs: float, *, method: str = "exac
 def stream(
     one: Effect,
     values: Sequence[float],
-    read: Callable[[int, int], np.ndarray],
+    read: Reader,
     n_samples: int,
     fs: float,
     *,
-    block_samples: int = 2**17,
+    block_samples: int = BLOCK_SAMPLES,
 ) -> Iterator[np.ndarray]:
     """Send a recording through an effect block by block, whatever its length.
 
@@ -306,7 +306,7 @@ def stream(
         fs: sample rate in Hz.
         block_samples: length of a block; shorter recordings use shorter blocks.
 
-    Yields:
+    Returns:
         Blocks (channels, n), together as long as the recording and in time with it.
 
     Raises:
@@ -318,18 +318,38 @@ def stream(
         >>> next(louder).shape
         (2, 1000)
     """
-    block = min(block_samples, max(256, 1 << max(0, n_samples - 1).bit_length()))
     late = one.latency(fs)
     # The values are numbers, not traced: they are checked, and filters designed of them in float64.
     run = jax.jit(lambda x, state: one.process(values, state, x, fs))
-    state: Any = None
-    for start in range(0, n_samples + late, block):
-        x = padded(read, start, start + block, n_samples)
-        state = one.rest(x.shape[:-1], fs, x.dtype) if state is None else state
-        y, state = run(x, state)
-        y = np.asarray(y).reshape(-1, block)[:, max(late - start, 0) : max(n_samples + late - start, 0)]
-        if y.shape[-1]:
-            yield y
+
+    def process(x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        y, state = run(x, one.rest(x.shape[:-1], fs, x.dtype) if state is None else state)
+        return np.asarray(y).reshape(-1, x.shape[-1]), state
+
+    return stream_blocks(process, read, n_samples, latency=late, block_samples=block_samples)
+
+
+class Settings(NamedTuple):
+    """An effect by name with a number for each control, in its unit."""
+
+    name: str
+    values: Sequence[float]
+
+    def stream(
+        self, read: Reader, n_samples: int, fs: float, *, block_samples: int = BLOCK_SAMPLES
+    ) -> Iterator[np.ndarray]:
+        """Yield the blocks of a recording through the effect, as `stream`; a reverb rings until it is silent.
+
+        Example:
+            >>> x = np.ones((2, 1000), np.float32)
+            >>> next(Settings("gain", [6.0]).stream(lambda start, stop: x[:, start:stop], 1000, 8000.0)).shape
+            (2, 1000)
+        """
+        options = {}
+        if self.name == "reverb":
+            options["length"] = reverb.whole_length(reverb.packed(self.values), fs)
+        one = effect(self.name, **options)
+        return stream(one, self.values, read, n_samples, fs, block_samples=block_samples)
 
 
 def _in_time(one: Effect, values: Row, signal: jax.Array, fs: float) -> jax.Array:

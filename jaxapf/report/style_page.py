@@ -105,7 +105,7 @@ def write(
 
 
 def _processed(settings: transfer.Settings, x: np.ndarray, fs: int) -> np.ndarray:
-    blocks = transfer.stream(settings, lambda start, stop: x[:, start:stop], x.shape[-1], fs)
+    blocks = settings.stream(lambda start, stop: x[:, start:stop], x.shape[-1], fs)
     return np.concatenate(list(blocks), axis=-1)
 
 

@@ -16,7 +16,7 @@ from scipy.signal import windows
 from signals import noise, relative_rms
 
 from jaxapf import Alignment, ModelError, allpass, metrics
-from jaxapf.alignment.model import HALF_WIDTH, interpolator, order_of, stream
+from jaxapf.alignment.model import HALF_WIDTH, interpolator, order_of
 
 FS = 48000.0
 NONE = allpass.first_order(np.zeros(0))
@@ -57,7 +57,7 @@ def band_limited(n=4000, seed=0):
 
 
 def in_blocks(alignment, x, block_samples):
-    return list(stream(alignment, lambda a, b: x[:, a:b], x.shape[-1], block_samples=block_samples))
+    return list(alignment.stream(lambda a, b: x[:, a:b], x.shape[-1], block_samples=block_samples))
 
 
 # Applying
@@ -191,7 +191,7 @@ def test_reader_is_asked_only_for_what_exists(delay):
         asked.append((start, stop))
         return x[:, start:stop]
 
-    blocks = list(stream(model(delay), read, 500, block_samples=128))
+    blocks = list(model(delay).stream(read, 500, block_samples=128))
     assert np.concatenate(blocks, axis=-1).shape == x.shape
     assert all(0 <= start <= stop <= 500 for start, stop in asked)
     # A block costs its own length and what the interpolator looks around.
@@ -200,11 +200,11 @@ def test_reader_is_asked_only_for_what_exists(delay):
 
 def test_stream_works_only_when_asked():
     calls = []
-    blocks = stream(model(), lambda a, b: calls.append(a) or np.zeros((1, b - a)), 1000, block_samples=256)
+    blocks = model().stream(lambda a, b: calls.append(a) or np.zeros((1, b - a)), 1000, block_samples=256)
     assert not calls
     assert next(blocks).shape == (1, 256)
     assert len(calls) == 1
-    assert list(stream(model(), lambda a, b: np.zeros((1, b - a)), 0)) == []
+    assert list(model().stream(lambda a, b: np.zeros((1, b - a)), 0)) == []
 
 
 # The model as such

@@ -47,8 +47,17 @@ class Alignment:
         delayed[..., : max(0, self.delay_samples)] = 0
         return self.gain * self.polarity * delayed
 
+    def stream(self, read, n_samples, fs):
+        for start in range(0, n_samples, 1000):
+            stop = min(start + 1000, n_samples)
+            before = min(start, max(0, start - self.delay_samples))
+            yield self.apply(read(before, stop))[..., start - before :]
+
+    def dumps(self):
+        return json.dumps({"stand-in": [self.fs, self.delay_samples, self.polarity]})
+
     def save(self, path):
-        audio.write_text(path, json.dumps({"stand-in": [self.fs, self.delay_samples, self.polarity]}))
+        audio.write_text(path, self.dumps())
 
     @classmethod
     def load(cls, path):
@@ -64,17 +73,10 @@ class ModelError(ValueError):
     pass
 
 
-def stream(alignment, read, n_samples, *, block_samples=1000):
-    for start in range(0, n_samples, block_samples):
-        stop = min(start + block_samples, n_samples)
-        before = min(start, max(0, start - alignment.delay_samples))
-        yield alignment.apply(read(before, stop))[..., start - before :]
-
-
 class StandIn(types.ModuleType):
     """What the command uses of `alignment.estimate`, with what it was called with."""
 
-    Alignment, stream = Alignment, staticmethod(stream)
+    Alignment = Alignment
 
     def __init__(self):
         super().__init__("jaxapf.alignment.estimate")

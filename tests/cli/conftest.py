@@ -13,7 +13,6 @@ def align(monkeypatch):
     """A stand-in for `alignment.estimate`, and a report that is one line."""
     stand_in = command_line.StandIn()
     monkeypatch.setattr("jaxapf.alignment.estimate.align", stand_in.align)
-    monkeypatch.setattr("jaxapf.alignment.estimate.stream", lambda *given: stand_in.stream(*given))
     monkeypatch.setattr("jaxapf.alignment.model.Alignment", stand_in.Alignment)
     monkeypatch.setattr("jaxapf.report.write", stand_in.write)
     monkeypatch.setattr(jax_setup, "use_compilation_cache", lambda: None)

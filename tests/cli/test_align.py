@@ -297,14 +297,14 @@ def test_interrupt(pair, align, capsys, monkeypatch, when):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    def interrupted_stream(alignment, read, n_samples):
+    def interrupted_stream(alignment, read, n_samples, fs):
         yield read(0, 1000)
         raise KeyboardInterrupt
 
     if when == "fitting":
         align.error = KeyboardInterrupt()
     elif when == "filtering":
-        align.stream = interrupted_stream
+        monkeypatch.setattr(align.Alignment, "stream", interrupted_stream)
     else:
         monkeypatch.setattr("jaxapf.report.write", interrupted)
     code, out, err = run(capsys, *ALIGN, "--report", "r.html")

@@ -190,11 +190,11 @@ import signal, sys, time
 import command_line
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 stand_in = command_line.StandIn()
-def slow(alignment, read, n_samples):
+def slow(alignment, read, n_samples, fs):
     yield read(0, 1000)
     print("halfway", flush=True)
     time.sleep(60)
-stand_in.stream = slow
+stand_in.Alignment.stream = slow
 sys.modules["jaxapf.alignment.estimate"] = stand_in
 from jaxapf.__main__ import main
 sys.exit(main(sys.argv[1:]))

@@ -194,7 +194,7 @@ def played():
 def test_blocks_are_the_loop(played, block):
     settings, x, expected, gains_db = played
     assert gains_db.min() < -1.0
-    blocks = transfer.stream(settings, lambda a, b: x[:, a:b], x.shape[-1], FS, block_samples=block)
+    blocks = settings.stream(lambda a, b: x[:, a:b], x.shape[-1], FS, block_samples=block)
     y = np.concatenate(list(blocks), axis=-1)
     assert y.dtype == np.float32
     assert relative_rms(y.astype(np.float64), expected) < 1e-5
@@ -254,10 +254,10 @@ def test_transfer_refuses(change, message):
     [
         ({"format": "other"}, "holds no controls"),
         ({"version": 2}, "version 2"),
-        ({"input_db": "loud"}, "input_db is 'loud', no number"),
+        ({"input_db": "loud"}, "input_db is 'loud', not a number"),
         ({"output_db": 1e9}, "output_db is 1e"),
-        ({"controls": {}}, "is missing"),
-        ({"controls": []}, "cannot be used"),
+        ({"controls": {}}, "missing or wrong: 'equalizer"),
+        ({"controls": []}, "damaged model"),
         ("compressor.ratio", "compressor.ratio is 0.5, not between 1 and 10"),
         ("compressor.rate", "'compressor.rate' is no control"),
     ],

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import functools
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxapf._internal.arrays import enable_x64
-from jaxapf._internal.files import write_text
+from jaxapf._internal import model_file
+from jaxapf._internal.arrays import enable_x64, float64_on_cpu
+from jaxapf._internal.files import PathLike
+from jaxapf._internal.model_file import ModelError, number, whole_number
+from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, apply_blocks, stream_blocks
 from jaxapf._internal.version import __version__
-from jaxapf.alignment.model import BLOCK_SAMPLES, ModelError, Reader, as_real_signal, padded
 from jaxapf.effects import compressor, phaser
 from jaxapf.filters import feedback
 
-FORMAT = "jaxapf-effect"
-VERSION = 1
+FORMAT = model_file.ModelFormat("jaxapf-effect", "is not the model of an effect", "jaxapf phaser fit")
 MAX_DELAY_SAMPLES = 10_000_000
 MAX_LATENCY_SAMPLES = 1_000_000
 Tree = Any
@@ -82,18 +79,30 @@ class EffectModel:
             >>> EffectModel("compressor", 8000.0, settings, options).apply(np.ones(100)).shape
             (100,)
         """
-        signal = as_real_signal("x", x)
-        if signal.size == 0:
-            return signal.copy()
-        rows = signal.reshape(-1, signal.shape[-1])
-        blocks = list(stream(self, lambda start, stop: rows[:, start:stop], signal.shape[-1]))
-        return np.concatenate(blocks, axis=-1).reshape(signal.shape)
+        return apply_blocks(self.stream, x)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def stream(
+        self, read: Reader, n_samples: int, fs: float | None = None, *, block_samples: int = BLOCK_SAMPLES
+    ) -> Iterator[np.ndarray]:
+        """Yield the blocks (channels, n) of a signal of any length, together equal to `apply`.
+
+        Args:
+            read: `read(start, stop)` gives samples (channels, stop - start), 0 <= start <= stop <= n_samples.
+            n_samples: length of the signal.
+            fs: its sample rate in Hz, which is that of the model.
+            block_samples: length of a block; shorter signals use shorter blocks.
+        """
+        # An effect that looks ahead is late by its latency; a device later than that begins with silence.
+        latency = EFFECTS[self.effect].latency(self.options) - self.delay_samples
+
+        def process(x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            return _run(self, x, state)
+
+        return stream_blocks(process, read, n_samples, latency=latency, block_samples=block_samples)
+
+    def save(self, path: PathLike) -> None:
         """Write the model as one JSON file, atomically."""
-        document = {
-            "format": FORMAT,
-            "version": VERSION,
+        fields = {
             "jaxapf": self.version,
             "effect": self.effect,
             "fs": float(self.fs),
@@ -103,22 +112,39 @@ class EffectModel:
             "metrics": self.metrics,
             "command": self.command,
         }
-        write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+        model_file.write(path, FORMAT, fields)
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> EffectModel:
+    def load(cls, path: PathLike) -> EffectModel:
         """Read a model that `save` wrote.
 
         Raises:
             ModelError: the file cannot be opened, is not a model, is of a newer version or is damaged.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ModelError(f"'{path}' cannot be opened: {(error.strerror or '').lower()}") from error
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"'{path}' is not a model (it is not JSON)") from error
-        return _from_document(str(path), document)
+        found = model_file.read(path, FORMAT)
+        effect = found.get("effect")
+        if not isinstance(effect, str) or effect not in EFFECTS:
+            raise ModelError(
+                f"'{path}' is the model of {effect!r}, this jaxapf has {', '.join(EFFECTS)}; update jaxapf"
+            )
+        with model_file.check_fields(path, f"jaxapf {effect} fit"):
+            delay = whole_number(
+                "delay_samples", found["delay_samples"], -MAX_DELAY_SAMPLES, MAX_DELAY_SAMPLES
+            )
+            model = cls(
+                effect=effect,
+                fs=number("fs", found["fs"], 1.0, 1e8),
+                controls=dict(found["controls"]),
+                options=_options(effect, found["options"]),
+                delay_samples=delay,
+                metrics={
+                    name: number(name, value, -1e300, 1e300) for name, value in found["metrics"].items()
+                },
+                command=str(found["command"]),
+                version=str(found["jaxapf"]),
+            )
+            _check_that_it_runs(model)
+        return model
 
 
 def phaser_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
@@ -179,41 +205,10 @@ def swept_hz(model: EffectModel) -> tuple[float, float]:
     return float(np.min(hz)), float(np.max(hz))
 
 
-def stream(
-    model: EffectModel, read: Reader, n_samples: int, *, block_samples: int = BLOCK_SAMPLES
-) -> Iterator[np.ndarray]:
-    """Send a signal through a model block by block, whatever its length.
-
-    Args:
-        model: an EffectModel.
-        read: `read(start, stop)` gives samples `(channels, stop - start)`, 0 <= start <= stop <= n_samples.
-        n_samples: length of the signal.
-        block_samples: length of a block in samples; shorter signals use shorter blocks.
-
-    Yields:
-        Blocks `(channels, n)`, together as long as the signal and equal to `model.apply`.
-    """
-    if block_samples < 1:
-        raise ValueError(f"block_samples is {block_samples}; expected 1 or more.")
-    # Few block lengths, hence few compilations; the last block is padded, its tail dropped.
-    block = min(block_samples, max(256, 1 << max(0, n_samples - 1).bit_length()))
-    # An effect that looks ahead is late by its latency: so much more is read, and so much dropped at first.
-    # A device that is later than that begins with silence.
-    lead = EFFECTS[model.effect].latency(model.options) - model.delay_samples
-    if lead < 0:
-        yield np.zeros_like(padded(read, -min(-lead, n_samples), 0, n_samples))
-    state: Any = None
-    for start in range(0, n_samples + lead, block):
-        y, state = _run(model, padded(read, start, start + block, n_samples), state)
-        y = y[:, max(lead - start, 0) : max(n_samples + lead - start, 0)]
-        if y.shape[-1]:
-            yield y
-
-
 def _run(model: EffectModel, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
     """One block, in float64 whatever it came in."""
     effect = EFFECTS[model.effect]
-    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with float64_on_cpu():
         controls = effect.controls(model.controls)
         if state is None:
             state = effect.rest(controls, model.options, x.shape[:-1], model.fs)
@@ -301,55 +296,6 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
 
-def _from_document(path: str, document: Any) -> EffectModel:
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ModelError(
-            f"'{path}' is not the model of an effect; give a file that 'jaxapf phaser fit' wrote"
-        )
-    version = document.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
-        raise ModelError(
-            f"'{path}' is a model of version {version!r}, this jaxapf reads {VERSION}; update jaxapf"
-        )
-    if not isinstance(document.get("effect"), str) or document["effect"] not in EFFECTS:
-        raise ModelError(
-            f"'{path}' is the model of {document.get('effect')!r}, this jaxapf knows {', '.join(EFFECTS)}; "
-            "update jaxapf"
-        )
-    try:
-        model = EffectModel(
-            effect=document["effect"],
-            fs=_number(document["fs"], 1.0, 1e8),
-            controls=dict(document["controls"]),
-            options=_options(document["effect"], document["options"]),
-            delay_samples=_whole(document["delay_samples"], -MAX_DELAY_SAMPLES, MAX_DELAY_SAMPLES),
-            metrics={str(name): _number(value, -1e300, 1e300) for name, value in document["metrics"].items()},
-            command=str(document["command"]),
-            version=str(document["jaxapf"]),
-        )
-        _check_that_it_runs(model)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise ModelError(
-            f"'{path}' is a damaged model (missing or wrong: {error}); make it again with "
-            f"'jaxapf {document['effect']} fit'"
-        ) from error
-    return model
-
-
-def _number(value: Any, lowest: float, highest: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    if not lowest <= value <= highest:
-        raise ValueError(f"{value} is not between {lowest} and {highest}")
-    return float(value)
-
-
-def _whole(value: Any, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r} is no whole number")
-    return int(_number(value, lowest, highest))
-
-
 def _options(effect: str, found: Any) -> dict[str, Any]:
     """The effect's options, checked; what it does not know is refused."""
     checks = _OPTIONS[effect]
@@ -357,7 +303,7 @@ def _options(effect: str, found: Any) -> dict[str, Any]:
         raise ValueError(f"options are {', '.join(map(str, found))}, not {', '.join(checks)}")
     for name, allowed in checks.items():
         if isinstance(allowed, range):
-            _whole(found[name], allowed.start, allowed.stop - 1)
+            whole_number(name, found[name], allowed.start, allowed.stop - 1)
         elif isinstance(found[name], bool) or found[name] not in allowed:
             raise ValueError(f"{name} is {found[name]!r}")
     return dict(found)

@@ -12,10 +12,8 @@ silence (`audio.level`); where it would clip, less.
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxapf import audio, params
-from jaxapf._internal.files import PathLike, reason, write_text
-from jaxapf._internal.version import __version__
-from jaxapf.alignment.model import ModelError, padded
+from jaxapf._internal import model_file
+from jaxapf._internal.files import PathLike
+from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, stream_blocks
 from jaxapf.audio import level
 from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 from jaxapf.effects import compressor, equalizer
@@ -33,12 +31,10 @@ from jaxapf.effects.style import network as style
 from jaxapf.filters import matched
 from jaxapf.training import pretrained
 
-FORMAT, VERSION = "jaxapf-style", 1
+FORMAT = model_file.ModelFormat("jaxapf-style", "holds no controls", "jaxapf style --controls")
 STORED = "style-transfer"  # the network, among the stored checkpoints
 CEILING = 10 ** (-0.1 / 20)  # peak of a result
 MOST_DB = 120.0  # of a gain before or after the effects
-BLOCK_SAMPLES = 2**17
-Reader = Callable[[int, int], np.ndarray]
 
 
 class Recording(NamedTuple):
@@ -60,6 +56,25 @@ class Settings(NamedTuple):
     input_db: float
     output_db: float = 0.0
     command: str = ""
+
+    def stream(
+        self, read: Reader, n_samples: int, fs: int, *, block_samples: int = BLOCK_SAMPLES
+    ) -> Iterator[np.ndarray]:
+        """Yield the blocks (channels, n), float32, of a recording through the effects, whatever its length.
+
+        Args:
+            read: `read(start, stop)` gives samples (channels, stop - start).
+            n_samples: its length.
+            fs: its sample rate in Hz.
+            block_samples: length of a block; shorter recordings use shorter blocks.
+        """
+        run, gain = _runner(self, fs), np.float32(10 ** (self.output_db / 20))
+
+        def process(x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            y, _, state = run(x, state)
+            return gain * y, state
+
+        return stream_blocks(process, read, n_samples, block_samples=block_samples)
 
 
 class Transferred(NamedTuple):
@@ -127,7 +142,7 @@ def transfer(
     raw = chosen(network, heard(here, here_powers), heard(there, there_powers), passes)
     settings = Settings(named(raw), input_gain_db(here_powers))
     settings, lowered_db = levelled(settings, here, level.level_db(there_powers.channels))
-    y = np.concatenate(list(stream(settings, *here)), axis=-1)
+    y = np.concatenate(list(settings.stream(*here)), axis=-1)
     made_db = level.level_db(level.powers(lambda start, stop: y[:, start:stop], *here[1:]).channels)
     return Transferred(y.reshape(np.shape(input)), settings.controls, raw, settings, made_db, lowered_db)
 
@@ -212,7 +227,7 @@ def levelled(settings: Settings, one: Recording, wanted_db: float) -> tuple[Sett
         Settings; dB, 0 or more.
     """
     found, peak = [], 0.0
-    blocks = stream(settings._replace(output_db=0.0), *one)
+    blocks = settings._replace(output_db=0.0).stream(*one)
     for y in _in_frames(blocks, one.fs):
         peak = max(peak, float(np.max(np.abs(y))))
         found.append(level.powers(lambda start, stop, y=y: y[:, start:stop], y.shape[-1], one.fs).channels)
@@ -238,27 +253,6 @@ def _in_frames(blocks: Iterator[np.ndarray], fs: int) -> Iterator[np.ndarray]:
         yield rest
 
 
-def stream(
-    settings: Settings, read: Reader, n_samples: int, fs: int, *, block_samples: int = BLOCK_SAMPLES
-) -> Iterator[np.ndarray]:
-    """Send a recording through the effects block by block, whatever its length.
-
-    Args:
-        settings: of `transfer` or `load`.
-        read: `read(start, stop)` gives samples (channels, stop - start).
-        n_samples: its length.
-        fs: its sample rate in Hz.
-        block_samples: length of a block; shorter recordings use shorter blocks.
-
-    Yields:
-        Blocks (channels, n), float32, together as long as the recording.
-    """
-    block = min(block_samples, max(256, 1 << max(0, n_samples - 1).bit_length()))
-    gain = np.float32(10 ** (settings.output_db / 20))
-    for start, y, _ in _played(settings, read, n_samples, fs, block):
-        yield gain * y[:, : n_samples - start]
-
-
 def reduction_db(settings: Settings, x: np.ndarray, fs: int) -> np.ndarray:
     """The compressor's gain over time in dB, make-up gain left out, from rest.
 
@@ -270,27 +264,26 @@ def reduction_db(settings: Settings, x: np.ndarray, fs: int) -> np.ndarray:
     Returns:
         (n_samples,), 0 or below.
     """
-    ((_, _, gains),) = _played(settings, lambda start, stop: x[:, start:stop], x.shape[-1], fs, x.shape[-1])
+    _, gains, _ = _runner(settings, fs)(x, None)
     return 20 * np.log10(np.maximum(gains, 1e-9)) - settings.controls["compressor.makeup_db"]
 
 
-def _played(
-    settings: Settings, read: Reader, n_samples: int, fs: int, block: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Start of each block, what comes out of the effects, and the compressor's gain (block,)."""
+def _runner(settings: Settings, fs: int) -> Callable[[np.ndarray, Any], tuple[np.ndarray, np.ndarray, Any]]:
+    """Return what filters a block: (x, state) to y, the compressor's gain (block,), and the next state."""
     equaliser, dynamics = parts(settings.controls)
     # Designed in float64, then given to one program that serves all settings.
-    sections, dynamics, gain = jax.tree.map(
+    designed = jax.tree.map(
         np.float32, (equalizer.sections(equaliser, fs), dynamics, 10 ** (settings.input_db / 20))
     )
-    state: Any = None
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        for start in range(0, n_samples, block):
-            x = padded(read, start, start + block, n_samples).astype(np.float32)
+
+    def run(x: np.ndarray, state: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
             if state is None:
                 state = equalizer.rest((len(x),)), compressor.rest()
-            y, gains, state = _run(sections, dynamics, gain, x, state, fs)
-            yield start, np.asarray(y), np.asarray(gains)
+            y, gains, state = _run(*designed, x.astype(np.float32), state, fs)
+            return np.asarray(y), np.asarray(gains), state
+
+    return run
 
 
 @functools.partial(jax.jit, static_argnums=5)
@@ -327,8 +320,7 @@ def save(settings: Settings, path: PathLike) -> None:
     Raises:
         AudioError: the file cannot be written.
     """
-    document = {"format": FORMAT, "version": VERSION, "jaxapf": __version__, **settings._asdict()}
-    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    model_file.write(path, FORMAT, settings._asdict())
 
 
 def load(path: PathLike) -> Settings:
@@ -344,37 +336,18 @@ def load(path: PathLike) -> Settings:
         ...     load(f"{folder}/style.json").controls["compressor.threshold_db"]
         -30.0
     """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"'{path}' cannot be opened: {reason(error)}") from error
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ModelError(f"'{path}' holds no controls; give a file that 'jaxapf style --controls' wrote")
-    if found.get("version") != VERSION:
-        raise ModelError(
-            f"'{path}' is of version {found.get('version')!r}, this jaxapf reads {VERSION}; update jaxapf"
-        )
-    try:
-        gains = {name: _number(name, found[name], -MOST_DB, MOST_DB) for name in ("input_db", "output_db")}
-        return Settings(_controls(found["controls"]), **gains, command=str(found.get("command", "")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"'{path}' cannot be used: {said}; mend it, or make it again") from error
+    found = model_file.read(path, FORMAT)
+    with model_file.check_fields(path, FORMAT.command):
+        gains = [model_file.number(one, found[one], -MOST_DB, MOST_DB) for one in ("input_db", "output_db")]
+        return Settings(_controls(found["controls"]), *gains, command=str(found.get("command", "")))
 
 
 def _controls(found: dict[str, Any]) -> dict[str, float]:
     unknown = set(found) - {one.name for one in style.CONTROLS}
     if unknown:
         raise ValueError(f"'{sorted(unknown)[0]}' is no control")
-    return {one.name: _number(one.name, found[one.name], one.low, one.high) for one in style.CONTROLS}
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, no number")
-    slack = 1e-6 * max(abs(low), abs(high))
-    if not low - slack <= value <= high + slack:
-        raise ValueError(f"{name} is {value:g}, not between {low:g} and {high:g}")
-    return float(value)
+    slack = {one.name: 1e-6 * max(abs(one.low), abs(one.high)) for one in style.CONTROLS}
+    return {
+        one.name: model_file.number(one.name, found[one.name], one.low, one.high, slack=slack[one.name])
+        for one in style.CONTROLS
+    }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from signals import noise
 
-from jaxapf.alignment.model import ModelError
+from jaxapf import ModelError
 from jaxapf.effects import compressor, phaser
 from jaxapf.effects.modelling import EffectModel, compressor_model, phaser_model
 from jaxapf.effects.modelling import compressor as compressor_fit
@@ -54,7 +54,7 @@ def test_blocks_are_the_whole(loose_jax, make, delay):
     model, x = make(delay), noise(1, 600)
     whole = model.apply(x)
     assert whole.shape == x.shape
-    blocks = list(models.stream(model, lambda a, b: x[:, a:b], 600, block_samples=256))
+    blocks = list(model.stream(lambda a, b: x[:, a:b], 600, block_samples=256))
     np.testing.assert_allclose(np.concatenate(blocks, axis=-1), whole, atol=1e-9)
     at_once = make().apply(np.pad(x, [(0, 0), (0, 8)]))
     if delay >= 0:
@@ -104,22 +104,25 @@ def change(path: Path, **changes) -> None:
     [
         ({"format": "other"}, "is not the model of an effect"),
         ({"version": 2}, "is a model of version 2, this jaxapf reads 1; update jaxapf"),
-        ({"effect": "flanger"}, "is the model of 'flanger', this jaxapf knows compressor, phaser"),
+        ({"effect": "flanger"}, "is the model of 'flanger', this jaxapf has compressor, phaser"),
         ({"effect": ["phaser"]}, "is the model of"),
-        ({"fs": "fast"}, "damaged model .*'fast' is no number.*make it again with 'jaxapf phaser fit'"),
-        ({"fs": 0}, "damaged model .*0 is not between"),
-        ({"delay_samples": 10**12}, "damaged model .*is not between"),
+        (
+            {"fs": "fast"},
+            "damaged model .*fs is 'fast', not a number.*make it again with 'jaxapf phaser fit'",
+        ),
+        ({"fs": 0}, "damaged model .*fs is 0, not between"),
+        ({"delay_samples": 10**12}, "damaged model .*delay_samples is .*, not between"),
         ({"options": {}}, "damaged model .*not stages, delay"),
-        ({"options": {"stages": 4, "delay": 3}}, "damaged model .*3 is not between 0 and 1"),
-        ({"options": {"stages": "4", "delay": 0}}, "damaged model .*'4' is no whole number"),
-        ({"options": {"stages": True, "delay": 0}}, "damaged model .*True is no whole number"),
+        ({"options": {"stages": 4, "delay": 3}}, "damaged model .*delay is 3, not between 0 and 1"),
+        ({"options": {"stages": "4", "delay": 0}}, "damaged model .*stages is '4', not a whole number"),
+        ({"options": {"stages": True, "delay": 0}}, "damaged model .*stages is True, not a whole number"),
         (
             {"options": {"stages": 4, "delay": 0, "more": [1]}},
             "damaged model .*delay, more, not",
         ),
-        ({"metrics": {"esr": "x"}}, "damaged model .*'x' is no number"),
+        ({"metrics": {"esr": "x"}}, "damaged model .*esr is 'x', not a number"),
         ({"metrics": [1]}, "damaged model"),
-        ({"delay_samples": 3.7}, "damaged model .*3.7 is no whole number"),
+        ({"delay_samples": 3.7}, "damaged model .*delay_samples is 3.7, not a whole number"),
         ({"controls": {}}, "damaged model .*'rate_hz'"),
         ({"controls": []}, "damaged model"),
     ],
