@@ -1,6 +1,6 @@
 """Learn compressors, known settings and devices: `python -m experiments.compressor PART`.
 
-Parts: known, devices, signaltrain, speed. Each writes PART.json, PART.md, pictures and the page to listen into
+Parts: known, devices, signaltrain, speed. Each writes PART.json, PART.md, pictures and a page into
 the folder of results.
 """
 
