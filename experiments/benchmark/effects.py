@@ -38,7 +38,7 @@ def equalizer_cases(x: np.ndarray, dasp: Any, peers: cases.Peers) -> dict[str, c
     values, batch = controls(params.EQUALIZER, len(x)), len(x)
 
     def exact(values: Any, x: jax.Array) -> jax.Array:
-        state = equalizer.rest((batch,))
+        state = equalizer.initial_state((batch,))
         return equalizer.equalizer(equalizer.packed(values), state, x, config.FS)[0]
 
     def sampled(values: Any, x: jax.Array) -> jax.Array:
@@ -63,7 +63,9 @@ def compressor_cases(x: np.ndarray, dasp: Any, peers: cases.Peers) -> dict[str, 
         def process(values: Any, x: jax.Array) -> jax.Array:
             asked = dict(zip(DASP_COMPRESSOR, values, strict=True))
             given = compressor.Controls(**asked, average_ms=average_ms, lookahead_ms=0.0)
-            return compressor.compressor(given, compressor.rest((batch,)), x, config.FS, **options)[0]
+            return compressor.compressor(given, compressor.initial_state((batch,)), x, config.FS, **options)[
+                0
+            ]
 
         return process
 

@@ -36,7 +36,7 @@ def ours(x: np.ndarray, form: str) -> tuple[Callable[[], Any], float]:
         controls = fx.Controls(**values)
         if form == "sampling":
             return jnp.mean(jnp.abs(fx.compressor_sampled(controls, dry, FS) - wet))
-        return jnp.mean(jnp.abs(fx.compressor(controls, fx.rest(), dry, FS)[0] - wet))
+        return jnp.mean(jnp.abs(fx.compressor(controls, fx.initial_state(), dry, FS)[0] - wet))
 
     began = time.perf_counter()
     step = jax.jit(jax.value_and_grad(loss)).lower(start, dry, wet).compile()

@@ -51,7 +51,7 @@ def test_known_settings_are_the_library_s_compressor(x64, loose_jax):
     x = notes()
     average_ms = known.time_ms(settings.average, FS)
     controls = fx.Controls(*settings[:4], average_ms=average_ms)
-    y, _ = fx.compressor(controls, fx.rest(), jnp.asarray(x), FS)
+    y, _ = fx.compressor(controls, fx.initial_state(), jnp.asarray(x), FS)
     assert metrics.esr(np.asarray(y), known.render(settings, x, FS)) < 1e-10
 
 

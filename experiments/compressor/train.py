@@ -53,7 +53,7 @@ def output(weights: Weights, x: jax.Array, fs: float, form: str) -> jax.Array:
     controls = controls_of(weights)
     if form == "sampling":
         return fx.compressor_sampled(controls, x, fs)
-    return fx.compressor(controls, fx.rest(), x, fs)[0]
+    return fx.compressor(controls, fx.initial_state(), x, fs)[0]
 
 
 def prefiltered(x: jax.Array) -> jax.Array:

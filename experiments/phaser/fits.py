@@ -126,7 +126,7 @@ def _residual(layout: sweep_estimation.Layout, fs: float) -> descent.Predict:
         at = jnp.arange(overlap_add.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
         log_tan = _chebyshev(theta[9:], phaser.oscillator(controls, at))
         p = overlap_add.interpolate(-jnp.tanh(log_tan / 2), n_samples, phaser.HOP)
-        rest = phaser.rest(stages=layout.stages)
+        rest = phaser.initial_state(stages=layout.stages)
         return phaser.filtered(controls, p, rest, data["dry"], layout.delay)[0] - data["wet"]
 
     return residual
@@ -154,7 +154,7 @@ def predicted(
     """The wet test signal as a phaser makes it, without what was trained on."""
     (stages, delay), dry = layout, jnp.asarray(device.test_dry, jnp.float32)
     if window_ms is None:
-        rest = phaser.rest(stages=stages)
+        rest = phaser.initial_state(stages=stages)
         y, _ = phaser.phaser(controls, rest, dry, device.fs, stages=stages, delay=delay)
     else:
         y = phaser.phaser_sampled(controls, dry, device.fs, window_ms=window_ms, stages=stages, delay=delay)

@@ -99,7 +99,7 @@ def jax_model(raw: Any, dry: Any, fs: int, window_ms: float | None) -> jax.Array
     controls = phaser.controls_of(raw)
     if window_ms is not None:
         return phaser.phaser_sampled(controls, dry, fs, window_ms=window_ms)
-    return phaser.phaser(controls, phaser.rest(), dry, fs)[0]
+    return phaser.phaser(controls, phaser.initial_state(), dry, fs)[0]
 
 
 # torch

@@ -130,7 +130,9 @@ def make_loss(job: Job, start: Row) -> LossFn:
     def loss_fn(raw: Tree, batch: Tree, key: jax.Array) -> Any:
         controls, dry = phaser.controls_of(raw), batch["dry"]
         if job.form == RECURSION:
-            y, _ = phaser.phaser(controls, phaser.rest(stages=stages), dry, fs, stages=stages, delay=delay)
+            y, _ = phaser.phaser(
+                controls, phaser.initial_state(stages=stages), dry, fs, stages=stages, delay=delay
+            )
         else:
             window = window_ms(job.form)
             y = phaser.phaser_sampled(controls, dry, fs, window_ms=window, stages=stages, delay=delay)

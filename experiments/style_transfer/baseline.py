@@ -152,7 +152,7 @@ def _at_all_thresholds(rule: Rule, x: jax.Array, fs: float) -> jax.Array:
     controls = compressor.Controls(
         level_db + STEPS_DB, rule.ratio, rule.attack_ms, rule.release_ms, knee_db=rule.knee_db
     )
-    return compressor.compressor(controls, compressor.rest(), x, fs, smoothing="gain_db")[0]
+    return compressor.compressor(controls, compressor.initial_state(), x, fs, smoothing="gain_db")[0]
 
 
 def _peak_over_loudness(x: np.ndarray, fs: int) -> np.ndarray:

@@ -34,8 +34,8 @@ def scored(test: list[data.Source], seconds: float, found: Sequence[Setting], fo
     known = {
         tables.UNPROCESSED: np.asarray(examples.given),
         tables.RULES: baseline.rule_based(examples.given, examples.reference, network.FS),
-        "before training": protocol.answers(start, network.play_at_fs, examples).sound,
-        "true settings": np.asarray(network.play(examples.raw, examples.given, network.FS)),
+        "before training": protocol.answers(start, network.process_at_fs, examples).sound,
+        "true settings": np.asarray(network.process(examples.raw, examples.given, network.FS)),
     }
     return {
         "test_clips": len(examples.given),

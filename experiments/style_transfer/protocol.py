@@ -48,7 +48,7 @@ def task(key: jax.Array, halves: jax.Array) -> Task:
     control = network.CONTROLS[network.MAKEUP]
     unmade = raw.at[:, network.MAKEUP].set(params.normalise(jnp.zeros((1,)), [control])[0])
     dry = halves.reshape(n, 2 * half)
-    wet = network.play(unmade, dry, network.FS)
+    wet = network.process(unmade, dry, network.FS)
     change_db = config.LEVEL_CHANGE_DB * jax.random.uniform(of_level, (n,), minval=-1, maxval=1)
     makeup_db = jnp.clip(network.level_db(dry) - network.level_db(wet) + change_db, control.low, control.high)
     raw = raw.at[:, network.MAKEUP].set(params.normalise(makeup_db[:, None], [control])[:, 0])
@@ -61,14 +61,14 @@ def distance(pred: jax.Array, target: jax.Array) -> jax.Array:
     return losses.mae(pred, target) + losses.mrstft(pred, target, resolutions=config.RESOLUTIONS)
 
 
-def loss_of(route: gradients.Route, colour: float = 0.0) -> LossFn:
+def loss_of(route: gradients.Strategy, colour: float = 0.0) -> LossFn:
     """The loss of a batch of clips (n, 2, half), with random settings by the step's key."""
 
     def loss_fn(weights: Tree, halves: jax.Array, key: jax.Array) -> jax.Array:
         settings, of_route, of_part, of_colour = jax.random.split(key, 4)
         one = task(settings, coloured(of_colour, halves, colour) if colour else halves)
-        raw = _choices(weights, one, route.play)
-        y, _ = network.levelled(
+        raw = _choices(weights, one, route.apply)
+        y, _ = network.match_level(
             raw, one.given, one.reference, lambda raw, given: route.render(raw, given, of_route)
         )
         return distance(*_part(of_part, y, one.target))
@@ -87,15 +87,15 @@ def coloured(key: jax.Array, halves: jax.Array, share: float) -> jax.Array:
     raw = raw.at[:, ::3].multiply(share)  # the gains
     controls = equalizer.packed(params.denormalise(raw, params.EQUALIZER))
     dry = halves.reshape(n, 2 * half)
-    y = equalizer.equalizer(controls, equalizer.rest((n,)), dry, network.FS)[0].reshape(halves.shape)
+    y = equalizer.equalizer(controls, equalizer.initial_state((n,)), dry, network.FS)[0].reshape(halves.shape)
     return y * 10 ** ((network.level_db(halves) - network.level_db(y))[..., None] / 20)
 
 
-def _choices(weights: Tree, one: Task, play: gradients.Play) -> jax.Array:
+def _choices(weights: Tree, one: Task, play: gradients.Apply) -> jax.Array:
     """Of one half of the examples the first choice, of the others the second: both are trained."""
     middle = len(one.given) // 2
     first, then = (
-        network.choose(config.DESIGN, weights, one.given[rows], one.reference[rows], play, passes)
+        network.predict(config.DESIGN, weights, one.given[rows], one.reference[rows], play, passes)
         for rows, passes in ((slice(middle), 1), (slice(middle, None), 2))
     )
     return jnp.concatenate([first, then])
@@ -132,12 +132,12 @@ def first_state(steps: int, seed: int) -> TrainState:
 def _first_weights(seed: int) -> Tree:
     """The same for all strategies, and made once."""
     of_weights, _ = jax.random.split(jax.random.key(seed))
-    make = jax.jit(network.first_weights, static_argnums=(0, 2))
+    make = jax.jit(network.initial_weights, static_argnums=(0, 2))
     return make(config.DESIGN, of_weights, config.READER_STEPS)
 
 
 def trained(
-    route: gradients.Route,
+    route: gradients.Strategy,
     pool: data.Pool,
     batch: int,
     steps: int,
@@ -176,7 +176,7 @@ def test_task(sources: list[data.Source], seconds: float) -> tuple[Task, list[st
     return jax.jit(task)(jax.random.key(config.TEST_SEED), clips.halves), clips.names
 
 
-def answers(weights: Tree, play: gradients.Play, examples: Task, passes: int = config.PASSES) -> Answers:
+def answers(weights: Tree, play: gradients.Apply, examples: Task, passes: int = config.PASSES) -> Answers:
     """Apply a network to test examples, 12 at a time."""
     some = _answering(play, passes)
     parts = [
@@ -187,12 +187,12 @@ def answers(weights: Tree, play: gradients.Play, examples: Task, passes: int = c
 
 
 @lru_cache(maxsize=8)
-def _answering(play: gradients.Play, passes: int) -> Any:
+def _answering(play: gradients.Apply, passes: int) -> Any:
     """One program for all networks that play through the same effects."""
 
     @jax.jit
     def some(weights: Tree, given: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
-        raw = network.choose(config.DESIGN, weights, given, reference, play, passes)
-        return network.levelled(raw, given, reference, play)
+        raw = network.predict(config.DESIGN, weights, given, reference, play, passes)
+        return network.match_level(raw, given, reference, play)
 
     return some

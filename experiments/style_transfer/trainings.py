@@ -79,16 +79,16 @@ def train(setting: Setting, split: data.Split, folder: Path, progress: Callable[
     style.save(style.Network(config.DESIGN, fitted.state.params), folder / f"{setting.name}.npz")
 
 
-def route_of(strategy: str) -> gradients.Route:
+def route_of(strategy: str) -> gradients.Strategy:
     """The way to a gradient, its proxies those that are stored."""
-    proxy = style.proxied(*config.PROXIES) if strategy.startswith("proxy") else None
-    return gradients.route(strategy, style.STRIP, style.FS, proxy=proxy)
+    proxy = style.proxy_process(*config.PROXIES) if strategy.startswith("proxy") else None
+    return gradients.strategy(strategy, style.STRIP, style.FS, proxy=proxy)
 
 
 @lru_cache(maxsize=len(gradients.STRATEGIES))
-def player_of(strategy: str) -> gradients.Play:
+def player_of(strategy: str) -> gradients.Apply:
     """What plays: the effects, or for a proxy alone the networks."""
-    return route_of(strategy).play if strategy == "proxy" else style.play_at_fs
+    return route_of(strategy).apply if strategy == "proxy" else style.process_at_fs
 
 
 def _course(setting: Setting, records: Sequence[Row]) -> Row:

@@ -201,7 +201,7 @@ def known(count: int, seed: int) -> tuple[Notes, Truth]:
     phase = drawn(0, 1)
     controls = synth.Controls(f0_hz, on_s, rows, truth.shape, truth.gain, truth.decay, truth.drive, phase)
     controls = jax.tree.map(lambda array: np.asarray(array, np.float32), controls)
-    y, _ = synth.synth(controls, synth.rest((count,)), config.LENGTH, config.FS, hop=config.HOP)
+    y, _ = synth.synth(controls, synth.initial_state((count,)), config.LENGTH, config.FS, hop=config.HOP)
     columns = (y, f0_hz, phase, on_s, np.zeros(count))
     return Notes(*(np.asarray(column, np.float32) for column in columns)), truth
 

@@ -100,7 +100,7 @@ def heard_cutoff(weights: Tree, notes: dict[str, Any]) -> tuple[np.ndarray, np.n
 def played(controls: synth.Controls, form: str | int) -> jax.Array:
     """The notes, by the recursion or by windows of so many samples."""
     if form == RECURSION:
-        start = synth.rest(controls.f0_hz.shape)
+        start = synth.initial_state(controls.f0_hz.shape)
         return synth.synth(controls, start, config.LENGTH, config.FS, hop=config.HOP)[0]
     return synth.synth_sampled(controls, config.LENGTH, config.FS, hop=config.HOP, n_window=int(form))
 

@@ -200,13 +200,13 @@ def _choose(
         raise arguments.UsageError(str(error)) from error
     show("Choosing the controls")
     recordings = [transfer.Recording(one.read, one.n_samples, one.fs) for one in sources]
-    signals = [transfer.heard(one, found) for one, found in zip(recordings, powers, strict=True)]
-    raw = transfer.chosen(weights, *signals, options.passes)
+    signals = [transfer.network_input(one, found) for one, found in zip(recordings, powers, strict=True)]
+    raw = transfer.predict(weights, *signals, options.passes)
     settings = transfer.Settings(
-        transfer.named(raw), transfer.input_gain_db(powers[0]), command=options.command_line
+        transfer.named_controls(raw), transfer.input_gain_db(powers[0]), command=options.command_line
     )
     show("Measuring the level")
-    return transfer.levelled(settings, recordings[0], level.level_db(powers[1].channels))
+    return transfer.match_level(settings, recordings[0], level.level_db(powers[1].channels))
 
 
 def _write_report(

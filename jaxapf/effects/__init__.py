@@ -1,17 +1,67 @@
 """Audio effects as pure functions, `(controls, state, x, fs) -> (y, state)`, one module each.
 
-chain           effects by name, one after the other
+chain           effects by name, in series
 compressor      feed-forward dynamic range compressor
 distortion      tanh drive, oversampled
 equalizer       low shelf, four peaks, high shelf
 expander        downward expander, up to a gate
 gain            a factor
+gradients       five strategies for gradients through effects, also those outside JAX
+modelling       effects learnt from a dry and a wet recording
 panner          one channel to two at constant power
 phaser          all-passes that an oscillator sweeps, in a feedback loop
+proxies         trained networks in place of effects
 reverb          noise in octave bands, each with its decay
+style           style transfer: a network that sets equaliser and compressor
 synth           subtractive synthesiser with a low-pass that moves
-width           more or less of what differs between left and right
+width           more or less of the difference between left and right
 
 Each streams; where it has a recursion it has two forms with the same controls: exact, and an approximation by
 frequency sampling (`..._sampled`), as earlier libraries train with.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jaxapf._internal.lazy import loader
+
+if TYPE_CHECKING:
+    from jaxapf.effects import (
+        chain,
+        compressor,
+        distortion,
+        equalizer,
+        expander,
+        gain,
+        gradients,
+        modelling,
+        panner,
+        phaser,
+        proxies,
+        reverb,
+        style,
+        synth,
+        width,
+    )
+
+__all__ = [
+    "chain",
+    "compressor",
+    "distortion",
+    "equalizer",
+    "expander",
+    "gain",
+    "gradients",
+    "modelling",
+    "panner",
+    "phaser",
+    "proxies",
+    "reverb",
+    "style",
+    "synth",
+    "width",
+]
+
+# Loaded on first use: most programs need one or two of them.
+__getattr__ = loader(__name__, {name: name for name in __all__})

@@ -1,4 +1,4 @@
-"""What all effects do with their controls: bring them to the signal's dtype and rank, dB to a factor."""
+"""Controls and states of effects: dtype, rank and batch axes of the signal; dB to a factor."""
 
 from __future__ import annotations
 
@@ -7,43 +7,49 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import with_rank
+from jaxapf._internal.arrays import batch_shape, with_rank
 
 DB_PER_NEPER = 20 / float(np.log(10.0))
 
+Value = Float[Array, "..."] | np.ndarray | float  # of a control: a number, or an array of the batch axes
 Named = TypeVar("Named", bound=tuple)
 
 
 def arrays(controls: Named, signal: jax.Array) -> Named:
-    """Controls as arrays of the signal's dtype, all of the rank of its batch axes."""
+    """Return the controls as arrays of the signal's dtype, all of the rank of its batch axes."""
     leaves = [jnp.asarray(value).astype(signal.dtype) for value in controls]
     rank = max([signal.ndim - 1, *(leaf.ndim for leaf in leaves)])
     return type(controls)(*(with_rank(leaf, rank) for leaf in leaves))
 
 
 def lifted(controls: Named) -> Named:
-    """Controls with an axis for time."""
+    """Return the controls with an axis for time."""
     return type(controls)(*(value[..., None] for value in controls))
 
 
+def typed(state: Named, signal: jax.Array) -> Named:
+    """Return the state in the dtype of the signal."""
+    return type(state)(*(jnp.asarray(leaf).astype(signal.dtype) for leaf in state))
+
+
+def with_batch(signal: jax.Array, controls: tuple) -> jax.Array:
+    """Broadcast the signal to the batch axes of the controls; ValueError if they do not fit."""
+    batch = batch_shape("controls", np.broadcast_shapes(*(np.shape(value) for value in controls)), signal)
+    return jnp.broadcast_to(signal, (*batch, signal.shape[-1]))
+
+
 def linear(db: Any) -> Any:
-    """The factor that so many dB stand for."""
+    """Return the factor of a gain in dB."""
     return jnp.exp(db / DB_PER_NEPER)
 
 
-def no_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> tuple[()]:
-    """The state: there is none.
-
-    Args:
-        batch: as in other effects.
-        dtype: as in other effects.
-
-    Returns:
-        An empty tuple.
+def stateless(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> tuple[()]:
+    """Return the empty state of an effect without memory; it takes what other effects take.
 
     Example:
-        >>> no_state()
+        >>> stateless()
         ()
     """
     return ()

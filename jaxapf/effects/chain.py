@@ -1,8 +1,8 @@
-"""Effects by name, as functions of a row of controls, one after the other.
+"""Effects by name, as functions of a row of controls, in series.
 
     strip = chain(effect("equalizer"), effect("compressor", fixed={"average_ms": 1.0, "lookahead_ms": 0.0}))
     values = params.denormalise(raw, strip.controls)        # a network's output, or random numbers
-    y, state = strip.process(values, strip.rest((), fs, x.dtype), x, fs)
+    y, state = strip.process(values, strip.initial_state((), fs, x.dtype), x, fs)
     y = apply(strip, values, x, fs, method="fsm")           # the same by frequency sampling, from rest
 
 A chain is an effect again. Controls are numbers or arrays whose axes are those of the batch. Where a chain
@@ -10,8 +10,8 @@ has stereo effects, the axis of the two channels is not among these: `panner` ma
 all effects after the one, or around the other, use their controls for both channels alike. Without stereo
 effects every axis before the samples is one of the batch, and may have controls of its own.
 
-What an effect can be asked is in its specification (`jaxapf.params`), and nothing else says so: ranges of
-networks, options of the command line, tables of the documentation and tests all come from there.
+The specification of an effect's controls (`jaxapf.params`) is their only source: ranges of networks, options
+of the command line, tables of the documentation and tests all come from there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jaxapf import params
 from jaxapf._internal.arrays import Values, as_signal
@@ -31,20 +33,22 @@ from jaxapf.effects import compressor, distortion, equalizer, expander, gain, pa
 METHODS = ("exact", "fsm")
 Row = Sequence[Any]  # one number or (...) for each control
 
+__all__ = ["KINDS", "METHODS", "Effect", "apply", "chain", "effect", "stream"]
+
 
 class Effect(NamedTuple):
     """An effect whose controls are a row of values in their units.
 
-    ``controls`` their specification, in order; ``rest(batch, fs, dtype)`` the state before any sound;
+    ``controls`` their specification, in order; ``initial_state(batch, fs, dtype)`` the state of silence;
     ``process(values, state, x, fs) -> (y, state)`` exact, streams, ``latency(fs)`` samples late;
-    ``sampled(values, x, fs) -> y`` by frequency sampling, from rest, not late. ``stereo``: whether what goes
-    in and what comes out has an axis of two channels before the samples, which the controls do not have; the
-    batch of ``rest`` is that of what goes in, channels included.
+    ``sampled(values, x, fs) -> y`` by frequency sampling, from the initial state, not late. ``stereo``:
+    whether input and output have an axis of two channels before the samples, which the controls do not have;
+    the batch of ``initial_state`` is that of the input, channels included.
     """
 
     name: str
     controls: tuple[params.Control, ...]
-    rest: Callable[..., Any]
+    initial_state: Callable[..., Any]
     process: Callable[..., tuple[jax.Array, Any]]
     sampled: Callable[..., jax.Array]
     latency: Callable[[float], int]
@@ -52,18 +56,16 @@ class Effect(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """How an effect's module is used as `Effect`.
+    """The parts of an effect's module that make an `Effect`.
 
-    ``pack`` makes its Controls of a row; ``rest`` takes the batch, the dtype and the latency, which
-    ``latency`` says from the sample rate, the fixed controls and the options, and those ``options`` that the
-    state is made with. Without ``sampled`` there is nothing to approximate: the exact form serves.
+    ``pack`` makes its Controls of a row; ``options`` are those of the function ``initial_state``;
+    ``latency`` is in samples, from sample rate, fixed controls and options. Where the module has no
+    ``NAME_sampled`` there is nothing to approximate: the exact form serves.
     """
 
+    module: Any
     controls: tuple[params.Control, ...]
-    pack: Callable[[Row], Any]
-    rest: Callable[..., Any]
-    process: Callable[..., Any]
-    sampled: Callable[..., Any] | None = None
+    pack: Callable[[Row], Any] | None = None
     latency: Callable[[float, Mapping[str, Any]], int] = lambda fs, fixed: 0
     options: tuple[str, ...] = ()
     stereo: tuple[bool, bool] = (False, False)
@@ -74,73 +76,33 @@ def _look_ahead(fs: float, fixed: Mapping[str, float]) -> int:
     return int(np.ceil(1e-3 * fs * longest_ms))
 
 
-def _at_rest(module: Any) -> Callable[..., Any]:
-    return lambda batch, dtype, latency, **options: module.rest(batch, dtype=dtype, **options)
-
-
 KINDS = {
-    "equalizer": _Kind(
-        params.EQUALIZER,
-        equalizer.packed,
-        lambda batch, dtype, latency: equalizer.rest(batch, dtype=dtype),
-        equalizer.equalizer,
-        equalizer.equalizer_sampled,
-    ),
-    "compressor": _Kind(
-        params.COMPRESSOR,
-        lambda row: compressor.Controls(*row),
-        lambda batch, dtype, latency: compressor.rest(batch, latency=latency, dtype=dtype),
-        compressor.compressor,
-        compressor.compressor_sampled,
-        _look_ahead,
-    ),
-    "gain": _Kind(params.GAIN, lambda row: gain.Controls(*row), _at_rest(gain), gain.gain),
+    "equalizer": _Kind(equalizer, params.EQUALIZER, equalizer.packed),
+    "compressor": _Kind(compressor, params.COMPRESSOR, latency=_look_ahead),
+    "gain": _Kind(gain, params.GAIN),
     "distortion": _Kind(
+        distortion,
         params.DISTORTION,
-        lambda row: distortion.Controls(*row),
-        _at_rest(distortion),
-        distortion.distortion,
-        latency=lambda fs, given: distortion.latency(given.get("oversampling", 4)),
+        latency=lambda fs, fixed: distortion.latency(fixed.get("oversampling", 4)),
         options=("oversampling",),
     ),
-    "expander": _Kind(
-        params.EXPANDER,
-        lambda row: expander.Controls(*row),
-        _at_rest(expander),
-        expander.expander,
-        expander.expander_sampled,
-    ),
-    "reverb": _Kind(params.REVERB, reverb.packed, _at_rest(reverb), reverb.reverb, options=("length",)),
-    "panner": _Kind(
-        params.PANNER,
-        lambda row: panner.Controls(*row),
-        _at_rest(panner),
-        panner.panner,
-        stereo=(False, True),
-    ),
-    "width": _Kind(
-        params.WIDTH,
-        lambda row: width.Controls(*row),
-        _at_rest(width),
-        width.width,
-        stereo=(True, True),
-    ),
+    "expander": _Kind(expander, params.EXPANDER),
+    "reverb": _Kind(reverb, params.REVERB, reverb.packed, options=("length",)),
+    "panner": _Kind(panner, params.PANNER, stereo=(False, True)),
+    "width": _Kind(width, params.WIDTH, stereo=(True, True)),
 }
 
 
 def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: Any) -> Effect:
-    """One of the effects, by its name.
+    """Return an effect by its name.
 
     Args:
         name: a key of `KINDS`.
-        fixed: controls that are not asked for any more, and their values in their units.
+        fixed: values, in their units, of controls that are no longer free.
         options: static options of its state, and of its exact form, which go to its sampled form too.
 
-    Returns:
-        `Effect`.
-
     Raises:
-        ValueError: unknown name; a fixed control that it has not.
+        ValueError: unknown name; a fixed control that it does not have.
 
     Example:
         >>> [control.name for control in effect("compressor", fixed={"lookahead_ms": 0.0}).controls][:3]
@@ -153,41 +115,37 @@ def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: An
     unknown = [one for one in fixed if one not in names]
     if unknown:
         raise ValueError(f"fixed has {unknown[0]!r}; {name} has {', '.join(names)}.")
-    free = tuple(control for control in kind.controls if control.name not in fixed)
-
-    def whole(values: Row) -> Any:
-        given = iter(values)
-        return kind.pack([fixed[one] if one in fixed else next(given) for one in names])
-
+    exact, approximate = (getattr(kind.module, name + suffix, None) for suffix in ("", "_sampled"))
     of_state = {one: value for one, value in options.items() if one in kind.options}
     of_process = {one: value for one, value in options.items() if one not in kind.options}
 
+    def pack(values: Row) -> Any:
+        given = iter(values)
+        row = [fixed[one] if one in fixed else next(given) for one in names]
+        return kind.pack(row) if kind.pack else kind.module.Controls(*row)
+
     def process(values: Row, state: Any, x: Values, fs: float) -> tuple[jax.Array, Any]:
-        return kind.process(whole(values), state, x, fs, **of_process)
+        return exact(pack(values), state, x, fs, **of_process)
 
     def sampled(values: Row, x: Values, fs: float) -> jax.Array:
-        if kind.sampled is None:
+        if approximate is None:
             return _in_time(found, values, as_signal(x), fs)
-        return kind.sampled(whole(values), x, fs, **of_process)
+        return approximate(pack(values), x, fs, **of_process)
 
     def latency(fs: float) -> int:
         return kind.latency(fs, {**options, **fixed})
 
-    def rest(batch: tuple[int, ...], fs: float, dtype: Any) -> Any:
-        return kind.rest(batch, dtype, latency(fs), **of_state)
+    def initial_state(batch: tuple[int, ...], fs: float, dtype: Any) -> Any:
+        ahead = {"latency": latency(fs)} if kind.latency is _look_ahead else {}
+        return kind.module.initial_state(batch, dtype=dtype, **ahead, **of_state)
 
-    found = Effect(name, free, rest, process, sampled, latency, kind.stereo)
+    free = tuple(control for control in kind.controls if control.name not in fixed)
+    found = Effect(name, free, initial_state, process, sampled, latency, kind.stereo)
     return found
 
 
 def chain(*effects: Effect) -> Effect:
-    """Effects one after the other, as one.
-
-    Args:
-        effects: in the order of the signal.
-
-    Returns:
-        `Effect` whose controls are those of all, named `EFFECT.CONTROL`.
+    """Return effects in series as one, whose controls are those of all, named `EFFECT.CONTROL`.
 
     Raises:
         ValueError: nothing to chain; an effect that makes two channels of one where there are two already.
@@ -213,10 +171,11 @@ def chain(*effects: Effect) -> Effect:
             for one, row, two in zip(effects, rows, is_two, strict=True)
         ]
 
-    def rest(batch: tuple[int, ...], fs: float, dtype: Any) -> tuple:
+    def initial_state(batch: tuple[int, ...], fs: float, dtype: Any) -> tuple:
         made = is_two if not stereo[0] else [False] * len(effects)  # or the batch has the channels already
         return tuple(
-            one.rest((*batch, 2) if two else batch, fs, dtype) for one, two in zip(effects, made, strict=True)
+            one.initial_state((*batch, 2) if two else batch, fs, dtype)
+            for one, two in zip(effects, made, strict=True)
         )
 
     def process(values: Row, state: Any, x: Values, fs: float) -> tuple[jax.Array, tuple]:
@@ -234,11 +193,13 @@ def chain(*effects: Effect) -> Effect:
     def latency(fs: float) -> int:
         return sum(one.latency(fs) for one in effects)
 
-    return Effect("+".join(one.name for one in effects), controls, rest, process, sampled, latency, stereo)
+    return Effect(
+        "+".join(one.name for one in effects), controls, initial_state, process, sampled, latency, stereo
+    )
 
 
 def _channels(effects: Sequence[Effect]) -> tuple[tuple[bool, bool], list[bool]]:
-    """Whether a chain takes and gives two channels; of each effect, whether two come to it."""
+    """Return whether input and output of a chain have two channels; of each effect, whether its input has."""
     two = next((one.stereo[0] for one in effects if any(one.stereo)), False)
     first, seen = two, []
     for one in effects:
@@ -250,12 +211,19 @@ def _channels(effects: Sequence[Effect]) -> tuple[tuple[bool, bool], list[bool]]
 
 
 def _for_both(value: Any) -> Any:
-    """A control with an axis for the channels, which share it."""
+    """Return a control with an axis for the channels, which share it."""
     return value[..., None] if np.ndim(value) else value
 
 
-def apply(one: Effect, values: Row, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
-    """A whole signal through an effect or a chain, from rest.
+def apply(
+    one: Effect,
+    values: Row,
+    x: Float[ArrayLike, "... n_samples"],
+    fs: float,
+    *,
+    method: str = "exact",
+) -> Float[Array, "... n_samples"]:
+    """Process a whole signal by an effect or a chain, from its initial state.
 
     Args:
         one: of `effect` or `chain`.
@@ -323,7 +291,7 @@ def stream(
     run = jax.jit(lambda x, state: one.process(values, state, x, fs))
 
     def process(x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        y, state = run(x, one.rest(x.shape[:-1], fs, x.dtype) if state is None else state)
+        y, state = run(x, one.initial_state(x.shape[:-1], fs, x.dtype) if state is None else state)
         return np.asarray(y).reshape(-1, x.shape[-1]), state
 
     return stream_blocks(process, read, n_samples, latency=late, block_samples=block_samples)
@@ -353,11 +321,11 @@ class Settings(NamedTuple):
 
 
 def _in_time(one: Effect, values: Row, signal: jax.Array, fs: float) -> jax.Array:
-    """The exact form from rest, without its latency."""
+    """Process by the exact form from its initial state, and remove the latency."""
     outer, channels = signal.shape[:-1], ()
     if one.stereo[0]:
         outer, channels = outer[:-1], outer[-1:]
     batch = (*np.broadcast_shapes(outer, *(np.shape(value) for value in values)), *channels)
     late = one.latency(fs)
     padded = jnp.pad(signal, (*((0, 0),) * (signal.ndim - 1), (0, late)))
-    return one.process(values, one.rest(batch, fs, signal.dtype), padded, fs)[0][..., late:]
+    return one.process(values, one.initial_state(batch, fs, signal.dtype), padded, fs)[0][..., late:]

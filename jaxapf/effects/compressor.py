@@ -26,13 +26,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import Values, as_signal, batch_shape, require, whole_number
+from jaxapf._internal.arrays import as_signal, require, whole_number
 from jaxapf.effects import dynamics
-from jaxapf.effects._controls import arrays, lifted, linear
-from jaxapf.effects.dynamics import SHARPEST_KNEE_DB, ballistics, coefficient
+from jaxapf.effects._controls import Value, arrays, linear, typed, with_batch
+from jaxapf.effects.dynamics import DETECTORS, SMOOTHINGS, ballistics, coefficient
 
-DETECTORS, SMOOTHINGS = dynamics.DETECTORS, dynamics.SMOOTHINGS
+__all__ = [
+    "DETECTORS",
+    "SMOOTHINGS",
+    "Controls",
+    "State",
+    "ballistics",
+    "coefficient",
+    "compressor",
+    "compressor_sampled",
+    "curve_db",
+    "initial_state",
+]
+
+_NOT_NEGATIVE = ("attack_ms", "release_ms", "average_ms", "knee_db", "lookahead_ms")
 
 
 class Controls(NamedTuple):
@@ -45,14 +60,14 @@ class Controls(NamedTuple):
     the signal, up to the latency of the state.
     """
 
-    threshold_db: Any
-    ratio: Any
-    attack_ms: Any
-    release_ms: Any
-    average_ms: Any = 1.0
-    knee_db: Any = 0.0
-    makeup_db: Any = 0.0
-    lookahead_ms: Any = 0.0
+    threshold_db: Value
+    ratio: Value
+    attack_ms: Value
+    release_ms: Value
+    average_ms: Value = 1.0
+    knee_db: Value = 0.0
+    makeup_db: Value = 0.0
+    lookahead_ms: Value = 0.0
 
 
 class State(NamedTuple):
@@ -62,28 +77,22 @@ class State(NamedTuple):
     "level" smoothing ``smoothed`` is a level, with the others the gain less one, or the gain in dB.
     """
 
-    level: Any
-    smoothed: Any
-    signal: Any
-    gains: Any
+    level: Value
+    smoothed: Value
+    signal: Value
+    gains: Value
 
 
-def rest(batch: tuple[int, ...] = (), *, latency: int = 0, dtype: Any = jnp.float32) -> State:
-    """The state before any sound: no level, no reduction.
+def initial_state(batch: tuple[int, ...] = (), *, latency: int = 0, dtype: Any = jnp.float32) -> State:
+    """Return the state of silence: no level, no reduction; `batch` is the shape of the batch axes.
 
-    Args:
-        batch: shape of the batch axes.
-        latency: samples that the output is late by, which look-ahead may use.
-        dtype: of the signal.
-
-    Returns:
-        State.
+    The output is `latency` samples late, which look-ahead may use.
 
     Raises:
         ValueError: `latency` no whole number, or negative.
 
     Example:
-        >>> rest((2,), latency=3).signal.shape
+        >>> initial_state((2,), latency=3).signal.shape
         (2, 3)
     """
     held = whole_number("latency", latency)
@@ -96,25 +105,25 @@ def rest(batch: tuple[int, ...] = (), *, latency: int = 0, dtype: Any = jnp.floa
 def compressor(
     controls: Controls,
     state: State,
-    x: Values,
+    x: Float[ArrayLike, "... n_samples"],
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
-    sidechain: Values | None = None,
-) -> tuple[jax.Array, State]:
+    sidechain: Float[ArrayLike, "... n_samples"] | None = None,
+) -> tuple[Float[Array, "... n_samples"], State]:
     """Compress a signal: exact recursions, gradients by all controls, the state and the signal.
 
-    With a state of `rest(latency=n)` the output is n samples late, and the look-ahead may be as long.
+    With a state of `initial_state(latency=n)` the output is n samples late; the look-ahead may be as long.
 
     Args:
         controls: `Controls`.
-        state: of `rest`, or what the chunk before returned.
+        state: of `initial_state`, or what the chunk before returned.
         x: `(..., n_samples)`, any number of samples.
         fs: sample rate in Hz.
         detector: `"rms"` averages the power, `"peak"` the magnitude.
         smoothing: what attack and release smooth: the `"gain"`, `"gain_db"`, or the `"level"`.
-        sidechain: what the detector hears, in the shape of `x`; `x` itself without it.
+        sidechain: the detector's input, in the shape of `x`; `x` itself without it.
 
     Returns:
         y: `(..., n_samples)` in the dtype of `x`.
@@ -128,7 +137,7 @@ def compressor(
 
     Example:
         >>> controls = Controls(threshold_db=-20.0, ratio=4.0, attack_ms=1.0, release_ms=50.0)
-        >>> y, _ = compressor(controls, rest(), jnp.ones(4000), 8000.0)
+        >>> y, _ = compressor(controls, initial_state(), jnp.ones(4000), 8000.0)
         >>> round(20 * float(jnp.log10(y[-1])), 2)
         -15.0
     """
@@ -142,17 +151,17 @@ def compressor(
 
 def compressor_sampled(
     controls: Controls,
-    x: Values,
+    x: Float[ArrayLike, "... n_samples"],
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
     n_fft: int | None = None,
-) -> jax.Array:
-    """The approximation of earlier libraries: one time constant for both, by frequency sampling.
+) -> Float[Array, "... n_samples"]:
+    """Compress by frequency sampling, the approximation of earlier libraries, from zero initial state.
 
-    The constant lies midway between attack and release on a log scale; the level is averaged by
-    frequency sampling as well. No state: the signal begins from rest.
+    One time constant, midway between attack and release on a log scale, stands for both; the level is
+    averaged by frequency sampling as well.
 
     Args:
         controls: `Controls`; there is no look-ahead here, it must be 0.
@@ -177,18 +186,16 @@ def compressor_sampled(
     """
     signal = as_signal(x)
     _check(controls, 0, fs, detector, smoothing)
-    return _by_sampling(arrays(controls, signal), signal, fs, detector, smoothing, n_fft)
+    c = arrays(controls, signal)
+    return dynamics.process_sampled(c, curve_db, signal, fs, detector, smoothing, n_fft)
 
 
-def curve_db(level_db: Any, controls: Controls) -> Any:
-    """The gain in dB that a level asks for: 0 below the threshold, (1 / ratio - 1) of what is above it.
+def curve_db(level_db: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
+    """Return the requested gain in dB: 0 below the threshold, (1 / ratio - 1) times the excess above.
 
     Args:
         level_db: in dB, broadcast against the controls.
         controls: threshold, ratio and knee of these.
-
-    Returns:
-        dB, 0 or below.
 
     Source: Giannoulis et al. 2012, eq. 4 (quadratic knee).
 
@@ -197,47 +204,26 @@ def curve_db(level_db: Any, controls: Controls) -> Any:
         >>> curve_db(jnp.array([-40.0, -20.0, 0.0]), controls).tolist()
         [-0.0, -0.5625, -15.0]
     """
-    knee = jnp.maximum(controls.knee_db, SHARPEST_KNEE_DB)
-    return (1 / controls.ratio - 1) * dynamics.bent(level_db - controls.threshold_db, knee)
+    knee = jnp.maximum(controls.knee_db, dynamics.SHARPEST_KNEE_DB)
+    return (1 / controls.ratio - 1) * dynamics.soft_knee(level_db - controls.threshold_db, knee)
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
 def _exact(
     c: Controls, state: State, signal: jax.Array, key: jax.Array, fs: float, detector: str, smoothing: str
 ) -> tuple[jax.Array, State]:
-    batch = batch_shape("controls", np.broadcast_shapes(*(leaf.shape for leaf in c)), signal)
-    signal, key = (jnp.broadcast_to(one, (*batch, one.shape[-1])) for one in (signal, key))
-    state = State(*(jnp.asarray(leaf).astype(signal.dtype) for leaf in state))
-    average, level = dynamics.averaged(c.average_ms, key, fs, detector, state.level)
-    attack, release = coefficient(c.attack_ms, fs), coefficient(c.release_ms, fs)
-    curve = functools.partial(curve_db, controls=lifted(c))
-    wanted = dynamics.wanted(average, curve, detector, smoothing)
-    rise, fall = (attack, release) if smoothing == "level" else (release, attack)
-    smoothed = ballistics(wanted, state.smoothed, rise, fall)
-    last = smoothed[..., -1] if smoothed.shape[-1] else jnp.broadcast_to(state.smoothed, batch)
-    gains = dynamics.gains(smoothed, curve, smoothing)
+    signal, key, state = with_batch(signal, c), with_batch(key, c), typed(state, signal)
+    gains, *after = dynamics.exact_gains(c, curve_db, state, key, fs, detector, smoothing, False)
     late, gained, held = _look_ahead(c.lookahead_ms * (1e-3 * fs), state, signal, gains)
-    return linear(c.makeup_db)[..., None] * gained * late, State(level, last, *held)
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def _by_sampling(
-    c: Controls, signal: jax.Array, fs: float, detector: str, smoothing: str, n_fft: int | None
-) -> jax.Array:
-    average = dynamics.averaged_sampled(c.average_ms, signal, fs, detector, n_fft)
-    curve = functools.partial(curve_db, controls=lifted(c))
-    wanted = dynamics.wanted(average, curve, detector, smoothing)
-    middle = dynamics.middle_time(c.attack_ms, c.release_ms, fs)
-    smoothed = dynamics.sampled(coefficient(middle, fs), wanted, n_fft)
-    return linear(c.makeup_db)[..., None] * dynamics.gains(smoothed, curve, smoothing) * signal
+    return linear(c.makeup_db)[..., None] * gained * late, State(*after, *held)
 
 
 def _look_ahead(
     lead: jax.Array, state: State, signal: jax.Array, gains: jax.Array
 ) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
-    """The signal late by the latency, the gain by what of it is not look-ahead, and what is held back.
+    """Return the signal late by the latency, the gain by latency less lead, and what is held back of both.
 
-    lead: in samples, interpolated between whole ones.
+    lead: look-ahead in samples, interpolated between whole ones.
     """
     (*batch, n_samples), latency = signal.shape, state.signal.shape[-1]
     signals = jnp.concatenate([jnp.broadcast_to(state.signal, (*batch, latency)), signal], axis=-1)
@@ -262,13 +248,11 @@ def _look_ahead(
 
 
 def _check(controls: Controls, latency: int, fs: float, detector: str, smoothing: str) -> None:
-    dynamics.check(fs, detector, smoothing)
-    times = ("attack_ms", "release_ms", "average_ms", "knee_db", "lookahead_ms")
-    dynamics.check_times(controls, times)
+    dynamics.check(controls, _NOT_NEGATIVE, fs, detector, smoothing)
     most_ms = 1e3 * latency / fs
     require(
         "lookahead_ms",
         controls.lookahead_ms,
-        f"at most the latency of the state, {most_ms:g} ms: make one with rest(latency=...)",
+        f"at most the latency of the state, {most_ms:g} ms: make one with initial_state(latency=...)",
         lambda v: v <= most_ms * (1 + 1e-6),
     )

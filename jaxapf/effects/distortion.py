@@ -1,4 +1,4 @@
-"""Distortion: tanh of the driven signal, oversampled so that little of what it adds folds back.
+"""Distortion: tanh of the driven signal, oversampled against aliasing.
 
     shaped  w = tanh(drive u + offset) - tanh(offset)      u: the signal at `oversampling` times its rate
     output  y = mix output w + (1 - mix) x                 both late by the same whole number of samples
@@ -18,10 +18,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import Values, as_signal, batch_shape, require, whole_number
+from jaxapf._internal.arrays import as_signal, require, whole_number
 from jaxapf._internal.fft import frames
-from jaxapf.effects._controls import arrays, lifted, linear
+from jaxapf.effects._controls import Value, arrays, lifted, linear, typed, with_batch
+
+__all__ = ["Controls", "State", "distortion", "initial_state", "latency", "shaper"]
 
 HELD = 64  # samples of the signal that the resamplers hold back, each one half of them
 MOST = 16  # times
@@ -37,30 +41,24 @@ class Controls(NamedTuple):
     output_db in [-24, 24], gain of the distorted signal
     """
 
-    drive_db: Any
-    offset: Any = 0.0
-    mix: Any = 1.0
-    output_db: Any = 0.0
+    drive_db: Value
+    offset: Value = 0.0
+    mix: Value = 1.0
+    output_db: Value = 0.0
 
 
 class State(NamedTuple):
     """``signal`` (..., 64) the last samples in; ``shaped`` (..., 64 oversampling) the last of the curve.
 
-    Their lengths tell the oversampling; both are empty where there is none.
+    Their lengths give the oversampling; both are empty where there is none.
     """
 
-    signal: Any
-    shaped: Any
+    signal: Float[Array, "... 64"]
+    shaped: Float[Array, "... n_shaped"]
 
 
 def latency(oversampling: int = 4) -> int:
-    """Samples that the output is late by: 64, or 0 without oversampling.
-
-    Args:
-        oversampling: 1 to 16.
-
-    Returns:
-        Samples.
+    """Return the latency in samples at 1 to 16 times oversampling: 64, or 0 without.
 
     Raises:
         ValueError: `oversampling` out of its range.
@@ -72,32 +70,26 @@ def latency(oversampling: int = 4) -> int:
     return 0 if _times(oversampling) == 1 else HELD
 
 
-def rest(batch: tuple[int, ...] = (), *, oversampling: int = 4, dtype: Any = jnp.float32) -> State:
-    """The state before any sound.
-
-    Args:
-        batch: shape of the batch axes.
-        oversampling: 1, none, to 16 times.
-        dtype: of the signal.
-
-    Returns:
-        State.
+def initial_state(batch: tuple[int, ...] = (), *, oversampling: int = 4, dtype: Any = jnp.float32) -> State:
+    """Return the state of silence; oversampling 1, none, to 16 times.
 
     Raises:
         ValueError: `oversampling` out of its range.
 
     Example:
-        >>> rest((2,)).shaped.shape
+        >>> initial_state((2,)).shaped.shape
         (2, 256)
     """
     held = latency(oversampling)
     return State(jnp.zeros((*batch, held), dtype), jnp.zeros((*batch, held * oversampling), dtype))
 
 
-def distortion(controls: Controls, state: State, x: Values, fs: float) -> tuple[jax.Array, State]:
+def distortion(
+    controls: Controls, state: State, x: Float[ArrayLike, "... n_samples"], fs: float
+) -> tuple[Float[Array, "... n_samples"], State]:
     """Distort a signal, oversampled as the state is; the output is `latency(oversampling)` samples late.
 
-    What folds back, measured: a 5 kHz sine of amplitude 1 at 44.1 kHz, offset 0.2; how far the largest
+    Aliasing, measured: a 5 kHz sine of amplitude 1 at 44.1 kHz, offset 0.2; how far the largest
     component below 20 kHz that is no harmonic lies below the sum of the harmonics.
 
         oversampling     1        2        4        8        16
@@ -107,7 +99,7 @@ def distortion(controls: Controls, state: State, x: Values, fs: float) -> tuple[
 
     Args:
         controls: `Controls`.
-        state: of `rest(oversampling=...)`, or what the chunk before returned.
+        state: of `initial_state(oversampling=...)`, or what the chunk before returned.
         x: `(..., n_samples)`, any number of samples.
         fs: sample rate in Hz, as in other effects.
 
@@ -122,7 +114,7 @@ def distortion(controls: Controls, state: State, x: Values, fs: float) -> tuple[
 
     Example:
         >>> x = jnp.array([0.1, 1.0])
-        >>> y, _ = distortion(Controls(12.0), rest(oversampling=1), x, 44100.0)
+        >>> y, _ = distortion(Controls(12.0), initial_state(oversampling=1), x, 44100.0)
         >>> [round(float(one), 3) for one in y]
         [0.378, 0.999]
     """
@@ -131,15 +123,8 @@ def distortion(controls: Controls, state: State, x: Values, fs: float) -> tuple[
     return _distorted(arrays(controls, signal), state, signal)
 
 
-def shaper(x: Values, controls: Controls) -> Any:
-    """The curve alone, without its output gain: tanh(drive x + offset) - tanh(offset).
-
-    Args:
-        x: broadcast against the controls.
-        controls: drive and offset of these.
-
-    Returns:
-        As `x`.
+def shaper(x: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
+    """Apply the curve without its output gain, tanh(drive x + offset) - tanh(offset); x broadcasts.
 
     Example:
         >>> float(shaper(jnp.array(0.0), Controls(20.0, offset=0.5)))
@@ -152,10 +137,9 @@ def shaper(x: Values, controls: Controls) -> Any:
 
 @jax.jit
 def _distorted(c: Controls, state: State, signal: jax.Array) -> tuple[jax.Array, State]:
-    batch = batch_shape("controls", np.broadcast_shapes(*(leaf.shape for leaf in c)), signal)
-    c, n_samples, times = lifted(c), signal.shape[-1], max(1, state.shaped.shape[-1] // HELD)
-    state = State(*(jnp.asarray(leaf).astype(signal.dtype) for leaf in state))
-    signals = _after(state.signal, jnp.broadcast_to(signal, (*batch, n_samples)))
+    n_samples, times = signal.shape[-1], max(1, state.shaped.shape[-1] // HELD)
+    state, signals = typed(state, signal), with_batch(signal, c)
+    c, signals = lifted(c), _after(state.signal, signals)
     if times == 1:
         wet, shaped = shaper(signals, c), state.shaped
     else:
@@ -176,33 +160,33 @@ def _after(held: jax.Array, new: jax.Array) -> jax.Array:
 
 
 def _up(signals: jax.Array, times: int) -> jax.Array:
-    """`(..., 64 + n)` -> `(..., n times)`, late by 32 samples."""
+    """Upsample `(..., 64 + n)` to `(..., n times)`, late by 32 samples."""
     y = jnp.matmul(_frames(signals, HELD), jnp.asarray(_to_fine(times), signals.dtype), precision="highest")
     return y.reshape(*signals.shape[:-1], -1)[..., : (signals.shape[-1] - HELD) * times]
 
 
 def _down(shaped: jax.Array, times: int) -> jax.Array:
-    """`(..., (64 + n) times)` -> `(..., n)`, late by another 32 samples."""
+    """Downsample `(..., (64 + n) times)` to `(..., n)`, late by another 32 samples."""
     matrix = jnp.asarray(_to_coarse(times), shaped.dtype)
     y = jnp.matmul(_frames(shaped, HELD * times), matrix, precision="highest")
     return y.reshape(*shaped.shape[:-1], -1)[..., : shaped.shape[-1] // times - HELD]
 
 
 def _frames(x: jax.Array, size: int) -> jax.Array:
-    """`(..., size + n)` -> `(..., n_blocks, 2 size)`: every block after the first with the one before it."""
+    """Cut `(..., size + n)` to `(..., n_blocks, 2 size)`: blocks after the first, with the one before."""
     return frames(x, -(-x.shape[-1] // size) - 1, 2 * size, size)
 
 
 @functools.cache
 def _to_fine(times: int) -> np.ndarray:
-    """`(2 * 64, 64 times)`: phase p of sample t is the sum over k of h[p + times k] x[t - k]."""
+    """Return `(2 * 64, 64 times)`: phase p of sample t is the sum over k of h[p + times k] x[t - k]."""
     back = HELD + np.arange(HELD * times)[None, :] // times - np.arange(2 * HELD)[:, None]
     return times * _taps(np.arange(HELD * times) % times + times * back, times)
 
 
 @functools.cache
 def _to_coarse(times: int) -> np.ndarray:
-    """`(2 * 64 times, 64)`: sample t is the sum over i of h[i] w[times t - i]."""
+    """Return `(2 * 64 times, 64)`: sample t is the sum over i of h[i] w[times t - i]."""
     return _taps(times * (HELD + np.arange(HELD))[None, :] - np.arange(2 * HELD * times)[:, None], times)
 
 
@@ -213,7 +197,7 @@ def _taps(index: np.ndarray, times: int) -> np.ndarray:
 
 @functools.cache
 def _lowpass(times: int) -> np.ndarray:
-    """`(64 times + 1,)`, 1 at 0 Hz, half at half the lower sample rate."""
+    """Return the taps `(64 times + 1,)`, of gain 1 at 0 Hz, a half at half the lower sample rate."""
     time = np.arange(-HELD * times // 2, HELD * times // 2 + 1) / times
     taps = np.sinc(time) * np.kaiser(HELD * times + 1, _KAISER)
     return taps / np.sum(taps)

@@ -3,9 +3,9 @@
     detector    p[t] = (1 - a) p[t - 1] + a x[t]^2        mean power ("rms"), or mean magnitude ("peak")
     ballistics  s[t] = s[t - 1] + b (r[t] - s[t - 1])     b = rise where r[t] > s[t - 1], else fall
 
-What the ballistics smooth is one of
+The ballistics smooth one of
 
-    "gain"      r = g - 1, the gain that the level asks for       Yu et al. 2024, torchcomp
+    "gain"      r = g - 1, g the gain that the curve requests     Yu et al. 2024, torchcomp
     "gain_db"   r = g in dB                                       as Giannoulis et al. recommend
     "level"     r = the level; the curve follows                  JUCE, pedalboard, SC4 and many plugins
 
@@ -19,6 +19,7 @@ design" (knee, branching smoother).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,11 +27,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from jaxapf import frequency
 from jaxapf._internal.arrays import require, with_rank
-from jaxapf.effects._controls import DB_PER_NEPER, linear
+from jaxapf.effects._controls import DB_PER_NEPER, lifted, linear
 from jaxapf.filters import native, recursion
+
+__all__ = [
+    "DETECTORS",
+    "SMOOTHINGS",
+    "ballistics",
+    "check",
+    "coefficient",
+    "exact_gains",
+    "process_sampled",
+    "soft_knee",
+]
 
 DETECTORS = ("rms", "peak")
 SMOOTHINGS = ("gain", "gain_db", "level")
@@ -40,60 +53,94 @@ LN_9 = float(np.log(9.0))
 _LEAST_SAMPLES = 0.02  # of a time constant: exp(-ln 9 / 0.02) is 0 in float32, and no division by 0
 _UNROLL = 4
 
-Curve = Callable[[jax.Array], jax.Array]  # a level in dB -> the gain in dB that it asks for
+Curve = Callable[[jax.Array, Any], jax.Array]  # level in dB, controls -> requested gain in dB
 
 
-def check(fs: float, detector: str, smoothing: str) -> None:
-    """The sample rate and the options that both have."""
+def check(controls: Any, names: tuple[str, ...], fs: float, detector: str, smoothing: str) -> None:
+    """Raise ValueError for an unknown option, a ratio below 1, or a negative one of the named controls."""
     for name, value, known in (("detector", detector, DETECTORS), ("smoothing", smoothing, SMOOTHINGS)):
         if value not in known:
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}.")
     require("fs", fs, "a sample rate above 0 Hz", lambda v: v > 0)
-
-
-def check_times(controls: Any, names: tuple[str, ...]) -> None:
-    """The ratio, and the controls that cannot be negative."""
     require("ratio", controls.ratio, "1 or more", lambda v: v >= 1)
     for name in names:
         require(name, getattr(controls, name), "0 or more", lambda v: v >= 0)
 
 
+def exact_gains(
+    c: Any,
+    curve_db: Curve,
+    state: Any,
+    signal: jax.Array,
+    fs: float,
+    detector: str,
+    smoothing: str,
+    rises: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the gains (..., n_samples), and level and smoothed value after the last sample.
+
+    c: controls of `arrays`; state: with `level` and `smoothed`; rises: whether attack is the time of a rising
+    gain, as in an expander. A level rises by attack in both.
+    """
+    curve = functools.partial(curve_db, controls=lifted(c))
+    a = coefficient(c.average_ms, fs)[..., None]
+    average, level = recursion.first_order(1 - a, a * _detected(signal, detector), state.level)
+    attack, release = coefficient(c.attack_ms, fs), coefficient(c.release_ms, fs)
+    rise, fall = (attack, release) if rises or smoothing == "level" else (release, attack)
+    smoothed = ballistics(_requested(average, curve, detector, smoothing), state.smoothed, rise, fall)
+    last = smoothed[..., -1] if smoothed.shape[-1] else jnp.broadcast_to(state.smoothed, signal.shape[:-1])
+    return _gains(smoothed, curve, smoothing), level, last
+
+
+@functools.partial(jax.jit, static_argnums=(1, 4, 5, 6))
+def process_sampled(
+    c: Any, curve_db: Curve, signal: jax.Array, fs: float, detector: str, smoothing: str, n_fft: int | None
+) -> jax.Array:
+    """Process by frequency sampling, with one time constant, the geometric mean of attack and release."""
+    curve = functools.partial(curve_db, controls=lifted(c))
+    average = _smoothed_sampled(coefficient(c.average_ms, fs), _detected(signal, detector), n_fft)
+    time_ms = jnp.sqrt(_least_time(c.attack_ms, fs) * _least_time(c.release_ms, fs))
+    smoothed = _smoothed_sampled(
+        coefficient(time_ms, fs), _requested(average, curve, detector, smoothing), n_fft
+    )
+    return linear(c.makeup_db)[..., None] * _gains(smoothed, curve, smoothing) * signal
+
+
 def coefficient(time_ms: Any, fs: float) -> Any:
-    """Of y[t] = (1 - b) y[t - 1] + b x[t] that takes so long from 10 to 90 per cent: b = 1 - exp(-ln 9 / n).
+    """Return b of y[t] = (1 - b) y[t - 1] + b x[t] that rises from 10 to 90 per cent in `time_ms`.
 
     Example:
         >>> round(float(coefficient(10.0, 44100.0)), 6)
         0.00497
     """
-    return -jnp.expm1(-LN_9 / (1e-3 * fs * least_time(time_ms, fs)))
+    return -jnp.expm1(-LN_9 / (1e-3 * fs * _least_time(time_ms, fs)))
 
 
 @jax.custom_jvp
-def bent(over_db: Any, knee_db: Any) -> Any:
-    """What is above the threshold: 0 below the knee, a parabola in it, `over_db` above."""
+def soft_knee(over_db: Any, knee_db: Any) -> Any:
+    """Return the excess over the threshold in dB: 0 below the knee, a parabola in it, `over_db` above."""
     into = jnp.clip(over_db / knee_db + 0.5, 0.0, 1.0)
     return 0.5 * knee_db * into**2 + jnp.maximum(over_db - 0.5 * knee_db, 0.0)
 
 
-@bent.defjvp
-def _bent_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+@soft_knee.defjvp
+def _soft_knee_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     # Left to the chain rule this is a mask for every minimum and maximum, each of them an array in memory.
     (over_db, knee_db), (d_over, d_knee) = primals, tangents
     into = jnp.clip(over_db / knee_db + 0.5, 0.0, 1.0)
-    return bent(over_db, knee_db), into * (d_over + (0.5 * d_knee - into * (0.5 * d_knee)))
+    return soft_knee(over_db, knee_db), into * (d_over + (0.5 * d_knee - into * (0.5 * d_knee)))
 
 
-def ballistics(x: jax.Array, start: Any, rise: Any, fall: Any) -> jax.Array:
-    """Branching smoother: y[t] = y[t - 1] + b (x[t] - y[t - 1]), b = rise where x[t] > y[t - 1], else fall.
+def ballistics(
+    x: Float[Array, "... n_samples"], start: Any, rise: Any, fall: Any
+) -> Float[Array, "... n_samples"]:
+    """Smooth by y[t] = y[t - 1] + b (x[t] - y[t - 1]), b = rise where x[t] > y[t - 1], else fall.
 
     Args:
         x: `(..., n_samples)`.
         start: `(...)` y before the first sample.
         rise: `(...)` in (0, 1], of `coefficient`.
         fall: `(...)`.
-
-    Returns:
-        `(..., n_samples)`.
 
     Source: Yu et al. 2024, section 5; Giannoulis et al. 2012, eq. 16 (branching smoother).
 
@@ -144,58 +191,38 @@ def _ballistics_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return y, recursion.first_order(1 - b, driven, d_start)[0]
 
 
-def averaged(
-    average_ms: jax.Array, signal: jax.Array, fs: float, detector: str, start: Any
-) -> tuple[jax.Array, jax.Array]:
-    """The detector: the mean power or magnitude at every sample, and the last for the next chunk."""
-    a = coefficient(average_ms, fs)[..., None]
-    return recursion.first_order(1 - a, a * _detected(signal, detector), start)
-
-
-def averaged_sampled(
-    average_ms: jax.Array, signal: jax.Array, fs: float, detector: str, n_fft: int | None
-) -> jax.Array:
-    """The detector by frequency sampling, from rest."""
-    return sampled(coefficient(average_ms, fs), _detected(signal, detector), n_fft)
-
-
-def wanted(average: jax.Array, curve: Curve, detector: str, smoothing: str) -> jax.Array:
-    """What the ballistics smooth: the gain that the detector's level asks for, 0 for none, or the level."""
-    if smoothing == "level":
-        floor = 10 ** (FLOOR_DB / 10)
-        return jnp.sqrt(jnp.maximum(average, floor)) if detector == "rms" else average
-    down = curve(in_db(average, 10.0 if detector == "rms" else 20.0))
-    return down if smoothing == "gain_db" else jnp.expm1(down / DB_PER_NEPER)
-
-
-def gains(smoothed: jax.Array, curve: Curve, smoothing: str) -> jax.Array:
-    """The gain, a factor, from what the ballistics return."""
-    if smoothing == "gain":
-        return 1 + smoothed
-    return linear(smoothed if smoothing == "gain_db" else curve(in_db(smoothed, 20.0)))
-
-
 def _detected(signal: jax.Array, detector: str) -> jax.Array:
     return signal * signal if detector == "rms" else jnp.abs(signal)
 
 
-def in_db(values: jax.Array, decade: float) -> jax.Array:
-    """10 of them a decade for power, 20 for magnitude."""
-    return (decade / float(np.log(10.0))) * jnp.log(jnp.maximum(values, 10 ** (FLOOR_DB / decade)))
+def _requested(average: jax.Array, curve: Callable, detector: str, smoothing: str) -> jax.Array:
+    """Return the ballistics' input: the gain that the curve requests, 0 for none, or the level."""
+    if smoothing == "level":
+        floor = 10 ** (FLOOR_DB / 10)
+        return jnp.sqrt(jnp.maximum(average, floor)) if detector == "rms" else average
+    gain_db = curve(_in_db(average, 10.0 if detector == "rms" else 20.0))
+    return gain_db if smoothing == "gain_db" else jnp.expm1(gain_db / DB_PER_NEPER)
 
 
-def least_time(time_ms: Any, fs: float) -> Any:
-    """No time is shorter than what a coefficient can say."""
+def _gains(smoothed: jax.Array, curve: Callable, smoothing: str) -> jax.Array:
+    """Return the gain, a factor, from the ballistics' output."""
+    if smoothing == "gain":
+        return 1 + smoothed
+    return linear(smoothed if smoothing == "gain_db" else curve(_in_db(smoothed, 20.0)))
+
+
+def _in_db(values: jax.Array, per_decade: float) -> jax.Array:
+    """Return dB, 10 a decade for power, 20 for magnitude, not below the floor."""
+    return (per_decade / float(np.log(10.0))) * jnp.log(jnp.maximum(values, 10 ** (FLOOR_DB / per_decade)))
+
+
+def _least_time(time_ms: Any, fs: float) -> Any:
+    """Return the time, at least the shortest that a coefficient can represent."""
     return jnp.maximum(time_ms, 1e3 * _LEAST_SAMPLES / fs)
 
 
-def middle_time(one_ms: Any, other_ms: Any, fs: float) -> Any:
-    """The time midway between two on a log scale, which stands for both where there can be only one."""
-    return jnp.sqrt(least_time(one_ms, fs) * least_time(other_ms, fs))
-
-
-def sampled(b: jax.Array, x: jax.Array, n_fft: int | None) -> jax.Array:
-    """y[t] = (1 - b) y[t - 1] + b x[t] by frequency sampling."""
+def _smoothed_sampled(b: jax.Array, x: jax.Array, n_fft: int | None) -> jax.Array:
+    """Return y[t] = (1 - b) y[t - 1] + b x[t] by frequency sampling."""
     zero = 0 * b
     rows = jnp.stack([b, zero, zero, zero + 1, b - 1, zero], axis=-1)[..., None, :]
     return frequency.sosfilt_fsm(rows, x, n_fft=n_fft)

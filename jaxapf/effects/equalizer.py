@@ -1,9 +1,9 @@
 """Parametric equaliser: low shelf, four peaks, high shelf, exact and alike at sample rates from 24 kHz on.
 
-The sections are analog curves, matched (`jaxapf.filters.matched`): the same controls give the same response at 44.1
-and 48 kHz, within 0.1 dB up to 10 kHz, where the usual bilinear designs differ by several. A band above 0.49
-fs is played there, and its frequency has no gradient: at 8 kHz those are the upper two, and a curve is off by
-3 dB in the median.
+The sections are analog curves, matched (`jaxapf.filters.matched`): the same controls give the same response
+at 44.1 and 48 kHz, within 0.1 dB up to 10 kHz, where the usual bilinear designs differ by several. A band
+above 0.49 fs is set to that, and its frequency has no gradient: at 8 kHz those are the upper two, and a curve
+is off by 3 dB in the median.
 
 Source: Steinmetz et al. 2022, arXiv 2207.08759, section 3 (the order of the bands).
 """
@@ -15,9 +15,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import Values, as_arrays, as_signal, require
+from jaxapf._internal.arrays import as_arrays, as_signal, require
 from jaxapf.filters import matched
+
+__all__ = [
+    "BANDS",
+    "SIX_BANDS_HZ",
+    "Controls",
+    "equalizer",
+    "equalizer_sampled",
+    "initial_state",
+    "packed",
+    "response_db",
+    "sections",
+    "six_band",
+]
 
 BANDS = ("low_shelf", "peak_1", "peak_2", "peak_3", "peak_4", "high_shelf")
 N_BANDS = len(BANDS)
@@ -31,19 +46,13 @@ class Controls(NamedTuple):
     `params.EQUALIZER`.
     """
 
-    gain_db: Any
-    cutoff_hz: Any
-    q: Any
+    gain_db: Float[ArrayLike, "... 6"]
+    cutoff_hz: Float[ArrayLike, "... 6"]
+    q: Float[ArrayLike, "... 6"]
 
 
 def packed(values: Any) -> Controls:
-    """Controls from single values, three a band in the order of `params.EQUALIZER`.
-
-    Args:
-        values: 18 numbers or arrays (...).
-
-    Returns:
-        `Controls`.
+    """Return controls from 18 numbers or arrays (...), three a band in the order of `params.EQUALIZER`.
 
     Example:
         >>> packed(range(1, 19)).cutoff_hz.tolist()
@@ -54,14 +63,8 @@ def packed(values: Any) -> Controls:
     return Controls(*(stacked[..., start::3] for start in range(3)))
 
 
-def six_band(gains_db: Values) -> Controls:
-    """The fixed form: six gains, at 20 to 1200 Hz in equal ratios.
-
-    Args:
-        gains_db: (..., 6), -20 to 20 dB each.
-
-    Returns:
-        `Controls`, the shelves at the ends.
+def six_band(gains_db: Float[ArrayLike, "... 6"]) -> Controls:
+    """Return controls of the fixed form: six gains of -20 to 20 dB, at 20 to 1200 Hz in equal ratios.
 
     Raises:
         ValueError: not six on the last axis, or a known gain out of its range.
@@ -78,32 +81,18 @@ def six_band(gains_db: Values) -> Controls:
     return Controls(gains, *(xp.asarray(one, gains.dtype) for one in (SIX_BANDS_HZ, qs)))
 
 
-def rest(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> jax.Array:
-    """The state before any sound.
-
-    Args:
-        batch: shape of the batch axes, those of the controls among them.
-        dtype: of the signal.
-
-    Returns:
-        (*batch, 6, 2), as `matched.cascade` has it.
+def initial_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> Float[Array, "... 6 2"]:
+    """Return the state of silence, as `matched.cascade` has it; batch: of signal and controls.
 
     Example:
-        >>> rest((3,)).shape
+        >>> initial_state((3,)).shape
         (3, 6, 2)
     """
     return jnp.zeros((*batch, N_BANDS, 2), dtype)
 
 
 def sections(controls: Controls, fs: float) -> matched.Sections:
-    """The six sections.
-
-    Args:
-        controls: `Controls`.
-        fs: sample rate in Hz.
-
-    Returns:
-        `matched.Sections` (..., 6); `.sos` has them as SciPy does.
+    """Return the six sections (..., 6); `.sos` has them as SciPy does. fs: sample rate in Hz.
 
     Raises:
         ValueError: not six bands; a known frequency or q that is not positive.
@@ -125,13 +114,18 @@ def sections(controls: Controls, fs: float) -> matched.Sections:
 
 
 def equalizer(
-    controls: Controls, state: Any, x: Values, fs: float, *, method: str = "auto"
-) -> tuple[jax.Array, jax.Array]:
+    controls: Controls,
+    state: Float[Array, "... 6 2"],
+    x: Float[ArrayLike, "... n_samples"],
+    fs: float,
+    *,
+    method: str = "auto",
+) -> tuple[Float[Array, "... n_samples"], Float[Array, "... 6 2"]]:
     """Equalise a signal: exact, streams, gradients by all controls, the state and the signal.
 
     Args:
         controls: `Controls`; the axes before the bands broadcast against the batch axes of `x`.
-        state: of `rest`, or what the chunk before returned.
+        state: of `initial_state`, or what the chunk before returned.
         x: (..., n_samples).
         fs: sample rate in Hz.
         method: one of the exact ones, as `jaxapf.sosfilt`.
@@ -146,7 +140,7 @@ def equalizer(
     Source: Steinmetz et al. 2022, section 3.
 
     Example:
-        >>> y, state = equalizer(six_band([6.0, 0, 0, 0, 0, 0]), rest(), jnp.ones(20000), 8000.0)
+        >>> y, state = equalizer(six_band([6.0, 0, 0, 0, 0, 0]), initial_state(), jnp.ones(20000), 8000.0)
         >>> round(20 * float(jnp.log10(y[-1])), 2)
         6.0
     """
@@ -154,8 +148,10 @@ def equalizer(
     return matched.cascade(sections(_typed(controls, signal), fs), signal, zi=state, method=method)
 
 
-def equalizer_sampled(controls: Controls, x: Values, fs: float, *, n_fft: int | None = None) -> jax.Array:
-    """The approximation of earlier libraries: the same response, by frequency sampling, from rest.
+def equalizer_sampled(
+    controls: Controls, x: Float[ArrayLike, "... n_samples"], fs: float, *, n_fft: int | None = None
+) -> Float[Array, "... n_samples"]:
+    """Equalise by frequency sampling, the approximation of earlier libraries, from zero initial state.
 
     Args:
         controls: as `equalizer`.
@@ -179,16 +175,10 @@ def equalizer_sampled(controls: Controls, x: Values, fs: float, *, n_fft: int | 
     return matched.cascade_sampled(sections(_typed(controls, signal), fs), signal, n_fft=n_fft)
 
 
-def response_db(controls: Controls, freqs_hz: Values, fs: float) -> Any:
-    """Level of the response in dB.
-
-    Args:
-        controls: `Controls`.
-        freqs_hz: (n_freqs,) in Hz.
-        fs: sample rate in Hz.
-
-    Returns:
-        (..., n_freqs).
+def response_db(
+    controls: Controls, freqs_hz: Float[ArrayLike, " n_freqs"], fs: float
+) -> Float[Array, "... n_freqs"]:
+    """Return the magnitude response in dB, (..., n_freqs), at frequencies in Hz.
 
     Example:
         >>> response_db(six_band([0, 0, 0, 0, 0, 6.0]), [20000.0], 48000.0).round(2).tolist()
@@ -199,7 +189,7 @@ def response_db(controls: Controls, freqs_hz: Values, fs: float) -> Any:
 
 
 def _typed(controls: Controls, signal: jax.Array) -> Controls:
-    """Traced and JAX controls in the dtype of the signal; what is known stays float64 for the design."""
+    """Bring traced and JAX controls to the signal's dtype; what is known stays float64 for the design."""
     return Controls(
         *(one.astype(signal.dtype) if isinstance(one, jax.Array) else np.asarray(one) for one in controls)
     )

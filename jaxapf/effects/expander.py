@@ -6,7 +6,7 @@
     ballistics  s[t] = s[t - 1] + b (r[t] - s[t - 1])      b: attack's where the gain rises, else release's
     output      y[t] = makeup g[t] x[t]
 
-The limit of the range is smooth, so that its gradient reaches every level: a reduction asked for of a quarter
+The limit of the range is smooth, so that its gradient reaches every level: a requested reduction of a quarter
 of the range is 2 per cent less in dB, one of half of it 8 per cent, one of all of it 24 per cent.
 Detector and ballistics are those of `dynamics`, which the compressor shares. The signal begins with an
 open gate; with "level" smoothing, from silence.
@@ -22,15 +22,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import Values, as_signal, batch_shape
+from jaxapf._internal.arrays import as_signal
 from jaxapf.effects import dynamics
-from jaxapf.effects._controls import arrays, lifted, linear
-from jaxapf.effects.dynamics import SHARPEST_KNEE_DB, ballistics, coefficient
+from jaxapf.effects._controls import Value, arrays, linear, typed, with_batch
+
+__all__ = ["Controls", "State", "curve_db", "expander", "expander_sampled", "initial_state"]
 
 LEAST_RANGE_DB = 1e-3
-_TIMES = ("attack_ms", "release_ms", "average_ms", "knee_db", "range_db")
+_NOT_NEGATIVE = ("attack_ms", "release_ms", "average_ms", "knee_db", "range_db")
 
 
 class Controls(NamedTuple):
@@ -45,35 +47,28 @@ class Controls(NamedTuple):
     makeup_db in [-24, 24]
     """
 
-    threshold_db: Any
-    ratio: Any
-    attack_ms: Any
-    release_ms: Any
-    average_ms: Any = 1.0
-    knee_db: Any = 0.0
-    range_db: Any = 80.0
-    makeup_db: Any = 0.0
+    threshold_db: Value
+    ratio: Value
+    attack_ms: Value
+    release_ms: Value
+    average_ms: Value = 1.0
+    knee_db: Value = 0.0
+    range_db: Value = 80.0
+    makeup_db: Value = 0.0
 
 
 class State(NamedTuple):
     """``level`` (...) of the detector, ``smoothed`` (...) of the ballistics."""
 
-    level: Any
-    smoothed: Any
+    level: Value
+    smoothed: Value
 
 
-def rest(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> State:
-    """The state before any sound: no level, no reduction.
-
-    Args:
-        batch: shape of the batch axes.
-        dtype: of the signal.
-
-    Returns:
-        State.
+def initial_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> State:
+    """Return the state of silence: no level, no reduction; `batch` is the shape of the batch axes.
 
     Example:
-        >>> rest((2,)).smoothed.tolist()
+        >>> initial_state((2,)).smoothed.tolist()
         [0.0, 0.0]
     """
     return State(jnp.zeros(batch, dtype), jnp.zeros(batch, dtype))
@@ -82,17 +77,17 @@ def rest(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> State:
 def expander(
     controls: Controls,
     state: State,
-    x: Values,
+    x: Float[ArrayLike, "... n_samples"],
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
-) -> tuple[jax.Array, State]:
+) -> tuple[Float[Array, "... n_samples"], State]:
     """Expand a signal downwards: exact recursions, gradients by all controls, the state and the signal.
 
     Args:
         controls: `Controls`.
-        state: of `rest`, or what the chunk before returned.
+        state: of `initial_state`, or what the chunk before returned.
         x: `(..., n_samples)`, any number of samples.
         fs: sample rate in Hz.
         detector: `"rms"` averages the power, `"peak"` the magnitude.
@@ -109,27 +104,25 @@ def expander(
 
     Example:
         >>> controls = Controls(threshold_db=-20.0, ratio=3.0, attack_ms=1.0, release_ms=5.0)
-        >>> y, _ = expander(controls, rest(), jnp.full(4000, 10 ** (-30 / 20)), 8000.0)
+        >>> y, _ = expander(controls, initial_state(), jnp.full(4000, 10 ** (-30 / 20)), 8000.0)
         >>> round(20 * float(jnp.log10(y[-1])), 1)  # 20 dB less, but for the range's 2 per cent
         -49.6
     """
     signal = as_signal(x)
-    _check(controls, fs, detector, smoothing)
+    dynamics.check(controls, _NOT_NEGATIVE, fs, detector, smoothing)
     return _exact(arrays(controls, signal), state, signal, fs, detector, smoothing)
 
 
 def expander_sampled(
     controls: Controls,
-    x: Values,
+    x: Float[ArrayLike, "... n_samples"],
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
     n_fft: int | None = None,
-) -> jax.Array:
-    """The approximation by frequency sampling: one time constant for attack and release, from rest.
-
-    The constant lies midway between the two on a log scale.
+) -> Float[Array, "... n_samples"]:
+    """Expand by frequency sampling, an approximation: one time constant for attack and release, no state.
 
     Args:
         controls: `Controls`.
@@ -153,63 +146,33 @@ def expander_sampled(
         (4000,)
     """
     signal = as_signal(x)
-    _check(controls, fs, detector, smoothing)
-    return _by_sampling(arrays(controls, signal), signal, fs, detector, smoothing, n_fft)
+    dynamics.check(controls, _NOT_NEGATIVE, fs, detector, smoothing)
+    c = arrays(controls, signal)
+    return dynamics.process_sampled(c, curve_db, signal, fs, detector, smoothing, n_fft)
 
 
-def curve_db(level_db: Any, controls: Controls) -> Any:
-    """The gain in dB that a level asks for: 0 above the threshold, towards -range below it.
+def curve_db(level_db: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
+    """Return the requested gain in dB at levels in dB: 0 above the threshold, towards -range below it.
 
     Args:
         level_db: in dB, broadcast against the controls.
         controls: threshold, ratio, knee and range of these.
-
-    Returns:
-        dB, 0 or below.
-
-    Source: see above.
 
     Example:
         >>> controls = Controls(-20.0, 3.0, 1.0, 50.0, range_db=60.0)
         >>> [round(float(one), 2) for one in curve_db(jnp.array([-80.0, -25.0]), controls)]
         [-57.84, -9.91]
     """
-    knee = jnp.maximum(controls.knee_db, SHARPEST_KNEE_DB)
+    knee = jnp.maximum(controls.knee_db, dynamics.SHARPEST_KNEE_DB)
     deepest = jnp.maximum(controls.range_db, LEAST_RANGE_DB)
-    asked = (controls.ratio - 1) * dynamics.bent(controls.threshold_db - level_db, knee)
-    return -deepest * jnp.tanh(asked / deepest)
+    requested = (controls.ratio - 1) * dynamics.soft_knee(controls.threshold_db - level_db, knee)
+    return -deepest * jnp.tanh(requested / deepest)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def _exact(
     c: Controls, state: State, signal: jax.Array, fs: float, detector: str, smoothing: str
 ) -> tuple[jax.Array, State]:
-    batch = batch_shape("controls", np.broadcast_shapes(*(leaf.shape for leaf in c)), signal)
-    signal = jnp.broadcast_to(signal, (*batch, signal.shape[-1]))
-    state = State(*(jnp.asarray(leaf).astype(signal.dtype) for leaf in state))
-    average, level = dynamics.averaged(c.average_ms, signal, fs, detector, state.level)
-    curve = functools.partial(curve_db, controls=lifted(c))
-    wanted = dynamics.wanted(average, curve, detector, smoothing)
-    # The gain rises with the level: attack is the rise of either.
-    attack, release = coefficient(c.attack_ms, fs), coefficient(c.release_ms, fs)
-    smoothed = ballistics(wanted, state.smoothed, attack, release)
-    last = smoothed[..., -1] if smoothed.shape[-1] else jnp.broadcast_to(state.smoothed, batch)
-    gains = dynamics.gains(smoothed, curve, smoothing)
-    return linear(c.makeup_db)[..., None] * gains * signal, State(level, last)
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def _by_sampling(
-    c: Controls, signal: jax.Array, fs: float, detector: str, smoothing: str, n_fft: int | None
-) -> jax.Array:
-    average = dynamics.averaged_sampled(c.average_ms, signal, fs, detector, n_fft)
-    curve = functools.partial(curve_db, controls=lifted(c))
-    wanted = dynamics.wanted(average, curve, detector, smoothing)
-    middle = dynamics.middle_time(c.attack_ms, c.release_ms, fs)
-    smoothed = dynamics.sampled(coefficient(middle, fs), wanted, n_fft)
-    return linear(c.makeup_db)[..., None] * dynamics.gains(smoothed, curve, smoothing) * signal
-
-
-def _check(controls: Controls, fs: float, detector: str, smoothing: str) -> None:
-    dynamics.check(fs, detector, smoothing)
-    dynamics.check_times(controls, _TIMES)
+    signal, state = with_batch(signal, c), typed(state, signal)
+    gains, *after = dynamics.exact_gains(c, curve_db, state, signal, fs, detector, smoothing, True)
+    return linear(c.makeup_db)[..., None] * gains * signal, State(*after)

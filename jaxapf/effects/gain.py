@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import Values, as_signal, batch_shape
-from jaxapf.effects._controls import arrays, linear, no_state
+from jaxapf._internal.arrays import as_signal
+from jaxapf.effects._controls import Value, arrays, linear, stateless, with_batch
 
-rest = no_state
+__all__ = ["Controls", "gain", "initial_state"]
+
+initial_state = stateless
 
 
 class Controls(NamedTuple):
@@ -20,32 +21,30 @@ class Controls(NamedTuple):
     gain_db in [-24, 24]
     """
 
-    gain_db: Any
+    gain_db: Value
 
 
-def gain(controls: Controls, state: tuple[()], x: Values, fs: float) -> tuple[jax.Array, tuple[()]]:
-    """Make a signal louder or softer.
+def gain(
+    controls: Controls, state: tuple[()], x: Float[ArrayLike, "... n_samples"], fs: float
+) -> tuple[Float[Array, "... n_samples"], tuple[()]]:
+    """Amplify or attenuate a signal.
 
     Args:
         controls: `Controls`.
-        state: of `rest`.
+        state: of `initial_state`.
         x: `(..., n_samples)`, any number of samples.
         fs: sample rate in Hz, as in other effects.
 
     Returns:
-        y: `(..., n_samples)` in the dtype of `x`.
-        state: as it was.
+        `(..., n_samples)` in the dtype of `x`; the state.
 
     Raises:
         ValueError: controls whose batch axes do not fit those of `x`.
 
-    Source: 20 dB are a factor of ten.
-
     Example:
-        >>> gain(Controls(20.0), rest(), jnp.array([0.1, -0.2]), 44100.0)[0].round(3).tolist()
+        >>> gain(Controls(20.0), initial_state(), [0.1, -0.2], 44100.0)[0].round(3).tolist()
         [1.0, -2.0]
     """
     signal = as_signal(x)
     c = arrays(controls, signal)
-    batch = batch_shape("controls", np.shape(c.gain_db), signal)
-    return linear(c.gain_db)[..., None] * jnp.broadcast_to(signal, (*batch, signal.shape[-1])), state
+    return linear(c.gain_db)[..., None] * with_batch(signal, c), state

@@ -1,13 +1,13 @@
-"""Ways to a gradient through audio effects, one interface, chosen by name.
+"""Gradients through audio effects, by five strategies with one interface, chosen by name.
 
-    "autodiff"       the effect, exact, and its exact derivative
-    "fsm"            the effect by frequency sampling, and the derivative of that; the exact effect plays
-    "proxy"          a network in place of the effect, in training and when it plays
-    "proxy-hybrid"   the effect forward, the network's derivative backward; the effect plays
-    "spsa"           the effect forward, a derivative from two more runs of it; the effect plays
+    "autodiff"       the exact effect and its exact derivative
+    "fsm"            trained through frequency sampling; applied as the exact effect
+    "proxy"          a network in place of the effect, trained through and applied
+    "proxy-hybrid"   the effect forward, the network's derivative backward; applied as the effect
+    "spsa"           the effect forward, a derivative from two more runs of it; applied as the effect
 
-The last works around anything that can be called, also outside JAX (`outside`). All take raw controls, a
-network's output in [-1, 1]; the specification of the effect gives them units.
+The last works for any callable, also outside JAX (`outside`). All take raw controls, a network's output in
+[-1, 1]; the specification of the effect gives them units.
 
 Source: Steinmetz et al. 2022, arXiv 2207.08759, section 3.
 """
@@ -20,89 +20,80 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxapf import params
 from jaxapf._internal.arrays import as_signal, batch_shape, require
 from jaxapf.effects import chain
 
+__all__ = ["EPSILON", "STRATEGIES", "Apply", "Render", "Strategy", "hybrid", "outside", "spsa", "strategy"]
+
 STRATEGIES = ("autodiff", "fsm", "proxy", "proxy-hybrid", "spsa")
-EPSILON = 5e-3  # of the range, half of it: how far SPSA moves all controls
+EPSILON = 5e-3  # SPSA's step of all controls on the raw scale, half of it the share of the range
 Render = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-Play = Callable[[jax.Array, jax.Array], jax.Array]
+Apply = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-class Route(NamedTuple):
-    """What trains and what plays.
+class Strategy(NamedTuple):
+    """``render(raw, x, key) -> y`` to be differentiated by raw, and ``apply(raw, x) -> y`` for inference.
 
-    ``render(raw, x, key) -> y``, to be differentiated by raw; ``play(raw, x) -> y``. raw (..., n_controls) in
-    [-1, 1], its batch axes broadcast against those of x (..., n_samples); key, of `jax.random.key`, for the
-    routes that are random.
+    raw (..., n_controls) in [-1, 1], its batch axes broadcast against those of x (..., n_samples); key, of
+    `jax.random.key`, for the strategies that are random.
     """
 
     render: Render
-    play: Play
+    apply: Apply
 
 
-def route(
-    strategy: str, effect: chain.Effect, fs: float, *, proxy: Play | None = None, epsilon: float = EPSILON
-) -> Route:
-    """The way to a gradient of this name.
+def strategy(
+    name: str, effect: chain.Effect, fs: float, *, proxy: Apply | None = None, epsilon: float = EPSILON
+) -> Strategy:
+    """Return the strategy of this name.
 
     Args:
-        strategy: one of `STRATEGIES`.
+        name: one of `STRATEGIES`.
         effect: of `chain.effect`, `chain.chain` or `outside`.
         fs: sample rate in Hz.
         proxy: the network, `(raw, x) -> y`, for `"proxy"` and `"proxy-hybrid"`.
         epsilon: of `"spsa"`.
 
-    Returns:
-        `Route`.
-
     Raises:
-        ValueError: unknown strategy; one that needs a proxy has none.
+        ValueError: unknown name; a strategy that needs a proxy has none.
 
     Source: Steinmetz et al. 2022, section 3.
 
     Example:
         >>> gain = outside("gain", (params.Control("gain_db", "dB", -20.0, 20.0),), _example_gain)
-        >>> way = route("spsa", gain, 8000.0)
-        >>> loss = lambda raw: jnp.mean(way.render(raw, jnp.ones(4), jax.random.key(0)))
+        >>> by_spsa = strategy("spsa", gain, 8000.0)
+        >>> loss = lambda raw: jnp.mean(by_spsa.render(raw, jnp.ones(4), jax.random.key(0)))
         >>> round(float(jax.grad(loss)(jnp.zeros(1))[0]), 2)  # ln(10) at 0 dB
         2.3
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy is {strategy!r}; choose one of {', '.join(STRATEGIES)}.")
-    if proxy is None and strategy.startswith("proxy"):
-        raise ValueError(f"proxy is None; {strategy!r} needs a network, (raw, x) -> y.")
+    if name not in STRATEGIES:
+        raise ValueError(f"name is {name!r}; choose one of {', '.join(STRATEGIES)}.")
 
-    def exact(raw: jax.Array, x: jax.Array) -> jax.Array:
-        return chain.apply(effect, params.denormalise(raw, effect.controls), x, fs)
+    def apply(raw: jax.Array, x: jax.Array, method: str = "exact") -> jax.Array:
+        return chain.apply(effect, params.denormalise(raw, effect.controls), x, fs, method=method)
 
-    def sampled(raw: jax.Array, x: jax.Array) -> jax.Array:
-        return chain.apply(effect, params.denormalise(raw, effect.controls), x, fs, method="fsm")
-
-    def shaken(raw: jax.Array, x: jax.Array, key: jax.Array) -> jax.Array:
-        return spsa(lambda moved: exact(moved, x), raw, key, epsilon=epsilon)
-
-    if strategy == "spsa":
-        return Route(shaken, exact)
-    if strategy == "proxy-hybrid":
-        return Route(_keyless(hybrid(exact, proxy)), exact)  # pyright: ignore[reportArgumentType]
-    if strategy == "proxy":
-        return Route(_keyless(proxy), proxy)  # pyright: ignore[reportArgumentType]
-    return Route(_keyless(exact if strategy == "autodiff" else sampled), exact)
+    if name == "spsa":
+        return Strategy(
+            lambda raw, x, key: spsa(lambda moved: apply(moved, x), raw, key, epsilon=epsilon), apply
+        )
+    if name in ("autodiff", "fsm"):
+        method = "exact" if name == "autodiff" else "fsm"
+        return Strategy(lambda raw, x, key: apply(raw, x, method), apply)
+    if proxy is None:
+        raise ValueError(f"proxy is None; {name!r} needs a network, (raw, x) -> y.")
+    rendered = hybrid(apply, proxy) if name == "proxy-hybrid" else proxy
+    return Strategy(lambda raw, x, key: rendered(raw, x), apply if name == "proxy-hybrid" else proxy)
 
 
-def _keyless(play: Play) -> Render:
-    return lambda raw, x, key: play(raw, x)
-
-
-def hybrid(effect: Play, proxy: Play) -> Play:
-    """A function with the value of one and the derivative of the other.
+def hybrid(effect: Apply, proxy: Apply) -> Apply:
+    """Return a function with the value of the effect and the derivative of the proxy.
 
     Args:
-        effect: `(raw, x) -> y`, whose value counts; it need not have a derivative.
-        proxy: `(raw, x) -> y` of the same shape, whose derivative counts.
+        effect: `(raw, x) -> y`, differentiable or not.
+        proxy: `(raw, x) -> y` of the same shape.
 
     Returns:
         `(raw, x) -> y`, its value that of the effect but for rounding.
@@ -116,27 +107,31 @@ def hybrid(effect: Play, proxy: Play) -> Play:
         (2.0, 2.5)
     """
 
-    def play(raw: jax.Array, x: jax.Array) -> jax.Array:
-        guess = proxy(raw, x)
-        return guess + jax.lax.stop_gradient(effect(raw, x) - guess)
+    def apply(raw: jax.Array, x: jax.Array) -> jax.Array:
+        estimate = proxy(raw, x)
+        return estimate + jax.lax.stop_gradient(effect(raw, x) - estimate)
 
-    return play
+    return apply
 
 
 def spsa(
-    function: Callable[[jax.Array], jax.Array], raw: jax.Array, key: jax.Array, *, epsilon: float = EPSILON
-) -> jax.Array:
-    """A function's value, with a derivative from two more values: simultaneous perturbation.
+    function: Callable[[jax.Array], jax.Array],
+    raw: Float[Array, "*batch n_controls"],
+    key: PRNGKeyArray,
+    *,
+    epsilon: float = EPSILON,
+) -> Float[Array, "*batch n_samples"]:
+    """Return a function's value, with a derivative from two more values: simultaneous perturbation.
 
     With random signs s the derivative is taken to be s (f(raw + epsilon s) - f(raw - epsilon s)) / (2
-    epsilon): exact in the direction s, and right on average. A step beyond [-1, 1] is taken from a point
-    further in. The derivative is by `raw` alone, and has no derivative of its own.
+    epsilon): exact in the direction s, and unbiased to second order in epsilon. A step beyond [-1, 1] is
+    taken from a point further in. The derivative is by `raw` alone, and has no derivative of its own.
 
     Args:
         function: `raw -> y`, y of shape (..., n_samples), each example by its own row of raw.
         raw: (..., n_controls) in [-1, 1], its batch axes leading those of y.
         key: of `jax.random.key`; the signs differ from example to example.
-        epsilon: how far all controls are moved.
+        epsilon: the step of all controls.
 
     Returns:
         (..., n_samples).
@@ -168,7 +163,7 @@ def spsa(
         up, down = (closed(centre + step * signs, *others) for step in (epsilon, -epsilon))
         slope = jax.lax.stop_gradient(up - down) / (2 * epsilon)
         along = jnp.sum(signs * tangents[0], axis=-1)
-        # The batch axes of y are the first, also where an effect has made channels of one.
+        # The batch axes of y are the first, also where an effect has made two channels of one.
         return closed(at, *others), slope * jnp.expand_dims(along, range(along.ndim, slope.ndim))
 
     return value(raw, *others)
@@ -179,13 +174,14 @@ def outside(
     controls: Sequence[params.Control],
     process: Callable[[dict[str, float], np.ndarray, float], np.ndarray],
 ) -> chain.Effect:
-    """An effect outside JAX, a plug-in say, as an `Effect`: for `"spsa"` and the proxies' forward pass.
+    """Wrap an effect outside JAX, such as a plug-in, for `"spsa"` and the forward pass of proxies.
 
     Args:
         name: for messages.
-        controls: what it can be asked.
+        controls: their specification.
         process: `(settings, x, fs) -> y`, settings by the names of the controls in their units, x a NumPy
-            array (n_samples,), y of its shape. It is called from rest, example by example, on the host.
+            array (n_samples,), y of its shape. It is called example by example on the host, each time from
+            its initial state.
 
     Returns:
         `chain.Effect`; it has no state to stream with, and JAX has no derivative of it.
@@ -220,7 +216,7 @@ def outside(
         return jax.pure_callback(on_host, shape, row, signal, rates, vmap_method="broadcast_all"), state
 
     def sampled(values: Sequence[Any], x: Any, fs: float) -> jax.Array:
-        raise ValueError(f"{name} is outside JAX and has no sampled form; choose the route 'spsa'.")
+        raise ValueError(f"{name} is outside JAX and has no sampled form; choose the strategy 'spsa'.")
 
     return chain.Effect(name, controls, lambda batch, fs, dtype: (), called, sampled, lambda fs: 0)
 

@@ -1,4 +1,4 @@
-"""A phaser: first-order all-passes that an oscillator sweeps, in a feedback loop, beside the way through.
+"""A phaser: first-order all-passes that an oscillator sweeps, in a feedback loop, beside the direct path.
 
     w[n] = A e^(-s t) cos(2 pi f t + phase)                the oscillator, one value a hop
     d    = bias + depth (1 + shape(w)) / 2                 the waveshaper is a small network
@@ -7,7 +7,7 @@
     y    = through h + loop(p, feedback, h)                the all-passes, see `jaxapf.filters.feedback`
 
 Two forms with the same controls: `phaser` runs the exact recursions and streams, `phaser_sampled` multiplies
-frames by the response that the filters would have if they stood still.
+frames by the response of filters that stand still.
 
 Source: Yu et al. 2024, section 4.1; Carson, Valentini-Botinhao, King, Bilbao 2023, "Differentiable grey-box
 modelling of phaser effects using frame-based spectral processing".
@@ -21,9 +21,31 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
-from jaxapf._internal.arrays import Values, as_signal, count, require, whole_number
+from jaxapf._internal.arrays import as_signal, count, require, whole_number
 from jaxapf.filters import feedback, overlap_add, recursion
+
+__all__ = [
+    "HOP",
+    "MOST_FEEDBACK",
+    "STAGES",
+    "Controls",
+    "State",
+    "coefficient_of",
+    "controls_of",
+    "cutoff_hz",
+    "filtered",
+    "frame_responses",
+    "init",
+    "initial_state",
+    "oscillator",
+    "phaser",
+    "phaser_sampled",
+    "sweep",
+    "waveshaped",
+]
 
 STAGES = 4
 HOP = 32  # samples from one control value to the next
@@ -33,7 +55,7 @@ Tree = Any
 
 
 class Controls(NamedTuple):
-    """What a phaser is set to: numbers, but for the waveshaper and the biquad.
+    """Numbers, but for the waveshaper and the biquad.
 
     ``rate_hz``, ``phase`` at the first sample in radians, ``amplitude`` and ``decay`` in one over seconds of
     the oscillator; ``shape``, a tuple of `(kernel, bias)`, one a layer; ``bias`` and ``depth`` of d, radians;
@@ -55,7 +77,7 @@ class Controls(NamedTuple):
 
 
 class State(NamedTuple):
-    """``position`` () int32 in samples since the oscillator's start; the filters' memories.
+    """``position`` () int32 in samples since the oscillator's start; the filters' states.
 
     ``biquad`` (..., 2) and ``loop`` (..., stages + 1), see `recursion.allpole` and `feedback.allpass_loop`.
     """
@@ -65,11 +87,11 @@ class State(NamedTuple):
     loop: Any
 
 
-def rest(batch: tuple[int, ...] = (), *, stages: int = STAGES, dtype: Any = jnp.float32) -> State:
-    """The state before any sound.
+def initial_state(batch: tuple[int, ...] = (), *, stages: int = STAGES, dtype: Any = jnp.float32) -> State:
+    """Return the state of silence.
 
     Example:
-        >>> rest((2,)).loop.shape
+        >>> initial_state((2,)).loop.shape
         (2, 5)
     """
     loop = jnp.zeros((*batch, count("stages", stages) + 1), dtype)
@@ -79,18 +101,18 @@ def rest(batch: tuple[int, ...] = (), *, stages: int = STAGES, dtype: Any = jnp.
 def phaser(
     controls: Controls,
     state: State,
-    x: Values,
+    x: Float[ArrayLike, "... n_samples"],
     fs: float,
     *,
     stages: int = STAGES,
     delay: int = 0,
     hop: int = HOP,
-) -> tuple[jax.Array, State]:
-    """Send a signal through the phaser: exact recursions, and gradients through them.
+) -> tuple[Float[Array, "... n_samples"], State]:
+    """Process a signal by exact recursions, differentiable by all controls, the state and the signal.
 
     Args:
         controls: `Controls`; all signals of the batch share them, `jax.vmap` lifts it over others.
-        state: of `rest`, with as many stages, or what the chunk before returned.
+        state: of `initial_state`, with as many stages, or what the chunk before returned.
         x: `(..., n_samples)`.
         fs: sample rate in Hz.
         stages: number of all-passes.
@@ -107,7 +129,7 @@ def phaser(
 
     Example:
         >>> controls = controls_of(init(jax.random.key(0), rate_hz=0.5))
-        >>> y, state = phaser(controls, rest(), jnp.ones(1000), 8000.0)
+        >>> y, state = phaser(controls, initial_state(), jnp.ones(1000), 8000.0)
         >>> y.shape, int(state.position)
         ((1000,), 1000)
     """
@@ -115,23 +137,26 @@ def phaser(
     _check(controls, fs, delay)
     if np.shape(state.loop)[-1:] != (count("stages", stages) + 1,):
         raise ValueError(
-            f"state has {np.shape(state.loop)[-1] - 1} stages; expected {stages}: rest(stages=...)."
+            f"state has {np.shape(state.loop)[-1] - 1} stages; expected {stages}: initial_state(stages=...)."
         )
     controls = jax.tree.map(lambda value: jnp.asarray(value, signal.dtype), controls)
-    return filtered(
-        controls, sweep(controls, state.position, signal.shape[-1], fs, hop), state, signal, delay
-    )
+    p = sweep(controls, state.position, signal.shape[-1], fs, hop)
+    return filtered(controls, p, state, signal, delay)
 
 
 def filtered(
-    controls: Controls, p: jax.Array, state: State, x: jax.Array, delay: int
-) -> tuple[jax.Array, State]:
-    """The filters alone, along a sweep that is given.
+    controls: Controls,
+    p: Float[Array, " n_samples"],
+    state: State,
+    x: Float[Array, "... n_samples"],
+    delay: int,
+) -> tuple[Float[Array, "... n_samples"], State]:
+    """Run the filters alone along a given sweep.
 
     Args:
         controls: `Controls`, of which the oscillator and what follows it are not used.
-        p: `(..., n_samples)` the all-passes' coefficient.
-        state: of `rest`; it says how many stages there are.
+        p: `(n_samples,)` the all-passes' coefficient.
+        state: of `initial_state`, of as many stages as are run.
         x: `(..., n_samples)`.
         delay: of the feedback, 0 or 1 samples.
 
@@ -140,7 +165,8 @@ def filtered(
 
     Example:
         >>> controls = controls_of(init(jax.random.key(0)))._replace(through=0.0, feedback=jnp.zeros(()))
-        >>> filtered(controls, jnp.ones(3), rest(stages=1), jnp.array([1.0, 2.0, 3.0]), 0)[0].tolist()
+        >>> x = jnp.array([1.0, 2.0, 3.0])
+        >>> filtered(controls, jnp.ones(3), initial_state(stages=1), x, 0)[0].tolist()
         [1.0, 2.0, 3.0]
     """
     stages = np.shape(state.loop)[-1] - 1
@@ -153,17 +179,17 @@ def filtered(
 
 def phaser_sampled(
     controls: Controls,
-    x: Values,
+    x: Float[ArrayLike, "... n_samples"],
     fs: float,
     *,
     window_ms: float,
     stages: int = STAGES,
     delay: int = 0,
-) -> jax.Array:
-    """The same by frequency sampling: Hann-windowed frames, each multiplied by one response.
+) -> Float[Array, "... n_samples"]:
+    """Process by frequency sampling: Hann-windowed frames, each multiplied by one response.
 
     The window is rounded to a multiple of 4 samples, the hop is a quarter of it, and the transform at least
-    twice as long. No state: the signal begins from rest.
+    twice as long. The initial state is zero.
 
     Args:
         controls: `Controls`.
@@ -199,8 +225,8 @@ def phaser_sampled(
     return overlap_add.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=4 * hop)
 
 
-def init(key: jax.Array, *, rate_hz: float = 1.0) -> Tree:
-    """The 182 numbers that are trained, at random: a gentle sweep, hardly any feedback, a biquad of one.
+def init(key: PRNGKeyArray, *, rate_hz: float = 1.0) -> Tree:
+    """Return the 182 trained numbers at random: a gentle sweep, hardly any feedback, a biquad of one.
 
     Args:
         key: typed random key.
@@ -238,7 +264,7 @@ def init(key: jax.Array, *, rate_hz: float = 1.0) -> Tree:
 
 
 def controls_of(raw: Tree) -> Controls:
-    """Controls of the numbers that are trained: all of them stable, whatever the numbers.
+    """Return the controls of the trained numbers, stable whatever these are.
 
     Source: Yu et al. 2024, section 4.1 (poles in the stability triangle); the feedback is a tanh here, either
     sign, where the paper has |g2|.
@@ -265,21 +291,21 @@ def controls_of(raw: Tree) -> Controls:
     )
 
 
-def oscillator(controls: Controls, time_s: Any) -> jax.Array:
-    """Value w of the oscillator at times in seconds: a damped cosine, the real part of z_0 z^n in the paper.
+def oscillator(controls: Controls, time_s: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the oscillator at times in seconds: a damped cosine, the real part of z_0 z^n in the paper.
 
     Example:
         >>> controls = controls_of(init(jax.random.key(0)))._replace(rate_hz=2.0, phase=0.0)
         >>> oscillator(controls, jnp.array([0.0, 0.25])).round(4).tolist()
         [1.0, -1.0]
     """
-    turns = controls.rate_hz * time_s
-    angle = 2 * np.pi * (turns - jnp.floor(turns)) + controls.phase
+    cycles = controls.rate_hz * time_s
+    angle = 2 * np.pi * (cycles - jnp.floor(cycles)) + controls.phase
     return controls.amplitude * jnp.exp(-jnp.minimum(controls.decay * time_s, 60.0)) * jnp.cos(angle)
 
 
-def waveshaped(layers: Any, w: jax.Array) -> jax.Array:
-    """The waveshaper at values of the oscillator, `(n,)`: layers of tanh, the last one linear.
+def waveshaped(layers: Any, w: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Apply the waveshaper to values of the oscillator: layers of tanh, the last one linear.
 
     Example:
         >>> layers = ((jnp.ones((1, 2)), jnp.zeros(2)), (jnp.ones((2, 1)), jnp.zeros(1)))
@@ -293,8 +319,8 @@ def waveshaped(layers: Any, w: jax.Array) -> jax.Array:
     return (values @ kernel + bias[None])[:, 0]
 
 
-def coefficient_of(d: Any) -> Any:
-    """Coefficient p = tanh((1 - tan d) / (1 + tan d)) = tanh(tan(pi / 4 - d)): in [-1, 1] for any d.
+def coefficient_of(d: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """Return p = tanh((1 - tan d) / (1 + tan d)) = tanh(tan(pi / 4 - d)), in [-1, 1] for any d.
 
     Source: Yu et al. 2024, eq. 12.
 
@@ -305,8 +331,8 @@ def coefficient_of(d: Any) -> Any:
     return jnp.tanh(jnp.tan(np.pi / 4 - d))
 
 
-def cutoff_hz(p: Any, fs: float) -> Any:
-    """Where a stage turns by 90 degrees, Hz.
+def cutoff_hz(p: Float[ArrayLike, "*shape"], fs: float) -> Float[Array, "*shape"]:
+    """Return the frequency in Hz at which a stage shifts the phase by 90 degrees.
 
     Example:
         >>> float(cutoff_hz(jnp.zeros(()), 8000.0))
@@ -315,8 +341,10 @@ def cutoff_hz(p: Any, fs: float) -> Any:
     return fs / np.pi * jnp.arctan2(1 - p, 1 + p)
 
 
-def sweep(controls: Controls, position: Any, n_samples: int, fs: float, hop: int = HOP) -> jax.Array:
-    """The all-passes' coefficient, `(n_samples,)`, from a position in samples on.
+def sweep(
+    controls: Controls, position: Any, n_samples: int, fs: float, hop: int = HOP
+) -> Float[Array, " n_samples"]:
+    """Return the all-passes' coefficient from a position in samples on.
 
     Computed at multiples of `hop` since the oscillator's start, and interpolated, so that pieces of a signal
     have the same values as the whole.
@@ -337,8 +365,10 @@ def sweep(controls: Controls, position: Any, n_samples: int, fs: float, hop: int
     return jax.lax.dynamic_slice_in_dim(lines, offset, n_samples)
 
 
-def frame_responses(controls: Controls, p: jax.Array, n_fft: int, stages: int, delay: int) -> jax.Array:
-    """Responses `(n_frames, n_fft // 2 + 1)` of the phaser if it stood still at each coefficient.
+def frame_responses(
+    controls: Controls, p: Float[Array, " n_frames"], n_fft: int, stages: int, delay: int
+) -> Complex[Array, "n_frames n_bins"]:
+    """Return the responses of a phaser that stands still at each coefficient, n_bins = n_fft // 2 + 1.
 
     Source: Yu et al. 2024, eq. 13.
 
@@ -367,7 +397,7 @@ def _coefficient(controls: Controls, time_s: jax.Array) -> jax.Array:
 
 
 def _numerator(b: jax.Array, poles: jax.Array, zi: jax.Array) -> jax.Array:
-    """b_0 v[t] + b_1 v[t - 1] + b_2 v[t - 2], where zi (..., 2) are the values before, newest first."""
+    """Return b_0 v[t] + b_1 v[t - 1] + b_2 v[t - 2]; zi (..., 2) are the values before, newest first."""
     before = jnp.broadcast_to(zi[..., ::-1], (*poles.shape[:-1], 2))
     whole = jnp.concatenate([before, poles], axis=-1)
     n = poles.shape[-1]

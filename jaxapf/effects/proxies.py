@@ -1,9 +1,9 @@
-"""Trained networks that stand in for effects: which effects, how a network is kept, and how it is run.
+"""Trained networks in place of effects: their effects, their files, and how they are run.
 
     net, weights, controls = load("proxy-compressor-cnn")       # of experiments/proxies, stored with jaxapf
     y = net.apply(weights, x, params.normalise(values, controls))
 
-A proxy knows one sample rate, that of its training (`FS`), and begins from rest: it has no state.
+A proxy runs at the sample rate of its training, `FS`, and has no state.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jaxapf._internal import serialization
-from jaxapf._internal.arrays import Values, as_signal
+from jaxapf._internal.arrays import as_signal
 from jaxapf._internal.files import PathLike
 from jaxapf.effects import chain
 from jaxapf.nets import proxy as nets
 from jaxapf.params import Control
 from jaxapf.training import pretrained
+
+__all__ = ["EFFECTS", "FS", "KINDS", "Proxy", "apply", "load", "read", "save"]
 
 Tree = Any
 FS = 24_000
@@ -47,8 +51,10 @@ EFFECTS = {
 }
 
 
-def apply(proxy: Proxy, x: Values, raw: Values) -> jax.Array:
-    """What the proxy gives in place of its effect.
+def apply(
+    proxy: Proxy, x: Float[ArrayLike, "... n_samples"], raw: Float[ArrayLike, "... n_controls"]
+) -> Float[Array, "... n_samples"]:
+    """Process a signal by the proxy in place of its effect.
 
     Args:
         proxy: of `load`, or trained.
@@ -82,11 +88,11 @@ def _applied(net: Net, weights: Tree, x: jax.Array, raw: jax.Array) -> jax.Array
     return jnp.asarray(net.apply(weights, x, raw))
 
 
-# Keeping
+# Files
 
 
 def save(proxy: Proxy, path: PathLike) -> None:
-    """Keep a proxy in one file, its weights in half precision.
+    """Write a proxy to one file, its weights in half precision.
 
     Raises:
         ValueError: weights that half precision cannot hold.
@@ -103,8 +109,8 @@ def save(proxy: Proxy, path: PathLike) -> None:
     kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
     sizes = {one.name: getattr(proxy.net, one.name) for one in dataclasses.fields(proxy.net)}
     sizes = {name: value for name, value in sizes.items() if name not in ("parent", "name")}
-    said = {"kind": kind, "sizes": sizes, "fs": FS, "controls": proxy.controls}
-    serialization.save(said, proxy.weights, path)
+    description = {"kind": kind, "sizes": sizes, "fs": FS, "controls": proxy.controls}
+    serialization.save(description, proxy.weights, path)
 
 
 def read(path: PathLike) -> Proxy:
@@ -117,13 +123,10 @@ def read(path: PathLike) -> Proxy:
 
 
 def load(name: str) -> Proxy:
-    """A proxy that is stored with jaxapf.
+    """Return a proxy that is stored with jaxapf.
 
     Args:
         name: `"proxy-equalizer-cnn"` or `"proxy-compressor-cnn"`; without "-cnn" the large ones, once stored.
-
-    Returns:
-        Proxy: net, weights, controls.
 
     Raises:
         ValueError: no such name; a damaged file; controls that its effect no longer has.
@@ -142,17 +145,11 @@ def load(name: str) -> Proxy:
     return proxy
 
 
-def _proxy(said: dict[str, Any], weights: Tree) -> Proxy:
-    net = KINDS[said["kind"]](**said["sizes"])
-    controls = tuple(Control(*one) for one in said["controls"])
-    _check(net, weights, len(controls))
-    return Proxy(net, weights, controls)
-
-
-def _check(net: Net, weights: Tree, n_controls: int) -> None:
-    """That the weights are the network's own, all of them."""
-    signals = (jnp.zeros((1, 64)), jnp.zeros((1, n_controls)))
+def _proxy(description: dict[str, Any], weights: Tree) -> Proxy:
+    net = KINDS[description["kind"]](**description["sizes"])
+    controls = tuple(Control(*one) for one in description["controls"])
+    signals = jnp.zeros((1, 64)), jnp.zeros((1, len(controls)))
     expected = jax.eval_shape(net.init, jax.random.key(0), *signals)
-    shapes = [jax.tree.map(np.shape, tree) for tree in (expected, weights)]
-    if shapes[0] != shapes[1]:
+    if jax.tree.map(np.shape, expected) != jax.tree.map(np.shape, weights):
         raise ValueError("weights of another network")
+    return Proxy(net, weights, controls)

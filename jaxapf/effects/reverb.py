@@ -1,4 +1,4 @@
-"""Reverb: noise in octave bands, each with its level and its decay, as the response of a room.
+"""Reverb: noise in octave bands, each with its level and its decay, as the impulse response of a room.
 
     response  h(t) = sum over bands of g[b] n[b](t) e[b](t),   e[b](t) = 10^(-3 (t - predelay) / decay[b])
     output    y = wet (h * x) + dry x
@@ -7,7 +7,7 @@ The bands lie at 63 Hz to 8 kHz; the lowest holds all below it, the highest all 
 a key, and the same at all sample rates. It has random phases, but an almost constant envelope, so that the
 decay is the control's and not chance; `decay` is the time to fall by 60 dB. A band's level is that of its
 power: at 0 dB, wet noise in this band is as loud as dry, whatever the decay. The response ends after as many
-samples as the state holds: `rest(length=...)`.
+samples as the state holds: `initial_state(length=...)`.
 
 Convolution is by FFT and exact; the rest of it waits in the state.
 
@@ -24,18 +24,32 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
-from jaxapf._internal.arrays import Values, as_arrays, as_signal, batch_shape, count, require, with_rank
+from jaxapf._internal.arrays import as_arrays, as_signal, batch_shape, count, require, with_rank
 from jaxapf._internal.fft import fast_length
-from jaxapf.effects._controls import linear
+from jaxapf.effects._controls import Value, linear
 from jaxapf.params import OCTAVES_HZ
+
+__all__ = [
+    "LENGTH",
+    "Controls",
+    "State",
+    "initial_state",
+    "packed",
+    "response",
+    "reverb",
+    "room",
+    "whole_length",
+]
 
 N_BANDS = len(OCTAVES_HZ)
 LENGTH = 65536  # samples of the response by default
 ONSET_S = 1e-3  # of the response: its rise from nothing
 _EDGE = 1 / 3  # of an octave, from one band to the next
 _SPARE_S = 0.05  # by which the noise, which repeats, is longer than the response at least
-_EVENINGS = 12
+_ITERATIONS = 12  # of Gerchberg and Saxton
 # Low frequencies last longest; air and soft surfaces take the high ones.
 _HALL_S = (3.45, 3.3, 3.15, 3.0, 2.85, 2.55, 2.1, 1.5)
 _HALL_DB = (-6.0, -3.0, 0.0, 0.0, 0.0, -1.0, -3.0, -6.0)
@@ -51,27 +65,21 @@ class Controls(NamedTuple):
     dry_db (...) in [-48, 12], gain of the signal as it is
     """
 
-    decays_s: Any
-    levels_db: Any
-    predelay_ms: Any = 0.0
-    wet_db: Any = 0.0
-    dry_db: Any = 0.0
+    decays_s: Float[ArrayLike, "... 8"]
+    levels_db: Float[ArrayLike, "... 8"]
+    predelay_ms: Value = 0.0
+    wet_db: Value = 0.0
+    dry_db: Value = 0.0
 
 
 class State(NamedTuple):
-    """``tail`` (..., length): of the samples so far, what is still to be heard."""
+    """``tail`` (..., length): the output still due to the samples so far."""
 
-    tail: Any
+    tail: Float[Array, "... length"]
 
 
 def packed(values: Any) -> Controls:
-    """Controls from single values, in the order of `params.REVERB`: decays, levels, and the rest.
-
-    Args:
-        values: 19 numbers or arrays (...).
-
-    Returns:
-        Controls.
+    """Return controls from 19 numbers or arrays (...), in the order of `params.REVERB`.
 
     Example:
         >>> packed(range(1, 20)).levels_db.tolist()
@@ -85,15 +93,12 @@ def packed(values: Any) -> Controls:
 
 
 def room(room: Any, wet: Any, dry: Any) -> Controls:
-    """The plain controls of many reverbs: how large a room, and how much of it.
+    """Return controls from room size and gains, the plain ones of many reverbs.
 
     Args:
         room: `(...)`, 0.1, a small one, to 1, a hall: decays of 0.3 to 3 s in the middle, shorter above.
         wet: `(...)`, 0.1 to 0.8, gain of the response, a factor.
         dry: `(...)`, 0.5 to 1, gain of the signal, a factor.
-
-    Returns:
-        Controls.
 
     Raises:
         ValueError: a value out of its range.
@@ -106,8 +111,7 @@ def room(room: Any, wet: Any, dry: Any) -> Controls:
         (1.5, -10.46)
     """
     for name, value, low, high in (("room", room, 0.1, 1.0), ("wet", wet, 0.1, 0.8), ("dry", dry, 0.5, 1.0)):
-        inside = functools.partial(_inside, low, high)
-        require(name, value, f"from {low:g} to {high:g}", inside)
+        require(name, value, f"from {low:g} to {high:g}", lambda v: (v >= low) & (v <= high))  # noqa: B023
     xp, (room, wet, dry) = as_arrays(room, wet, dry)
     decays_s = xp.asarray(_HALL_S, room.dtype) * room[..., None]
     levels_db = xp.asarray(_HALL_DB, room.dtype)
@@ -115,14 +119,7 @@ def room(room: Any, wet: Any, dry: Any) -> Controls:
 
 
 def whole_length(controls: Controls, fs: float) -> int:
-    """Samples that hold the response to its end, 60 dB down in every band: a power of two.
-
-    Args:
-        controls: known numbers.
-        fs: sample rate in Hz.
-
-    Returns:
-        For `rest(length=...)`.
+    """Return the samples that hold the response until it is 60 dB down in every band, a power of two.
 
     Example:
         >>> whole_length(Controls(decays_s=[3.0] * 8, levels_db=[0.0] * 8), 44100.0)
@@ -132,36 +129,35 @@ def whole_length(controls: Controls, fs: float) -> int:
     return 1 << max(8, int(np.ceil(seconds * fs)) - 1).bit_length()
 
 
-def rest(batch: tuple[int, ...] = (), *, length: int = LENGTH, dtype: Any = jnp.float32) -> State:
-    """The state before any sound, which also says how long the response is.
+def initial_state(batch: tuple[int, ...] = (), *, length: int = LENGTH, dtype: Any = jnp.float32) -> State:
+    """Return the state of silence, whose `length` in samples is that of the response.
 
-    Args:
-        batch: shape of the batch axes.
-        length: of the response in samples; longer than the longest decay, what is cut off is more than 60 dB
-            down. It costs memory and time even for short decays.
-        dtype: of the signal.
-
-    Returns:
-        State.
+    Longer than the longest decay, what is cut off is more than 60 dB down. It costs memory and time even for
+    short decays.
 
     Raises:
         ValueError: `length` no whole number, or below 1.
 
     Example:
-        >>> rest((2,), length=1000).tail.shape
+        >>> initial_state((2,), length=1000).tail.shape
         (2, 1000)
     """
     return State(jnp.zeros((*batch, count("length", length)), dtype))
 
 
 def reverb(
-    controls: Controls, state: State, x: Values, fs: float, *, key: jax.Array | None = None
-) -> tuple[jax.Array, State]:
-    """Play a signal in a room.
+    controls: Controls,
+    state: State,
+    x: Float[ArrayLike, "... n_samples"],
+    fs: float,
+    *,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, "... n_samples"], State]:
+    """Add reverberation to a signal: convolve it with the response of `response`.
 
     Args:
         controls: `Controls`.
-        state: of `rest`, or what the chunk before returned.
+        state: of `initial_state`, or what the chunk before returned.
         x: `(..., n_samples)`, any number of samples.
         fs: sample rate in Hz.
         key: of the noise, `()`, or `(...)` that broadcasts against the batch axes: `jax.random.split(key, 2)`
@@ -178,7 +174,7 @@ def reverb(
 
     Example:
         >>> controls = room(0.3, wet=0.5, dry=1.0)
-        >>> y, state = reverb(controls, rest(length=8000), jnp.ones(100), 8000.0)
+        >>> y, state = reverb(controls, initial_state(length=8000), jnp.ones(100), 8000.0)
         >>> y.shape, state.tail.shape
         ((100,), (8000,))
     """
@@ -190,9 +186,9 @@ def reverb(
 
 
 def response(
-    controls: Controls, length: int, fs: float, *, key: jax.Array | None = None, dtype: Any = jnp.float32
-) -> jax.Array:
-    """The impulse response, without the dry signal.
+    controls: Controls, length: int, fs: float, *, key: PRNGKeyArray | None = None, dtype: Any = jnp.float32
+) -> Float[Array, "... length"]:
+    """Return the impulse response `(..., length)`, without the dry signal.
 
     Args:
         controls: `Controls`.
@@ -201,13 +197,8 @@ def response(
         key: as in `reverb`.
         dtype: of the result.
 
-    Returns:
-        `(..., length)`.
-
     Raises:
         ValueError: as `reverb`.
-
-    Source: see above.
 
     Example:
         >>> response(room(0.3, 0.5, 1.0), 4000, 8000.0).shape
@@ -248,9 +239,9 @@ def _convolved(h: jax.Array, dry: jax.Array, state: State, signal: jax.Array) ->
     n_fft = fast_length(n_samples + length)
     h, dry = with_rank(h, signal.ndim), with_rank(dry, signal.ndim - 1)
     spectrum = jnp.fft.rfft(signal, n_fft) * jnp.fft.rfft(h, n_fft)
-    rung = jnp.fft.irfft(spectrum, n_fft)[..., : n_samples + length]
-    rung = rung + jnp.pad(held, [(0, 0)] * len(batch) + [(0, n_samples)])
-    return rung[..., :n_samples] + dry[..., None] * signal, State(rung[..., n_samples:])
+    wet = jnp.fft.irfft(spectrum, n_fft)[..., : n_samples + length]
+    wet = wet + jnp.pad(held, [(0, 0)] * len(batch) + [(0, n_samples)])
+    return wet[..., :n_samples] + dry[..., None] * signal, State(wet[..., n_samples:])
 
 
 # The noise
@@ -258,14 +249,14 @@ def _convolved(h: jax.Array, dry: jax.Array, state: State, signal: jax.Array) ->
 
 @functools.lru_cache(maxsize=4)
 def _default_noise(length: int, fs: float) -> np.ndarray:
-    """Of the default key, made once."""
+    """Return the noise of the default key, cached."""
     with jax.ensure_compile_time_eval():
         return np.asarray(_noise(jax.random.key(0), length, fs))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _noise(key: jax.Array, length: int, fs: float) -> jax.Array:
-    """Keys `(...)` -> noise `(..., n_bands, length)`."""
+def _noise(key: PRNGKeyArray, length: int, fs: float) -> Float[Array, "... 8 length"]:
+    """Return noise `(..., n_bands, length)` of keys `(...)`."""
     # Its bins lie at the same frequencies at every sample rate, and draw from keys of their own.
     seconds = 2.0 ** math.ceil(math.log2(length / fs + _SPARE_S))
     n_fft = round(seconds * fs)
@@ -274,23 +265,23 @@ def _noise(key: jax.Array, length: int, fs: float) -> jax.Array:
 
     def one(key: jax.Array) -> jax.Array:
         bins = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n_bins))
-        turns = jax.vmap(lambda key: jax.random.uniform(key, (N_BANDS,), jnp.float32))(bins).T
-        angles = np.float32(2 * np.pi) * turns
-        spectrum = _even(jax.lax.complex(jnp.cos(angles), jnp.sin(angles)), windows, n_fft)
+        cycles = jax.vmap(lambda key: jax.random.uniform(key, (N_BANDS,), jnp.float32))(bins).T
+        angles = np.float32(2 * np.pi) * cycles
+        spectrum = _flattened(jax.lax.complex(jnp.cos(angles), jnp.sin(angles)), windows, n_fft)
         return jnp.fft.ifft(spectrum, n_fft).real[:, :length]
 
     return jnp.vectorize(one, signature="()->(b,n)")(key)
 
 
-def _even(spectrum: jax.Array, windows: jax.Array, n_fft: int) -> jax.Array:
-    """Phases for which the envelope is almost constant while the magnitudes are the windows."""
+def _flattened(spectrum: Complex[Array, "8 n_bins"], windows: jax.Array, n_fft: int) -> jax.Array:
+    """Return a spectrum with the windows' magnitudes whose phases make the envelope almost constant."""
 
     def step(_: Any, spectrum: jax.Array) -> jax.Array:
         signal = _unit(jnp.fft.ifft(windows * spectrum, n_fft))
         return _unit(jnp.fft.fft(signal)[:, : windows.shape[-1]])
 
-    # Gerchberg and Saxton 1972: keep the phases, put right the magnitudes, there and back.
-    return windows * jax.lax.fori_loop(0, _EVENINGS, step, spectrum)
+    # Gerchberg and Saxton 1972: keep the phases and set the magnitudes, in time and in frequency by turns.
+    return windows * jax.lax.fori_loop(0, _ITERATIONS, step, spectrum)
 
 
 def _unit(z: jax.Array) -> jax.Array:
@@ -299,7 +290,7 @@ def _unit(z: jax.Array) -> jax.Array:
 
 
 def _windows(freqs: np.ndarray) -> np.ndarray:
-    """`(n_bands, n_freqs)`: gains of the octaves, whose powers add up to one at every frequency."""
+    """Return gains of the octaves `(n_bands, n_freqs)`, whose powers add up to one at every frequency."""
     octave = np.clip(np.log2(np.maximum(freqs, 1e-3) / OCTAVES_HZ[0]), 0, N_BANDS - 1)
     beyond = np.abs(octave - np.arange(N_BANDS)[:, None]) - 0.5
     place = np.clip(0.5 + beyond / _EDGE, 0.0, 1.0)
@@ -308,13 +299,9 @@ def _windows(freqs: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _widths(fs: float) -> np.ndarray:
-    """`(n_bands,)`: the share of the spectrum up to half the sample rate that a band's power takes."""
+    """Return the share `(n_bands,)` of the spectrum up to half the sample rate that a band's power takes."""
     freqs = np.linspace(0.0, fs / 2, 2**16 + 1)
     return np.mean(_windows(freqs) ** 2, axis=-1)
-
-
-def _inside(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    return (value >= low) & (value <= high)
 
 
 def _check(controls: Controls, fs: float) -> None:

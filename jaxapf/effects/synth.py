@@ -2,23 +2,22 @@
 
     rows = biquad.lowpass(cutoff_hz, q, fs)             # or free(raw): one row a control frame
     controls = Controls(f0_hz, on_s, rows, shape=0.5)
-    y, state = synth(controls, rest(), n_samples, fs, hop=hop)
+    y, state = synth(controls, initial_state(), n_samples, fs, hop=hop)
 
-`synth` is exact: the biquad's coefficients go from frame to frame in straight lines, one set a sample, its
-recursion is run and differentiated as one, and it streams, whole = chunks of any split. `synth_sampled` is
-the rival, with the same controls: frames filtered by frequency sampling and overlapped. One can train in one
-and play in the other.
+`synth` is exact: the biquad's coefficients are interpolated linearly from frame to frame, one set a sample,
+its recursion is run and differentiated as one, and it streams, whole = chunks of any split. `synth_sampled`
+is the approximation with the same controls: frames filtered by frequency sampling and overlapped. One can
+train with one and synthesise with the other.
 
 Control frame k belongs to sample `k * hop` of the note; after the last frame its value stays. Straight lines
 between two stable sections are stable at every sample, since the stability triangle is convex.
 
-The oscillator is a sawtooth whose jumps are convolved with a triangle two samples wide (PolyBLEP): what folds
-back from around fs, onto the notes themselves, is weighted by sinc^2, which is zero there. It costs a few
-operations a sample where a band-limited sum would cost as many sines as there are harmonics, and unlike the
-tanh of a sine it keeps the harmonics' levels. The price is 1.3 dB less at 10 kHz. At 48 kHz the loudest that
-folds back to below 6 kHz is 92, 80 and 68 dB under the fundamental, at 55, 220 and 1008 Hz; below 12 kHz it
-is 77, 65 and 52 dB. The phase is a 32-bit accumulator, so that the millionth sample of a stream is as good as
-the first.
+The oscillator is a sawtooth whose jumps are convolved with a triangle two samples wide (PolyBLEP): aliases
+from around fs, which fall onto the notes themselves, are weighted by sinc^2, which is zero there. It costs a
+few operations a sample where a band-limited sum would cost as many sines as there are harmonics, and unlike
+the tanh of a sine it keeps the harmonics' levels, but for 1.3 dB less at 10 kHz. At 48 kHz the loudest alias
+below 6 kHz is 92, 80 and 68 dB under the fundamental, at 55, 220 and 1008 Hz; below 12 kHz it is 77, 65 and
+52 dB. The phase is a 32-bit accumulator, so that the millionth sample of a stream is as good as the first.
 
 Source: Yu et al. 2024, arXiv 2404.07970, section 4.2. Valimaki and Huovilainen 2007, "Antialiasing
 oscillators in subtractive synthesis".
@@ -33,67 +32,62 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Complex, Float
 
-from jaxapf._internal.arrays import Values, as_arrays, count, require, whole_number, with_rank
+from jaxapf._internal.arrays import as_arrays, count, require, whole_number, with_rank
+from jaxapf.effects._controls import Value
 from jaxapf.filters import overlap_add, recursion
+
+__all__ = ["MARGIN", "Controls", "State", "free", "initial_state", "synth", "synth_sampled"]
 
 # How far inside its triangle a free section stays, relatively: tanh alone reaches the edge in float32.
 MARGIN = 1e-3
-# Of a note left, below which its envelope keeps its slope: the logarithm has none at zero.
-_LEAST_LEFT = 1e-4
+# Remaining share of a note below which its envelope keeps its slope: the logarithm has none at zero.
+_LEAST_REMAINING = 1e-4
 _CYCLE = 2.0**32
 
 
 class Controls(NamedTuple):
-    """What one note is made of; batch axes (...) broadcast.
+    """Controls of one note; batch axes (...) broadcast.
 
     ``f0_hz`` (...) in (0, fs / 2), to 1e-5 Hz; ``on_s`` (...) seconds until the note is silent, > 0;
     ``rows`` (..., n_frames, 6), the filter at each control frame, ``b0 b1 b2 1 a1 a2``; ``shape`` (...),
     from 0, a square wave, to 1, a sawtooth; ``gain`` (...), linear, of the oscillator; ``decay`` (...) >= 0,
-    the power of what is left of the note that is its envelope; ``drive`` (...), linear, of the signal into
-    tanh; ``phase`` (...) in cycles, of the oscillator at the first sample.
+    the exponent of the envelope, a power of the remaining share of the note; ``drive`` (...), linear, of the
+    signal into tanh; ``phase`` (...) in cycles, of the oscillator at the first sample.
     """
 
-    f0_hz: Any
-    on_s: Any
-    rows: Any
-    shape: Any = 1.0
-    gain: Any = 1.0
-    decay: Any = 1.0
-    drive: Any = 1.0
-    phase: Any = 0.0
+    f0_hz: Value
+    on_s: Value
+    rows: Float[ArrayLike, "... n_frames 6"]
+    shape: Value = 1.0
+    gain: Value = 1.0
+    decay: Value = 1.0
+    drive: Value = 1.0
+    phase: Value = 0.0
 
 
 class State(NamedTuple):
-    """What is known between two chunks.
-
-    ``position`` () int32, samples played; ``inputs`` and ``outputs`` (..., 2), of the filter, newest first.
-    """
+    """``position`` () int32 in samples; ``inputs`` and ``outputs`` (..., 2) of the filter, newest first."""
 
     position: Any
-    inputs: Any
-    outputs: Any
+    inputs: Float[Array, "... 2"]
+    outputs: Float[Array, "... 2"]
 
 
-def rest(batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> State:
-    """The state before the first sample.
-
-    Args:
-        batch: shape of the notes.
-        dtype: of the signal.
-
-    Returns:
-        A State.
+def initial_state(batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> State:
+    """Return the state before the first sample; `batch` is the shape of the notes.
 
     Example:
-        >>> rest((3,)).inputs.shape
+        >>> initial_state((3,)).inputs.shape
         (3, 2)
     """
     return State(jnp.zeros((), jnp.int32), jnp.zeros((*batch, 2), dtype), jnp.zeros((*batch, 2), dtype))
 
 
-def free(raw: Any) -> Any:
-    """Filter rows from five free numbers each: the poles inside the unit circle, the zeros anywhere.
+def free(raw: Float[ArrayLike, "... 5"]) -> Float[Array, "... 6"]:
+    """Return filter rows of five free numbers each: the poles inside the unit circle, the zeros anywhere.
 
         a1 = 2 tanh(x1) r,    a2 = ((2 - |a1|) tanh(x2) r + |a1|) / 2,    r = 1 - MARGIN
 
@@ -122,13 +116,13 @@ def free(raw: Any) -> Any:
 
 def synth(
     controls: Controls, state: State, n_samples: int, fs: float, *, hop: int, method: str = "auto"
-) -> tuple[jax.Array, State]:
-    """The next samples of notes, by the exact recursion.
+) -> tuple[Float[Array, "... n_samples"], State]:
+    """Synthesise the next samples of notes, by the exact recursion.
 
     Args:
         controls: of the whole notes, the same in every chunk.
-        state: of `rest`, or of the chunk before.
-        n_samples: samples to play.
+        state: of `initial_state`, or of the chunk before.
+        n_samples: length in samples.
         fs: sample rate in Hz.
         hop: samples from one control frame to the next.
         method: of `jaxapf.allpole`.
@@ -145,7 +139,7 @@ def synth(
 
     Example:
         >>> controls = Controls(100.0, 0.1, np.array([[1.0, 0, 0, 1, 0, 0]]), shape=0.0, decay=0.0)
-        >>> y, state = synth(controls, rest(), 4, 1000.0, hop=4)
+        >>> y, state = synth(controls, initial_state(), 4, 1000.0, hop=4)
         >>> (1000 * y).astype(int).tolist(), int(state.position)  # tanh(1) is 0.762
         ([0, 761, 761, 761], 4)
     """
@@ -153,7 +147,7 @@ def synth(
     controls, batch = _checked(controls, fs)
     dtype = controls.rows.dtype
     position = jnp.asarray(state.position, jnp.int32)
-    inputs, outputs = (_past(name, getattr(state, name), batch, dtype) for name in ("inputs", "outputs"))
+    inputs, outputs = (_past(name, getattr(state, name), batch, dtype) for name in State._fields[1:])
     return _synth(controls, State(position, inputs, outputs), n_samples, float(fs), hop, method)
 
 
@@ -164,10 +158,10 @@ def _synth(
     dry = _dry(controls, state.position, n_samples, fs)
     b, a = _moving(controls.rows, state.position, n_samples, hop)
     # Past inputs are weighed by the coefficients of now: direct form 1, whose state is the signal itself.
-    known = jnp.concatenate([jnp.flip(state.inputs, -1), dry], axis=-1)
-    excited = sum(b[..., i, :] * known[..., 2 - i : known.shape[-1] - i] for i in range(3))
+    x = jnp.concatenate([jnp.flip(state.inputs, -1), dry], axis=-1)
+    excited = sum(b[..., i, :] * x[..., 2 - i : x.shape[-1] - i] for i in range(3))
     y, outputs = recursion.allpole(jnp.moveaxis(a, -2, -1), excited, state.outputs, method=method)
-    inputs = jnp.flip(known[..., n_samples:], -1)
+    inputs = jnp.flip(x[..., n_samples:], -1)
     state = State(state.position + jnp.int32(n_samples), inputs, outputs)
     return jnp.tanh(controls.drive[..., None] * y), state
 
@@ -181,8 +175,8 @@ def synth_sampled(
     n_window: int,
     window_hop: int | None = None,
     n_fft: int | None = None,
-) -> jax.Array:
-    """Whole notes, their filter by frequency sampling: one response for each window.
+) -> Float[Array, "... n_samples"]:
+    """Synthesise whole notes, their filter by frequency sampling: one response for each window.
 
     Args:
         controls: as in `synth`.
@@ -236,7 +230,7 @@ def _lengths(n_samples: int, hop: int) -> tuple[int, int]:
 
 
 def _checked(controls: Controls, fs: float) -> tuple[Controls, tuple[int, ...]]:
-    """Controls as JAX arrays of one dtype, those that are numbers broadcast to the batch; its shape."""
+    """Return the controls as JAX arrays of one dtype, numbers broadcast to the batch, and its shape."""
     require("fs", fs, "> 0", lambda rate: rate > 0)
     require("f0_hz", controls.f0_hz, "in (0, fs / 2)", lambda f0: (f0 > 0) & (2 * f0 < fs))
     require("on_s", controls.on_s, "> 0", lambda on: on > 0)
@@ -254,10 +248,12 @@ def _checked(controls: Controls, fs: float) -> tuple[Controls, tuple[int, ...]]:
     return arrays._replace(rows=jnp.broadcast_to(rows, (*batch, *rows.shape[-2:]))), batch
 
 
-def _past(name: str, past: Values, batch: tuple[int, ...], dtype: Any) -> jax.Array:
+def _past(name: str, past: Any, batch: tuple[int, ...], dtype: Any) -> jax.Array:
     shape = np.shape(past)
     if shape not in ((*batch, 2), (2,)):
-        raise ValueError(f"state.{name} has shape {shape}; expected {(*batch, 2)}: begin with rest({batch}).")
+        raise ValueError(
+            f"state.{name} has shape {shape}; expected {(*batch, 2)}: begin with initial_state({batch})."
+        )
     return jnp.broadcast_to(jnp.asarray(past).astype(dtype), (*batch, 2))
 
 
@@ -265,9 +261,8 @@ def _past(name: str, past: Values, batch: tuple[int, ...], dtype: Any) -> jax.Ar
 
 
 def _dry(controls: Controls, position: jax.Array, n_samples: int, fs: float) -> jax.Array:
-    """What the filter is given: the oscillator by its gain and envelope."""
-    samples = position + jnp.arange(n_samples, dtype=jnp.int32)
-    samples = with_rank(samples, controls.f0_hz.ndim + 1)
+    """Return the filter's input: the oscillator by its gain and envelope."""
+    samples = with_rank(position + jnp.arange(n_samples, dtype=jnp.int32), controls.f0_hz.ndim + 1)
     wave = _oscillator(controls, samples, fs)
     return wave * controls.gain[..., None] * _envelope(controls, samples, fs)
 
@@ -294,7 +289,7 @@ def _oscillator(controls: Controls, samples: jax.Array, fs: float) -> jax.Array:
 
 
 def _whole(cycles: jax.Array) -> jax.Array:
-    """The fraction of cycles in units of 2^-32; by way of 2^-31, as a fraction may round to one."""
+    """Return the fraction of cycles in units of 2^-32; by way of 2^-31, as a fraction may round to one."""
     fraction = lax.stop_gradient(cycles - jnp.floor(cycles)) * (_CYCLE / 2)
     coarse = jnp.floor(fraction)
     odd = (fraction - coarse >= 0.5).astype(jnp.uint32)
@@ -302,16 +297,16 @@ def _whole(cycles: jax.Array) -> jax.Array:
 
 
 def _envelope(controls: Controls, samples: jax.Array, fs: float) -> jax.Array:
-    left = 1 - samples.astype(controls.on_s.dtype) / (controls.on_s[..., None] * fs)
-    power = jnp.exp(controls.decay[..., None] * jnp.log(jnp.maximum(left, _LEAST_LEFT)))
-    return jnp.where(left > 0, power, 0)
+    remaining = 1 - samples.astype(controls.on_s.dtype) / (controls.on_s[..., None] * fs)
+    power = jnp.exp(controls.decay[..., None] * jnp.log(jnp.maximum(remaining, _LEAST_REMAINING)))
+    return jnp.where(remaining > 0, power, 0)
 
 
 # The filter
 
 
 def _moving(rows: jax.Array, position: jax.Array, n_samples: int, hop: int) -> tuple[jax.Array, jax.Array]:
-    """Coefficients of each sample, b (..., 3, n_samples) and a (..., 2, n_samples)."""
+    """Return the coefficients of each sample, b (..., 3, n_samples) and a (..., 2, n_samples)."""
     first, ahead = jnp.divmod(position, jnp.int32(hop))
     # Frames that hold the chunk wherever in a hop it begins. Slices, as gathering samples would cost more
     # backwards than all the rest.
@@ -330,15 +325,15 @@ def _moving(rows: jax.Array, position: jax.Array, n_samples: int, hop: int) -> t
 
 
 def _rows_at(rows: jax.Array, places: np.ndarray) -> jax.Array:
-    """Rows at these places, in control frames, in straight lines; after the last frame its own."""
+    """Interpolate rows linearly at places in control frames; after the last frame its own."""
     before = np.minimum(places.astype(int), rows.shape[-2] - 1)
     after = np.minimum(before + 1, rows.shape[-2] - 1)
     weight = with_rank(jnp.asarray(np.minimum(places - before, 1.0), rows.dtype)[:, None], rows.ndim)
     return rows[..., before, :] * (1 - weight) + rows[..., after, :] * weight
 
 
-def _response(rows: jax.Array, n_fft: int) -> jax.Array:
-    """Complex responses (..., n_frames, n_fft // 2 + 1), in half angles: see `frequency.freqz_sos`."""
+def _response(rows: jax.Array, n_fft: int) -> Complex[Array, "... n_frames n_bins"]:
+    """Return the responses of rows, in half angles: see `frequency.freqz_sos`."""
     half = np.pi * np.arange(n_fft // 2 + 1) / n_fft
     cos2, sin2, cross = (
         with_rank(jnp.asarray(x, rows.dtype), rows.ndim)

@@ -1,17 +1,19 @@
-"""Stereo width: more or less of what differs between left and right."""
+"""Stereo width: more or less of the difference between left and right."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import Values, as_signal, batch_shape, require
-from jaxapf.effects._controls import arrays, no_state
+from jaxapf._internal.arrays import as_signal, require
+from jaxapf.effects._controls import Value, arrays, stateless, with_batch
 
-rest = no_state
+__all__ = ["Controls", "initial_state", "width"]
+
+initial_state = stateless
 
 
 class Controls(NamedTuple):
@@ -20,29 +22,29 @@ class Controls(NamedTuple):
     width in [0, 2]: 0 is mono, 1 leaves the signal as it is, 2 doubles the difference
     """
 
-    width: Any
+    width: Value
 
 
-def width(controls: Controls, state: tuple[()], x: Values, fs: float) -> tuple[jax.Array, tuple[()]]:
-    """Widen or narrow a stereo signal; its sum, what mono listeners hear, stays.
+def width(
+    controls: Controls, state: tuple[()], x: Float[ArrayLike, "... 2 n_samples"], fs: float
+) -> tuple[Float[Array, "... 2 n_samples"], tuple[()]]:
+    """Widen or narrow a stereo signal: scale its side, (left - right) / 2, and keep its middle.
 
     Args:
         controls: `Controls`.
-        state: of `rest`.
+        state: of `initial_state`.
         x: `(..., 2, n_samples)`, left and right, any number of samples.
         fs: sample rate in Hz, as in other effects.
 
     Returns:
-        y: `(..., 2, n_samples)` in the dtype of `x`.
-        state: as it was.
+        `(..., 2, n_samples)` in the dtype of `x`; the state.
 
     Raises:
         ValueError: not two channels, a width out of its range, or batch axes that do not fit.
 
-    Source: middle and side, (left + right) / 2 and (left - right) / 2.
-
     Example:
-        >>> width(Controls(0.0), rest(), jnp.array([[1.0, 0.0], [0.0, 0.5]]), 44100.0)[0].tolist()
+        >>> x = jnp.array([[1.0, 0.0], [0.0, 0.5]])
+        >>> width(Controls(0.0), initial_state(), x, 44100.0)[0].tolist()
         [[0.5, 0.25], [0.5, 0.25]]
     """
     signal = as_signal(x)
@@ -50,8 +52,6 @@ def width(controls: Controls, state: tuple[()], x: Values, fs: float) -> tuple[j
         raise ValueError(f"x has shape {signal.shape}; expected (..., 2, n_samples), left and right.")
     require("width", controls.width, "from 0 to 2", lambda v: (v >= 0) & (v <= 2))
     c = arrays(controls, signal[..., 0, :])
-    batch = batch_shape("controls", np.shape(c.width), signal[..., 0, :])
-    signal = jnp.broadcast_to(signal, (*batch, *signal.shape[-2:]))
-    left, right = signal[..., 0, :], signal[..., 1, :]
+    left, right = (with_batch(signal[..., channel, :], c) for channel in range(2))
     middle, side = (left + right) / 2, c.width[..., None] * ((left - right) / 2)
     return jnp.stack([middle + side, middle - side], axis=-2), state

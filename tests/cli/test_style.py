@@ -26,7 +26,7 @@ DESIGN = style.Design(channels=4, dilations=(1,), hidden=(8,))
 
 def small_network():
     """Random weights, so that the choice depends on what is heard."""
-    shapes = jax.eval_shape(lambda key: style.first_weights(DESIGN, key, 0), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: style.initial_weights(DESIGN, key, 0), jax.random.key(0))
     rng = np.random.default_rng(0)
     draw = lambda one: rng.normal(scale=0.3, size=one.shape).astype(np.float32)  # noqa: E731
     return style.Network(DESIGN, jax.tree.map(draw, shapes))
@@ -184,7 +184,7 @@ def loop(controls, x, fs):
 def played():
     """Settings at random, a stereo signal, and what comes of it by the loop."""
     raw = np.random.default_rng(5).uniform(-0.9, 0.9, len(style.CONTROLS))
-    settings = transfer.Settings(transfer.named(raw), 3.0, -2.0)
+    settings = transfer.Settings(transfer.named_controls(raw), 3.0, -2.0)
     x = np.stack([bursts(5000), bursts(5000, seed=3)]).astype(np.float32)
     y, gains_db = loop(settings.controls, 10 ** (3 / 20) * x.astype(np.float64), FS)
     return settings, x, 10 ** (-2 / 20) * y, gains_db
@@ -264,7 +264,7 @@ def test_transfer_refuses(change, message):
 )
 def test_controls_that_were_spoilt_are_refused(tmp_path, change, message):
     path = tmp_path / "c.json"
-    transfer.save(transfer.Settings(transfer.named(np.zeros(24)), 1.0, 2.0), path)
+    transfer.save(transfer.Settings(transfer.named_controls(np.zeros(24)), 1.0, 2.0), path)
     document = json.loads(path.read_text())
     if isinstance(change, str):
         document["controls"][change] = 0.5
@@ -276,7 +276,7 @@ def test_controls_that_were_spoilt_are_refused(tmp_path, change, message):
 
 
 def test_controls_come_back(tmp_path):
-    settings = transfer.Settings(transfer.named(np.linspace(-1, 1, 24)), 1.5, -2.5, "jaxapf style")
+    settings = transfer.Settings(transfer.named_controls(np.linspace(-1, 1, 24)), 1.5, -2.5, "jaxapf style")
     transfer.save(settings, tmp_path / "c.json")
     assert transfer.load(tmp_path / "c.json") == settings
 
@@ -322,6 +322,6 @@ def test_typical_stretches_leave_silence_out():
 def test_no_more_than_a_minute_is_heard():
     x = bursts(100 * FS)[None].astype(np.float32)
     recording = transfer.Recording(lambda a, b: x[:, a:b], x.shape[-1], FS)
-    heard = transfer.heard(recording, level.powers(*recording))
+    heard = transfer.network_input(recording, level.powers(*recording))
     assert 50 * style.FS < heard.size <= 60 * style.FS
     assert 10 * np.log10(np.mean(heard**2)) == pytest.approx(style.LEVEL_DB, abs=0.5)

@@ -68,7 +68,7 @@ def test_a_chain_of_stereo_effects_is_its_effects_by_hand():
 
 def test_stereo_chains_stream():
     one, x = strip("expander", "panner", "expander", "width"), noise(3, N)
-    values, state = controls(one, 3), one.rest((3,), FS, np.float32)
+    values, state = controls(one, 3), one.initial_state((3,), FS, np.float32)
     process = jax.jit(lambda state, x: one.process(values, state, x, FS))
     whole, _ = process(state, x)
     parts = []

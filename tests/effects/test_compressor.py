@@ -70,7 +70,7 @@ def loop(c, x, detector="rms", smoothing="gain"):
 @pytest.mark.parametrize("changes", [{}, {"knee_db": 0.0, "attack_ms": 80.0, "release_ms": 0.0}])
 def test_it_is_the_loop(x64, detector, smoothing, changes):
     c, x = CONTROLS._replace(**changes), bursts()
-    y, _ = fx.compressor(c, fx.rest(), x, FS, detector=detector, smoothing=smoothing)
+    y, _ = fx.compressor(c, fx.initial_state(), x, FS, detector=detector, smoothing=smoothing)
     # Without a knee the curve still has one of 1e-4 dB.
     assert relative_rms(np.asarray(y), loop(c, x, detector, smoothing)) < (1e-6 if changes else 1e-10)
 
@@ -78,7 +78,9 @@ def test_it_is_the_loop(x64, detector, smoothing, changes):
 @pytest.mark.parametrize(("detector", "smoothing"), KINDS)
 def test_float32_is_near(detector, smoothing):
     c, x = CONTROLS._replace(release_ms=4000.0), bursts()
-    y, _ = fx.compressor(c, fx.rest(), x.astype(np.float32), FS, detector=detector, smoothing=smoothing)
+    y, _ = fx.compressor(
+        c, fx.initial_state(), x.astype(np.float32), FS, detector=detector, smoothing=smoothing
+    )
     assert y.dtype == np.float32
     assert relative_rms(np.asarray(y, np.float64), loop(c, x, detector, smoothing)) < 2e-5
 
@@ -89,13 +91,13 @@ def test_it_is_torchcomp(x64):
     at, rt, average = (torch.tensor(smooth_value(ms)) for ms in (2.0, 40.0, 1.5))
     rms = torchcomp.avg(torch.from_numpy(x[None] ** 2), average).sqrt()
     gain = torchcomp.compexp_gain(rms, -24.0, 4.0, -300.0, 0.9999, at, rt)
-    y, _ = fx.compressor(CONTROLS._replace(knee_db=0.0, makeup_db=0.0), fx.rest(), x, FS)
+    y, _ = fx.compressor(CONTROLS._replace(knee_db=0.0, makeup_db=0.0), fx.initial_state(), x, FS)
     assert relative_rms(np.asarray(y), gain[0].numpy() * x) < 1e-6
 
 
 def test_ratio_one_is_no_compressor():
     x = bursts().astype(np.float32)
-    y, _ = fx.compressor(CONTROLS._replace(ratio=1.0, makeup_db=0.0), fx.rest(), x, FS)
+    y, _ = fx.compressor(CONTROLS._replace(ratio=1.0, makeup_db=0.0), fx.initial_state(), x, FS)
     np.testing.assert_array_equal(y, x)
 
 
@@ -113,7 +115,7 @@ def test_the_curve_is_continuous_and_meets_its_ends(x64):
 def test_look_ahead_leads_by_whole_samples(x64):
     latency, c, x = 24, CONTROLS._replace(lookahead_ms=2.0), bursts()
     padded = np.concatenate([x, np.zeros(latency)])
-    y, _ = fx.compressor(c, fx.rest(latency=latency), padded, FS)
+    y, _ = fx.compressor(c, fx.initial_state(latency=latency), padded, FS)
     assert relative_rms(np.asarray(y[latency:]), loop(c, padded)[: len(x)]) < 1e-10
     np.testing.assert_array_equal(y[:latency], 0.0)
 
@@ -129,7 +131,7 @@ def test_chunks_are_the_whole(cuts, latency, kind):
     c = CONTROLS._replace(lookahead_ms=0.7e3 * latency / FS)
     x = jnp.asarray(bursts(600), jnp.float32)
     run = functools.partial(fx.compressor, detector=detector, smoothing=smoothing)
-    begin = fx.rest(latency=latency)
+    begin = fx.initial_state(latency=latency)
     whole, end = run(c, begin, x, FS)
     state, parts, edges = begin, [], [0, *sorted(cuts), 600]
     for start, stop in itertools.pairwise(edges):
@@ -144,19 +146,19 @@ def test_batches_are_signals_one_by_one():
     x = jnp.asarray(np.stack([bursts(400, seed) for seed in range(3)]), jnp.float32)
     c = CONTROLS._replace(threshold_db=jnp.array([-30.0, -20.0, -10.0]))
     many = c._replace(lookahead_ms=jnp.array([0.0, 0.3, 0.6]))
-    y, state = fx.compressor(c, fx.rest(), x, FS)
-    ahead, _ = fx.compressor(many, fx.rest(latency=8), x, FS)
-    mapped = jax.vmap(lambda c, x: fx.compressor(c, fx.rest(), x, FS)[0])
+    y, state = fx.compressor(c, fx.initial_state(), x, FS)
+    ahead, _ = fx.compressor(many, fx.initial_state(latency=8), x, FS)
+    mapped = jax.vmap(lambda c, x: fx.compressor(c, fx.initial_state(), x, FS)[0])
     axes = Controls(*(jnp.broadcast_to(jnp.asarray(value), 3) for value in c))
     np.testing.assert_allclose(mapped(axes, x), y, atol=1e-6)
     assert state.smoothed.shape == (3,)
     for row in range(3):
         own = Controls(*(float(np.broadcast_to(value, 3)[row]) for value in many))
-        one, _ = fx.compressor(own._replace(lookahead_ms=0.0), fx.rest(), x[row], FS)
+        one, _ = fx.compressor(own._replace(lookahead_ms=0.0), fx.initial_state(), x[row], FS)
         np.testing.assert_allclose(y[row], one, atol=1e-6)
-        one, _ = fx.compressor(own, fx.rest(latency=8), x[row], FS)
+        one, _ = fx.compressor(own, fx.initial_state(latency=8), x[row], FS)
         np.testing.assert_allclose(ahead[row], one, atol=1e-6)
-    grid = fx.compressor(c._replace(ratio=jnp.array([[2.0], [8.0]])), fx.rest(), x, FS)[0]
+    grid = fx.compressor(c._replace(ratio=jnp.array([[2.0], [8.0]])), fx.initial_state(), x, FS)[0]
     assert grid.shape == (2, 3, 400)
 
 
@@ -181,7 +183,7 @@ def test_gradients_are_differences_and_no_control_is_ignored(x64, detector, smoo
     rising = 10.0 ** np.linspace(-2.5, 0, 300)  # through the knee
     x = jnp.asarray(np.concatenate([bursts(600, 3), rising * np.sin(np.arange(300))]))
     weights = jnp.asarray(bursts(900, 4))
-    begin = fx.rest(latency=latency, dtype=jnp.float64)
+    begin = fx.initial_state(latency=latency, dtype=jnp.float64)
     begin = begin._replace(smoothed=jnp.asarray(0.3), level=jnp.asarray(0.2), signal=begin.signal + 0.1)
 
     @jax.jit
@@ -215,7 +217,7 @@ def test_hessian_is_symmetric_and_gradients_are_the_scan_s(x64, monkeypatch):
 
     def total(values):
         c = CONTROLS._replace(threshold_db=values[0], attack_ms=values[1], release_ms=values[2])
-        return jnp.sum(fx.compressor(c, fx.rest(), x, FS)[0] ** 2)
+        return jnp.sum(fx.compressor(c, fx.initial_state(), x, FS)[0] ** 2)
 
     at = jnp.array([-24.0, 2.0, 40.0])
     hessian = np.asarray(jax.jacfwd(jax.grad(total))(at))
@@ -238,7 +240,7 @@ def test_silence_and_extremes_are_finite(detector, smoothing):
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1))
     def total(c, x):
-        return jnp.sum(run(c, fx.rest(), x, FS)[0])
+        return jnp.sum(run(c, fx.initial_state(), x, FS)[0])
 
     impulse = np.zeros(100)
     impulse[3] = 1.0
@@ -252,7 +254,7 @@ def test_silence_and_extremes_are_finite(detector, smoothing):
 @pytest.mark.parametrize("n", [0, 1])
 def test_hardly_any_samples(n):
     def total(c):
-        y, state = fx.compressor(c, fx.rest(latency=2), jnp.ones(n), FS)
+        y, state = fx.compressor(c, fx.initial_state(latency=2), jnp.ones(n), FS)
         assert y.shape == (n,)
         return jnp.sum(y) + state.level + state.smoothed
 
@@ -267,10 +269,10 @@ def test_hardly_any_samples(n):
 def test_sampling_is_exact_where_attack_and_release_agree(detector, smoothing):
     kind = {"detector": detector, "smoothing": smoothing}
     c, x = CONTROLS._replace(attack_ms=20.0, release_ms=20.0), jnp.asarray(bursts(2000), jnp.float32)
-    exact, _ = fx.compressor(c, fx.rest(), x, FS, **kind)
+    exact, _ = fx.compressor(c, fx.initial_state(), x, FS, **kind)
     assert relative_rms(np.asarray(fx.compressor_sampled(c, x, FS, **kind)), np.asarray(exact)) < 1e-3
     apart = CONTROLS._replace(attack_ms=1.0, release_ms=200.0)
-    exact, _ = fx.compressor(apart, fx.rest(), x, FS, **kind)
+    exact, _ = fx.compressor(apart, fx.initial_state(), x, FS, **kind)
     assert relative_rms(np.asarray(fx.compressor_sampled(apart, x, FS, **kind)), np.asarray(exact)) > 1e-2
 
 
@@ -298,26 +300,26 @@ def test_all_controls_of_the_approximation_live():
 )
 def test_mistakes_are_named(changes, said):
     with pytest.raises(ValueError, match=said):
-        fx.compressor(CONTROLS._replace(**changes), fx.rest(), np.zeros((2, 4)), FS)
+        fx.compressor(CONTROLS._replace(**changes), fx.initial_state(), np.zeros((2, 4)), FS)
 
 
 def test_unknown_words_are_named():
     with pytest.raises(ValueError, match="detector is 'nose'; choose one of rms, peak"):
-        fx.compressor(CONTROLS, fx.rest(), np.zeros(4), FS, detector="nose")
+        fx.compressor(CONTROLS, fx.initial_state(), np.zeros(4), FS, detector="nose")
     with pytest.raises(ValueError, match="smoothing is 'sand'; choose one of gain, gain_db, level"):
         fx.compressor_sampled(CONTROLS, np.zeros(4), FS, smoothing="sand")
     with pytest.raises(ValueError, match="lookahead_ms is 1; expected at most"):
         fx.compressor_sampled(CONTROLS._replace(lookahead_ms=1.0), np.zeros(4), FS)
     with pytest.raises(ValueError, match="fs is 0; expected a sample rate above 0 Hz"):
-        fx.compressor(CONTROLS, fx.rest(), np.zeros(4), 0.0)
+        fx.compressor(CONTROLS, fx.initial_state(), np.zeros(4), 0.0)
     with pytest.raises(ValueError, match="latency is -1; expected 0 or more"):
-        fx.rest(latency=-1)
+        fx.initial_state(latency=-1)
 
 
 def test_a_sidechain_is_what_the_detector_hears(x64):
     x, key = bursts(), bursts(seed=4)
     gains = loop(CONTROLS, key) / key
-    y, _ = fx.compressor(CONTROLS, fx.rest(), x, FS, sidechain=key)
+    y, _ = fx.compressor(CONTROLS, fx.initial_state(), x, FS, sidechain=key)
     assert relative_rms(np.asarray(y), gains * x) < 1e-10
     with pytest.raises(ValueError, match="sidechain has shape"):
-        fx.compressor(CONTROLS, fx.rest(), x, FS, sidechain=key[:10])
+        fx.compressor(CONTROLS, fx.initial_state(), x, FS, sidechain=key[:10])

@@ -16,7 +16,7 @@ FS = 44100.0
 def driven_sine(drive_db, oversampling, dtype: Any = np.float64):
     """Spectrum of one second of a 5 kHz sine, after the beginning: bins of 1 Hz."""
     x = np.sin(2 * np.pi * 5000 * np.arange(46100) / FS).astype(dtype)
-    rest = fx.rest(oversampling=oversampling, dtype=dtype)
+    rest = fx.initial_state(oversampling=oversampling, dtype=dtype)
     y, _ = fx.distortion(Controls(drive_db, 0.2), rest, x, FS)
     return np.abs(np.fft.rfft(np.asarray(y[2000:], np.float64)))
 
@@ -50,14 +50,16 @@ def test_what_folds_back_in_float32():
 def test_the_resamplers_are_flat_and_dry_is_in_time(x64, oversampling):
     x = np.zeros(600)
     x[200] = 1e-6  # so soft that tanh is a line
-    y, _ = fx.distortion(Controls(0.0), fx.rest(oversampling=oversampling, dtype=float), x, FS)
+    y, _ = fx.distortion(Controls(0.0), fx.initial_state(oversampling=oversampling, dtype=float), x, FS)
     response = 20 * np.log10(np.abs(np.fft.rfft(np.asarray(y) * 1e6, 8192)))
     hz = np.fft.rfftfreq(8192, 1 / FS)
     assert np.max(np.abs(response[hz <= 20e3])) < 1e-3
     assert hz[np.argmax(response < -3)] == pytest.approx(21.4e3, abs=60)
     assert int(np.argmax(y)) == 200 + fx.latency(oversampling)
     np.testing.assert_allclose(y[264 - 60 : 264], y[265 : 265 + 60][::-1], atol=1e-15)  # linear phase
-    dry, _ = fx.distortion(Controls(20.0, mix=0.0), fx.rest(oversampling=oversampling, dtype=float), x, FS)
+    dry, _ = fx.distortion(
+        Controls(20.0, mix=0.0), fx.initial_state(oversampling=oversampling, dtype=float), x, FS
+    )
     np.testing.assert_array_equal(dry[fx.latency(oversampling) :], x[: -fx.latency(oversampling)])
 
 
@@ -71,17 +73,17 @@ def test_it_is_the_curve_at_sixteen_times_the_rate(x64):
     spectrum = np.fft.rfft(shaped) / 16
     expected = np.fft.irfft(spectrum[: n // 2 + 1], n)
     padded = np.concatenate([x, np.zeros(fx.latency())])
-    y, _ = fx.distortion(Controls(12.0, 0.3), fx.rest(dtype=float), padded, FS)
+    y, _ = fx.distortion(Controls(12.0, 0.3), fx.initial_state(dtype=float), padded, FS)
     below = np.abs(np.fft.rfft(np.asarray(y)[fx.latency() :] - expected))[: int(0.9 * n / 2)]
     assert np.max(below) < 2e-4 * np.max(np.abs(np.fft.rfft(expected)))
 
 
 def test_silence_stays_silent_and_one_is_the_formula(x64):
     c = Controls(18.0, 0.7, 0.6, -3.0)
-    y, _ = fx.distortion(c, fx.rest(), jnp.zeros(300), FS)
+    y, _ = fx.distortion(c, fx.initial_state(), jnp.zeros(300), FS)
     np.testing.assert_array_equal(y, 0.0)
     x = np.linspace(-1, 1, 101)
-    y, _ = fx.distortion(c, fx.rest(oversampling=1, dtype=float), x, FS)
+    y, _ = fx.distortion(c, fx.initial_state(oversampling=1, dtype=float), x, FS)
     wet = 10 ** (-3 / 20) * (np.tanh(10 ** (18 / 20) * x + 0.7) - np.tanh(0.7))
     np.testing.assert_allclose(y, 0.6 * wet + 0.4 * x, atol=1e-14)
 
@@ -89,7 +91,7 @@ def test_silence_stays_silent_and_one_is_the_formula(x64):
 def test_only_an_offset_makes_even_harmonics(x64):
     x = np.sin(2 * np.pi * 500 * np.arange(8000) / 8000.0)
     for offset, least, most in ((0.0, 0.0, 1e-9), (0.5, 1e-2, 1.0)):
-        y, _ = fx.distortion(Controls(12.0, offset), fx.rest(oversampling=1, dtype=float), x, 8000.0)
+        y, _ = fx.distortion(Controls(12.0, offset), fx.initial_state(oversampling=1, dtype=float), x, 8000.0)
         second = np.abs(np.fft.rfft(np.asarray(y)))[[500, 1000]]
         assert least <= second[1] / second[0] <= most
 
@@ -97,4 +99,4 @@ def test_only_an_offset_makes_even_harmonics(x64):
 @pytest.mark.parametrize("oversampling", [0, 17, 2.5])
 def test_oversampling_out_of_its_range_is_refused(oversampling):
     with pytest.raises(ValueError, match="oversampling is"):
-        fx.rest(oversampling=oversampling)
+        fx.initial_state(oversampling=oversampling)

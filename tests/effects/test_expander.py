@@ -58,9 +58,11 @@ def loop(c, x, detector, smoothing):
 def test_it_is_the_loop(x64, detector, smoothing):
     x = bursts()
     expected = loop(CONTROLS, x, detector, smoothing)
-    y, _ = fx.expander(CONTROLS, fx.rest(), x, FS, detector=detector, smoothing=smoothing)
+    y, _ = fx.expander(CONTROLS, fx.initial_state(), x, FS, detector=detector, smoothing=smoothing)
     assert relative_rms(np.asarray(y), expected) < 1e-10
-    y, _ = fx.expander(CONTROLS, fx.rest(), x.astype(np.float32), FS, detector=detector, smoothing=smoothing)
+    y, _ = fx.expander(
+        CONTROLS, fx.initial_state(), x.astype(np.float32), FS, detector=detector, smoothing=smoothing
+    )
     assert relative_rms(np.asarray(y, np.float64), expected) < 2e-5
 
 
@@ -77,25 +79,25 @@ def test_the_curve_has_its_ratio_and_its_range(x64):
 
 def test_ratio_one_is_no_expander():
     x = bursts().astype(np.float32)
-    y, _ = fx.expander(CONTROLS._replace(ratio=1.0, makeup_db=0.0), fx.rest(), x, FS)
+    y, _ = fx.expander(CONTROLS._replace(ratio=1.0, makeup_db=0.0), fx.initial_state(), x, FS)
     np.testing.assert_array_equal(y, x)
 
 
 @pytest.mark.parametrize("smoothing", ["gain", "gain_db"])
 def test_sampling_is_exact_where_attack_and_release_agree(x64, smoothing):
     c, x = CONTROLS._replace(attack_ms=20.0, release_ms=20.0), jnp.asarray(bursts())
-    y, _ = fx.expander(c, fx.rest(), x, FS, smoothing=smoothing)
+    y, _ = fx.expander(c, fx.initial_state(), x, FS, smoothing=smoothing)
     near = fx.expander_sampled(c, x, FS, smoothing=smoothing)
     assert relative_rms(np.asarray(near), np.asarray(y)) < 1e-6
 
 
-def test_times_are_those_of_the_compressor():
+def test_detector_and_ballistics_are_those_of_the_compressor(x64):
     assert compressor.coefficient is dynamics.coefficient
     assert compressor.ballistics is dynamics.ballistics
 
 
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="detector is 'mean'; choose one of rms, peak"):
-        fx.expander(CONTROLS, fx.rest(), jnp.ones(4), FS, detector="mean")
+        fx.expander(CONTROLS, fx.initial_state(), jnp.ones(4), FS, detector="mean")
     with pytest.raises(ValueError, match="attack_ms is -1; expected 0 or more"):
-        fx.expander(CONTROLS._replace(attack_ms=-1.0), fx.rest(), jnp.ones(4), FS)
+        fx.expander(CONTROLS._replace(attack_ms=-1.0), fx.initial_state(), jnp.ones(4), FS)

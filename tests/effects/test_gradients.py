@@ -58,15 +58,15 @@ def test_routes_have_the_value_of_what_they_say(x64):
     plays = {"proxy": guess}
     renders = {"fsm": sampled, "proxy": guess}
     for strategy in gradients.STRATEGIES:
-        way = gradients.route(strategy, one, FS, proxy=proxy)
+        way = gradients.strategy(strategy, one, FS, proxy=proxy)
         np.testing.assert_allclose(way.render(raw, x, KEY), renders.get(strategy, exact), atol=1e-12)
-        np.testing.assert_allclose(way.play(raw, x), plays.get(strategy, exact), atol=1e-12)
+        np.testing.assert_allclose(way.apply(raw, x), plays.get(strategy, exact), atol=1e-12)
 
 
 @pytest.mark.parametrize("strategy", ["autodiff", "fsm", "proxy"])
 def test_derivatives_are_differences_of_what_is_rendered(x64, strategy):
     one, x = compressor(), signal()
-    way = gradients.route(strategy, one, FS, proxy=proxy)
+    way = gradients.strategy(strategy, one, FS, proxy=proxy)
     weights = np.random.default_rng(2).standard_normal(N)
 
     def total(raw):
@@ -84,8 +84,8 @@ def test_derivatives_are_differences_of_what_is_rendered(x64, strategy):
 def test_a_hybrid_is_the_effect_forward_and_the_proxy_backward(x64):
     one, x = compressor(), signal(2)
     raw, target = raws(one, 2), jnp.flip(signal(2), axis=-1)
-    way = gradients.route("proxy-hybrid", one, FS, proxy=proxy)
-    exact = gradients.route("autodiff", one, FS).play(raw, x)
+    way = gradients.strategy("proxy-hybrid", one, FS, proxy=proxy)
+    exact = gradients.strategy("autodiff", one, FS).apply(raw, x)
 
     def loss(raw):
         return jnp.sum((way.render(raw, x, KEY) - target) ** 2)
@@ -179,14 +179,14 @@ def test_an_effect_outside_jax_is_called_under_jit_and_vmap():
     shared = jax.vmap(play, (None, None, 0))(gains[0], cutoffs[0], x)
     np.testing.assert_array_equal(shared, play(gains[0], cutoffs[0], x))
     np.testing.assert_array_equal(play(gains, cutoffs, x[0])[0], together[0])
-    with pytest.raises(ValueError, match="no sampled form; choose the route 'spsa'"):
+    with pytest.raises(ValueError, match="no sampled form; choose the strategy 'spsa'"):
         chain.apply(one, [0.0, 500.0], x, FS, method="fsm")
 
 
 def trained(one, truth, x, steps, *, rate=0.05):
     """Raw controls that SPSA finds by the sign of a smoothed gradient, from the middle of the ranges."""
-    way = gradients.route("spsa", one, FS)
-    target = way.play(truth, x)
+    way = gradients.strategy("spsa", one, FS)
+    target = way.apply(truth, x)
 
     @jax.jit
     def slope(raw, key):
@@ -221,11 +221,11 @@ def test_spsa_trains_a_plug_in():
 
 def test_unknown_names_and_what_is_missing():
     one = outside()
-    with pytest.raises(ValueError, match="strategy is 'magic'; choose one of autodiff, fsm"):
-        gradients.route("magic", one, FS)
+    with pytest.raises(ValueError, match="name is 'magic'; choose one of autodiff, fsm"):
+        gradients.strategy("magic", one, FS)
     for strategy in ("proxy", "proxy-hybrid"):
         with pytest.raises(ValueError, match=f"proxy is None; '{strategy}' needs a network"):
-            gradients.route(strategy, one, FS)
+            gradients.strategy(strategy, one, FS)
 
 
 def test_spsa_of_an_effect_that_makes_two_channels_of_one():
@@ -236,7 +236,7 @@ def test_spsa_of_an_effect_that_makes_two_channels_of_one():
     weights = jax.random.normal(jax.random.key(1), (3, 2, 50))
 
     def slope(strategy):
-        way = gradients.route(strategy, place, FS)
+        way = gradients.strategy(strategy, place, FS)
         return jax.grad(lambda raw: jnp.sum(weights * way.render(raw, x, jax.random.key(2))))(raw)
 
     # One control: the difference quotient is the derivative, but for its curvature.
@@ -244,7 +244,7 @@ def test_spsa_of_an_effect_that_makes_two_channels_of_one():
 
 
 def test_spsa_takes_the_signal_for_a_constant():
-    way = gradients.route("spsa", chain.effect("gain"), FS)
+    way = gradients.strategy("spsa", chain.effect("gain"), FS)
     raw, x = jnp.zeros(1), jnp.ones(8)
     loss = lambda raw, x: jnp.sum(way.render(raw, x, jax.random.key(0)))  # noqa: E731
     by_raw, by_x = jax.jit(jax.grad(loss, (0, 1)))(raw, x)

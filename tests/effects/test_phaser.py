@@ -40,7 +40,9 @@ def coefficient(c: phaser.Controls, n_hops: int) -> np.ndarray:
 @pytest.mark.parametrize("stages", [4, 5])
 def test_phaser_is_what_the_paper_says(x64, stages, delay):
     c, x = controls(), noise(300)
-    y, _ = phaser.phaser(c, phaser.rest(stages=stages, dtype=np.float64), x, FS, stages=stages, delay=delay)
+    y, _ = phaser.phaser(
+        c, phaser.initial_state(stages=stages, dtype=np.float64), x, FS, stages=stages, delay=delay
+    )
     at = np.arange(0, 300 + phaser.HOP, phaser.HOP)
     p = np.interp(np.arange(300), at, coefficient(c, len(at)))
     h = scipy.signal.lfilter(np.asarray(c.b), [1.0, *np.asarray(c.a)], x)
@@ -62,8 +64,8 @@ def test_pieces_are_the_whole(cut, delay):
     def run(state, x):
         return phaser.phaser(c, state, x, FS, delay=delay)
 
-    whole, last = run(phaser.rest((2,)), x)
-    first, state = run(phaser.rest((2,)), x[:, :cut])
+    whole, last = run(phaser.initial_state((2,)), x)
+    first, state = run(phaser.initial_state((2,)), x[:, :cut])
     second, final = run(state, x[:, cut:])
     np.testing.assert_allclose(np.concatenate([first, second], axis=-1), whole, atol=1e-5)
     assert int(final.position) == 200
@@ -81,7 +83,7 @@ def test_every_number_is_alive_and_its_derivative_right(x64, delay):
 
     def total(theta):
         c = phaser.controls_of(unravel(theta))
-        y, _ = phaser.phaser(c, phaser.rest(dtype=jnp.float64), x, FS, delay=delay, hop=8)
+        y, _ = phaser.phaser(c, phaser.initial_state(dtype=jnp.float64), x, FS, delay=delay, hop=8)
         return jnp.sum(weights * y)
 
     check_grads(total, (theta,), order=1, modes=("fwd", "rev"), rtol=1e-5, eps=1e-6)
@@ -93,7 +95,7 @@ def test_every_number_is_alive_and_its_derivative_right(x64, delay):
 def test_sampling_is_exact_where_nothing_moves(x64, delay):
     c = controls(depth=np.float64(0.0), feedback=jnp.full((), 0.3), bias=jnp.full((), 0.3))
     x = np.pad(noise(2000), (0, 2000))
-    exact, _ = phaser.phaser(c, phaser.rest(dtype=np.float64), x, FS, delay=delay)
+    exact, _ = phaser.phaser(c, phaser.initial_state(dtype=np.float64), x, FS, delay=delay)
     sampled = phaser.phaser_sampled(c, x, FS, window_ms=40.0, delay=delay)
     assert relative_rms(sampled, exact) < 1e-9
 
@@ -103,7 +105,7 @@ def test_sampling_gets_worse_the_faster_it_moves():
     errors = []
     for rate in (0.5, 4.0, 16.0):
         c = controls(rate_hz=jnp.full((), rate), decay=jnp.zeros(()))
-        exact, _ = phaser.phaser(c, phaser.rest(), x, FS)
+        exact, _ = phaser.phaser(c, phaser.initial_state(), x, FS)
         errors.append(relative_rms(phaser.phaser_sampled(c, x, FS, window_ms=40.0), exact))
     assert 1e-4 < errors[0] < errors[1] < errors[2]
 
@@ -125,7 +127,7 @@ def test_nothing_is_ever_no_number(x):
     signal = jnp.asarray(x, jnp.float32)
 
     def total(raw):
-        y, _ = phaser.phaser(phaser.controls_of(raw), phaser.rest(), signal, FS)
+        y, _ = phaser.phaser(phaser.controls_of(raw), phaser.initial_state(), signal, FS)
         return jnp.sum(y**2)
 
     value, gradient = jax.value_and_grad(total)(phaser.init(jax.random.key(0)))
@@ -148,21 +150,36 @@ def test_cutoff_is_where_a_stage_turns_by_ninety_degrees():
 def test_it_runs_under_jit_and_vmap():
     x = noise(3, 100).astype(np.float32)
     c = jax.tree.map(lambda value: jnp.stack([jnp.asarray(value)] * 3), controls())
-    state = jax.tree.map(lambda value: jnp.stack([value] * 3), phaser.rest())
+    state = jax.tree.map(lambda value: jnp.stack([value] * 3), phaser.initial_state())
     run = jax.jit(jax.vmap(lambda c, state, x: phaser.phaser(c, state, x, FS)[0]))
-    expected, _ = phaser.phaser(controls(), phaser.rest((3,)), x, FS)
+    expected, _ = phaser.phaser(controls(), phaser.initial_state((3,)), x, FS)
     np.testing.assert_allclose(run(c, state, x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda c, x: phaser.phaser(c, phaser.rest(), x, 0.0), "fs is 0; expected a sample rate"),
-        (lambda c, x: phaser.phaser(c, phaser.rest(), x, FS, delay=2), "delay is 2; expected 0 or 1"),
-        (lambda c, x: phaser.phaser(c, phaser.rest(), x, FS, stages=6), "state has 4 stages; expected 6"),
-        (lambda c, x: phaser.phaser(c, phaser.rest(), x, FS, hop=0), "hop is 0; expected at least 1"),
-        (lambda c, x: phaser.phaser(c._replace(feedback=1.5), phaser.rest(), x, FS), "feedback is 1.5"),
-        (lambda c, x: phaser.phaser(c._replace(rate_hz=-1.0), phaser.rest(), x, FS), "rate_hz is -1"),
+        (lambda c, x: phaser.phaser(c, phaser.initial_state(), x, 0.0), "fs is 0; expected a sample rate"),
+        (
+            lambda c, x: phaser.phaser(c, phaser.initial_state(), x, FS, delay=2),
+            "delay is 2; expected 0 or 1",
+        ),
+        (
+            lambda c, x: phaser.phaser(c, phaser.initial_state(), x, FS, stages=6),
+            "state has 4 stages; expected 6",
+        ),
+        (
+            lambda c, x: phaser.phaser(c, phaser.initial_state(), x, FS, hop=0),
+            "hop is 0; expected at least 1",
+        ),
+        (
+            lambda c, x: phaser.phaser(c._replace(feedback=1.5), phaser.initial_state(), x, FS),
+            "feedback is 1.5",
+        ),
+        (
+            lambda c, x: phaser.phaser(c._replace(rate_hz=-1.0), phaser.initial_state(), x, FS),
+            "rate_hz is -1",
+        ),
         (lambda c, x: phaser.phaser_sampled(c, x, FS, window_ms=0.5), "window_ms is 0.5; expected 8 samples"),
     ],
 )

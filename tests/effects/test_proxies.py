@@ -251,7 +251,7 @@ def test_another_number_of_controls(proxy):
 def test_controls_that_the_effect_no_longer_has(proxy, tmp_path, monkeypatch):
     other = proxy._replace(controls=(proxy.controls[0]._replace(low=-99.0), *proxy.controls[1:]))
     proxies.save(other, tmp_path / "a.npz")
-    monkeypatch.setattr(proxies.stored, "path", lambda name: tmp_path / "a.npz")
+    monkeypatch.setattr(proxies.pretrained, "path", lambda name: tmp_path / "a.npz")
     with pytest.raises(ValueError, match="was trained for other controls than the compressor has"):
         proxies.load("proxy-compressor-cnn")
 

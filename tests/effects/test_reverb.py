@@ -64,7 +64,7 @@ def test_convolution_is_scipy_s(x64):
     x = np.random.default_rng(0).standard_normal(700)
     c = Controls(np.full(8, 0.1), np.zeros(8), 5.0, -3.0, -2.0)
     h = np.asarray(fx.response(c, 900, 8e3, dtype=np.float64))
-    y, state = fx.reverb(c, fx.rest(length=900, dtype=np.float64), x, 8e3)
+    y, state = fx.reverb(c, fx.initial_state(length=900, dtype=np.float64), x, 8e3)
     wet = np.append(scipy.signal.fftconvolve(x, h), 0.0)
     np.testing.assert_allclose(y, wet[:700] + 10 ** (-2 / 20) * x, atol=1e-12)
     np.testing.assert_allclose(state.tail, wet[700:], atol=1e-12)
@@ -84,7 +84,7 @@ def test_keys_give_responses_that_do_not_resemble_each_other():
     one, other = np.asarray(fx.response(c, 16000, 16e3, key=jax.random.split(jax.random.key(1), 2)))
     assert abs(np.sum(one * other)) < 0.1 * np.sqrt(np.sum(one**2) * np.sum(other**2))
     x = jnp.ones((2, 50))
-    y, _ = fx.reverb(c, fx.rest(length=400), x, 16e3, key=jax.random.split(jax.random.key(1), 2))
+    y, _ = fx.reverb(c, fx.initial_state(length=400), x, 16e3, key=jax.random.split(jax.random.key(1), 2))
     assert y.shape == (2, 50)
     assert np.any(y[0] != y[1])
 
@@ -102,7 +102,7 @@ def test_larger_rooms_last_longer_and_values_out_of_range_are_refused():
 
 def test_another_number_of_bands_is_refused():
     with pytest.raises(ValueError, match=r"decays_s has shape \(3,\); expected \(\.\.\., 8\)"):
-        fx.reverb(Controls(np.ones(3), np.zeros(8)), fx.rest(length=10), jnp.ones(4), 8e3)
+        fx.reverb(Controls(np.ones(3), np.zeros(8)), fx.initial_state(length=10), jnp.ones(4), 8e3)
 
 
 @pytest.mark.parametrize("fs", [44100, 192000])

@@ -17,7 +17,7 @@ DESIGN = network.Design(channels=8, hidden=(16,))
 
 @pytest.fixture(scope="module")
 def weights():
-    return jax.jit(network.first_weights, static_argnums=(0, 2))(DESIGN, jax.random.key(0), 150)
+    return jax.jit(network.initial_weights, static_argnums=(0, 2))(DESIGN, jax.random.key(0), 150)
 
 
 def noise(seed, n_samples=8192, level=0.1):
@@ -53,23 +53,23 @@ def test_reader_learns_from_curves_alone(weights):
 def test_level_follows_the_reference(weights):
     given, reference = noise(0), noise(1, 5000, 0.03)
     raw = jnp.full(24, 0.3).at[network.MAKEUP].set(0.5)
-    y, made = network.levelled(raw, given, reference, network.play_at_fs)
+    y, made = network.match_level(raw, given, reference, network.process_at_fs)
     offset_db = 0.5 * network.OFFSET_DB
     assert float(network.level_db(y) - network.level_db(reference)) == pytest.approx(offset_db, abs=1e-3)
-    np.testing.assert_allclose(network.play_at_fs(made, given), y, atol=1e-5)  # the controls that give it
+    np.testing.assert_allclose(network.process_at_fs(made, given), y, atol=1e-5)  # the controls that give it
     np.testing.assert_array_equal(jnp.delete(made, network.MAKEUP), jnp.delete(raw, network.MAKEUP))
 
 
 def test_makeup_stays_in_its_range():
     raw = jnp.zeros(24)
-    _, made = network.levelled(raw, noise(0, level=1e-4), noise(1, level=0.5), network.play_at_fs)
+    _, made = network.match_level(raw, noise(0, level=1e-4), noise(1, level=0.5), network.process_at_fs)
     assert float(made[network.MAKEUP]) == pytest.approx(1.0)
 
 
 def test_one_choice_is_for_one_pair(weights):
     """A batch is chosen for as its pairs are one by one."""
     given, reference = np.stack([noise(0), noise(2)]), np.stack([noise(1), noise(3)])
-    choose = jax.jit(partial(network.choose, DESIGN, weights, play=network.play_at_fs, passes=2))
+    choose = jax.jit(partial(network.predict, DESIGN, weights, process=network.process_at_fs, passes=2))
     both = choose(given, reference)
     for i in range(2):
         np.testing.assert_allclose(choose(given[i], reference[i]), both[i], atol=2e-4)
@@ -89,7 +89,7 @@ def test_encoder_hears_the_same_in_any_length():
 def test_choice_changes_when_the_reference_does(weights):
     given = noise(0)
     dark = np.convolve(noise(1), np.ones(8) / 8, mode="same").astype(np.float32)
-    choose = partial(network.choose, DESIGN, weights, play=network.play_at_fs, passes=1)
+    choose = partial(network.predict, DESIGN, weights, process=network.process_at_fs, passes=1)
     curves = [network.curve_db(choose(given, other)) for other in (noise(1), dark)]
     tilt = [float(jnp.mean(one[-20:]) - jnp.mean(one[:20])) for one in curves]
     assert tilt[1] < tilt[0] - 3
@@ -99,8 +99,8 @@ def test_loss_has_a_gradient_by_every_weight(weights):
     given, reference, target = noise(0), noise(1), noise(2)
 
     def loss(own):
-        raw = network.choose(DESIGN, own, given, reference, network.play_at_fs, 1)
-        y, _ = network.levelled(raw, given, reference, network.play_at_fs)
+        raw = network.predict(DESIGN, own, given, reference, network.process_at_fs, 1)
+        y, _ = network.match_level(raw, given, reference, network.process_at_fs)
         return jnp.mean(jnp.abs(y - target))
 
     gradient = jax.jit(jax.grad(loss))(weights)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxapf.effects import synth
-from jaxapf.effects.synth import Controls, free, rest, synth_sampled
+from jaxapf.effects.synth import Controls, free, initial_state, synth_sampled
 from jaxapf.filters import biquad, native
 
 FS, HOP = 48_000, 40
@@ -73,7 +73,7 @@ def error(found, expected) -> float:
 
 def test_moving_note_is_the_loop_in_float64(x64):
     controls = a_note(dtype=np.float64)
-    y, state = synth.synth(on_jax(controls), rest(dtype=jnp.float64), 600, FS, hop=HOP)
+    y, state = synth.synth(on_jax(controls), initial_state(dtype=jnp.float64), 600, FS, hop=HOP)
     assert y.dtype == jnp.float64
     assert int(state.position) == 600
     assert error(y, reference(controls, 600)) < 1e-10
@@ -81,7 +81,7 @@ def test_moving_note_is_the_loop_in_float64(x64):
 
 def test_float32_is_as_good_as_float64():
     controls = a_note(n_frames=151)._replace(on_s=np.float32(0.12))
-    y, _ = synth.synth(on_jax(controls), rest(), 6000, FS, hop=HOP)
+    y, _ = synth.synth(on_jax(controls), initial_state(), 6000, FS, hop=HOP)
     assert y.dtype == jnp.float32
     assert error(y, reference(controls, 6000)) < 2e-5
 
@@ -89,15 +89,15 @@ def test_float32_is_as_good_as_float64():
 @pytest.mark.parametrize("method", ["scan", "blocked", "associative"])
 def test_every_method_plays_the_same(x64, method):
     controls = on_jax(a_note(dtype=np.float64))
-    expected, _ = synth.synth(controls, rest(dtype=jnp.float64), 600, FS, hop=HOP)
-    y, _ = synth.synth(controls, rest(dtype=jnp.float64), 600, FS, hop=HOP, method=method)
+    expected, _ = synth.synth(controls, initial_state(dtype=jnp.float64), 600, FS, hop=HOP)
+    y, _ = synth.synth(controls, initial_state(dtype=jnp.float64), 600, FS, hop=HOP, method=method)
     assert error(y, expected) < 1e-10
 
 
 def test_a_resting_filter_is_scipys(x64):
     row = np.asarray(biquad.lowpass(900.0, 3.0, FS))
     plain = on_jax(a_note(dtype=np.float64)._replace(rows=np.array([[1.0, 0, 0, 1, 0, 0]])))
-    start = rest(dtype=jnp.float64)
+    start = initial_state(dtype=jnp.float64)
     dry = np.arctanh(synth.synth(plain, start, 2000, FS, hop=HOP)[0]) / plain.drive
     y, _ = synth.synth(plain._replace(rows=jnp.asarray(row[None])), start, 2000, FS, hop=HOP)
     expected = np.tanh(plain.drive * scipy.signal.lfilter(row[:3], row[3:], dry))
@@ -107,7 +107,7 @@ def test_a_resting_filter_is_scipys(x64):
 def test_sampling_a_resting_filter_is_exact_once_windows_hold_its_tail():
     rows = np.asarray(biquad.lowpass(np.array([2000.0]), 1.0, FS), np.float32)
     controls = on_jax(a_note()._replace(rows=rows))
-    expected, _ = synth.synth(controls, rest(), 2000, FS, hop=HOP)
+    expected, _ = synth.synth(controls, initial_state(), 2000, FS, hop=HOP)
     errors = [
         error(synth_sampled(controls, 2000, FS, hop=HOP, n_window=n), expected) for n in (16, 32, 64, 128)
     ]
@@ -121,7 +121,7 @@ def test_sampling_a_moving_filter_is_better_the_less_moves_within_a_window():
     cutoff_hz = 500 * 8 ** np.linspace(0, 1, 101)
     rows = np.asarray(biquad.lowpass(cutoff_hz, 0.8, FS), np.float32)
     controls = on_jax(a_note()._replace(rows=rows, on_s=np.float32(0.08), decay=np.float32(0)))
-    expected, _ = synth.synth(controls, rest(), 4000, FS, hop=HOP)
+    expected, _ = synth.synth(controls, initial_state(), 4000, FS, hop=HOP)
     errors = [
         error(synth_sampled(controls, 4000, FS, hop=HOP, n_window=n, n_fft=8192), expected)
         for n in (4096, 2048, 512, 128)
@@ -153,8 +153,8 @@ def test_frames_of_windows_fall_between_those_of_the_controls():
 def test_whole_is_chunks(cuts, hop):
     edges = [0, *sorted(cuts), 301]
     controls = on_jax(a_note(n_frames=5))
-    whole, last = synth.synth(controls, rest(), 301, FS, hop=hop)
-    state, parts = rest(), []
+    whole, last = synth.synth(controls, initial_state(), 301, FS, hop=hop)
+    state, parts = initial_state(), []
     for start, stop in itertools.pairwise(edges):
         part, state = synth.synth(controls, state, stop - start, FS, hop=hop)
         parts.append(part)
@@ -171,7 +171,7 @@ def test_compiled_and_in_batches():
     controls = on_jax(a_note())._replace(f0_hz=f0_hz, rows=jnp.asarray(rows))
 
     def play(controls: Controls, batch: tuple[int, ...] = (3,)):
-        return synth.synth(controls, rest(batch), 400, FS, hop=HOP)[0]
+        return synth.synth(controls, initial_state(batch), 400, FS, hop=HOP)[0]
 
     batched = play(controls)
     single = [play(controls._replace(f0_hz=f0_hz[i], rows=controls.rows[i]), ()) for i in range(3)]
@@ -189,9 +189,9 @@ def test_streams_of_a_batch_may_be_at_different_places():
     def play(state):
         return synth.synth(controls, state, 50, FS, hop=HOP)
 
-    _, later = play(rest())
-    together, _ = jax.vmap(play)(jax.tree.map(lambda *leaves: jnp.stack(leaves), rest(), later))
-    np.testing.assert_allclose(together, np.stack([play(rest())[0], play(later)[0]]), atol=1e-6)
+    _, later = play(initial_state())
+    together, _ = jax.vmap(play)(jax.tree.map(lambda *leaves: jnp.stack(leaves), initial_state(), later))
+    np.testing.assert_allclose(together, np.stack([play(initial_state())[0], play(later)[0]]), atol=1e-6)
 
 
 # The oscillator
@@ -204,7 +204,7 @@ def spectrum(f0_cycles: int, shape: float, n: int = 96_000) -> np.ndarray:
     controls = Controls(
         f0_hz, np.float32(1e9), flat, np.float32(shape), drive=np.float32(1e-3), decay=np.float32(0)
     )
-    y, _ = synth.synth(on_jax(controls), rest(), n, FS, hop=n)
+    y, _ = synth.synth(on_jax(controls), initial_state(), n, FS, hop=n)
     return np.abs(np.fft.rfft(np.arctanh(np.asarray(y, np.float64)) / 1e-3)) / n * 2
 
 
@@ -238,7 +238,7 @@ def test_frequency_is_kept_for_millions_of_samples():
     controls = a_note()._replace(
         rows=np.array([[1.0, 0, 0, 1, 0, 0]], np.float32), on_s=np.float32(1e9), f0_hz=np.float32(101 * STEP)
     )
-    late = rest()._replace(position=jnp.asarray(10_000_000, jnp.int32))
+    late = initial_state()._replace(position=jnp.asarray(10_000_000, jnp.int32))
     y, _ = synth.synth(on_jax(controls), late, 500, FS, hop=HOP)
     phase = np.float64(0.125) + 101 * STEP / FS * 10_000_000
     expected = reference(controls._replace(phase=phase % 1.0), 500)
@@ -248,7 +248,9 @@ def test_frequency_is_kept_for_millions_of_samples():
 @pytest.mark.parametrize("f0_hz", [27.5, 82.41, 440.0])
 def test_frequency_is_what_was_asked_for(f0_hz):
     flat = np.array([[1.0, 0, 0, 1, 0, 0]], np.float32)
-    y, _ = synth.synth(Controls(np.float32(f0_hz), 1e9, flat, decay=0.0), rest(), 10 * FS, FS, hop=HOP)
+    y, _ = synth.synth(
+        Controls(np.float32(f0_hz), 1e9, flat, decay=0.0), initial_state(), 10 * FS, FS, hop=HOP
+    )
     y = np.asarray(y)
     rises = np.flatnonzero((y[:-1] < 0) & (y[1:] >= 0))
     assert (len(rises) - 1) * FS / (rises[-1] - rises[0]) == pytest.approx(f0_hz, rel=1e-5)
@@ -262,7 +264,7 @@ def weighed(controls: Controls, weights: jax.Array, sampled: bool) -> jax.Array:
     if sampled:
         y = synth_sampled(controls, weights.size, FS, hop=HOP, n_window=64)
     else:
-        y = synth.synth(controls, rest(dtype=weights.dtype), weights.size, FS, hop=HOP)[0]
+        y = synth.synth(controls, initial_state(dtype=weights.dtype), weights.size, FS, hop=HOP)[0]
     return jnp.sum(weights * y)
 
 
@@ -327,7 +329,7 @@ def test_edges_are_finite_in_value_and_gradient(name, sampled):
 @pytest.mark.parametrize("n_samples", [0, 1, 2])
 def test_shortest_notes(n_samples):
     controls = on_jax(a_note())
-    y, state = synth.synth(controls, rest(), n_samples, FS, hop=HOP)
+    y, state = synth.synth(controls, initial_state(), n_samples, FS, hop=HOP)
     assert y.shape == (n_samples,)
     assert int(state.position) == n_samples
     assert state.inputs.shape == state.outputs.shape == (2,)
@@ -380,7 +382,7 @@ def test_lines_between_free_rows_are_stable():
 def test_wrong_controls_are_named(changed, said):
     controls = a_note()._replace(**changed)
     with pytest.raises(ValueError, match=said):
-        synth.synth(controls, rest(), 10, FS, hop=HOP)
+        synth.synth(controls, initial_state(), 10, FS, hop=HOP)
     with pytest.raises(ValueError, match=said):
         synth_sampled(controls, 10, FS, hop=HOP, n_window=16)
 
@@ -388,11 +390,11 @@ def test_wrong_controls_are_named(changed, said):
 def test_wrong_lengths_and_states_are_named():
     controls = a_note()
     with pytest.raises(ValueError, match="n_samples is -1"):
-        synth.synth(controls, rest(), -1, FS, hop=HOP)
+        synth.synth(controls, initial_state(), -1, FS, hop=HOP)
     with pytest.raises(ValueError, match="hop is 0"):
-        synth.synth(controls, rest(), 10, FS, hop=0)
+        synth.synth(controls, initial_state(), 10, FS, hop=0)
     with pytest.raises(ValueError, match=r"state.inputs has shape \(4, 2\)"):
-        synth.synth(controls, rest((4,)), 10, FS, hop=HOP)
+        synth.synth(controls, initial_state((4,)), 10, FS, hop=HOP)
     with pytest.raises(ValueError, match="hop is 20"):
         synth_sampled(controls, 10, FS, hop=HOP, n_window=16, window_hop=20)
     with pytest.raises(ValueError, match="raw has shape"):

@@ -133,7 +133,7 @@ def test_chunks_are_the_whole():
     made = equalizer.sections(equalizer.packed(rows(1, seed=6)[0]), 24e3)
     x = jnp.asarray(np.random.default_rng(7).standard_normal((2, 1000)), jnp.float32)
     run = jax.jit(lambda x, zi: matched.cascade(made, x, zi=zi))
-    rest = jnp.broadcast_to(equalizer.rest(), (2, 6, 2))
+    rest = jnp.broadcast_to(equalizer.initial_state(), (2, 6, 2))
     whole, end = run(x, rest)
     for order in ([500, 499, 1], [1, 499, 500]):
         state, parts = rest, []
@@ -163,7 +163,7 @@ def test_gradients_are_scipy_s_differences_by_all_controls(x64):
     several[1, 0::3] = 0.0
 
     def total(row):
-        y, _ = equalizer.equalizer(equalizer.packed(list(row)), equalizer.rest(dtype=x.dtype), x, fs)
+        y, _ = equalizer.equalizer(equalizer.packed(list(row)), equalizer.initial_state(dtype=x.dtype), x, fs)
         return jnp.sum(weights * y)
 
     def by_scipy(row):

@@ -156,7 +156,7 @@ def start(options: dict[str, Any], *, batch: tuple[int, ...] = (), dtype: Any = 
         >>> start({"latency_samples": 3}).signal.shape
         (3,)
     """
-    return fx.rest(batch, latency=options["latency_samples"], dtype=dtype)
+    return fx.initial_state(batch, latency=options["latency_samples"], dtype=dtype)
 
 
 def process(
@@ -438,7 +438,7 @@ def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str]) ->
     """The fitted output where wet is, whatever the look-ahead."""
     (detector, smoothing), latency = kind, _latency(fs)
     padded = jnp.pad(dry, ((0, 0), (0, latency)))
-    begin = fx.rest(latency=latency)
+    begin = fx.initial_state(latency=latency)
     y, _ = fx.compressor(_controls(raw), begin, padded, fs, detector=detector, smoothing=smoothing)
     return y[:, latency:]
 

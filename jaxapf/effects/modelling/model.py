@@ -28,12 +28,12 @@ Tree = Any
 class Effect(NamedTuple):
     """What a model needs of an effect.
 
-    ``controls`` of what JSON holds, ``rest`` of `(controls, options, batch, fs)`, ``run`` of `(controls,
+    ``controls`` of what JSON holds, ``initial_state`` of `(controls, options, batch, fs)`, ``run`` of `(controls,
     options, state, x, fs)`, ``latency`` of `(options)` in samples.
     """
 
     controls: Callable[[Mapping[str, Any]], Tree]
-    rest: Callable[..., Tree]
+    initial_state: Callable[..., Tree]
     run: Callable[..., tuple[jax.Array, Tree]]
     latency: Callable[[Mapping[str, Any]], int]
 
@@ -211,7 +211,7 @@ def _run(model: EffectModel, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any
     with float64_on_cpu():
         controls = effect.controls(model.controls)
         if state is None:
-            state = effect.rest(controls, model.options, x.shape[:-1], model.fs)
+            state = effect.initial_state(controls, model.options, x.shape[:-1], model.fs)
         run = _compiled(model.effect, tuple(sorted(model.options.items())), model.fs)
         y, state = run(controls, state, x.astype(np.float64))
         return np.asarray(y).astype(x.dtype), state
@@ -249,8 +249,8 @@ def _array(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _phaser_rest(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
-    return phaser.rest(batch, stages=options["stages"], dtype=np.float64)
+def _phaser_state(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
+    return phaser.initial_state(batch, stages=options["stages"], dtype=np.float64)
 
 
 def _phaser_run(
@@ -265,8 +265,8 @@ def _compressor_controls(values: Mapping[str, Any]) -> compressor.Controls:
     )
 
 
-def _compressor_rest(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
-    return compressor.rest(batch, latency=options["latency_samples"], dtype=np.float64)
+def _compressor_state(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
+    return compressor.initial_state(batch, latency=options["latency_samples"], dtype=np.float64)
 
 
 def _compressor_run(
@@ -279,9 +279,9 @@ def _compressor_run(
 
 EFFECTS = {
     "compressor": Effect(
-        _compressor_controls, _compressor_rest, _compressor_run, lambda options: options["latency_samples"]
+        _compressor_controls, _compressor_state, _compressor_run, lambda options: options["latency_samples"]
     ),
-    "phaser": Effect(_phaser_controls, _phaser_rest, _phaser_run, lambda options: 0),
+    "phaser": Effect(_phaser_controls, _phaser_state, _phaser_run, lambda options: 0),
 }
 
 
@@ -325,7 +325,7 @@ def _check_that_it_runs(model: EffectModel) -> None:
     effect = EFFECTS[model.effect]
     with enable_x64():
         controls = effect.controls(model.controls)
-        state = effect.rest(controls, model.options, (1,), model.fs)
+        state = effect.initial_state(controls, model.options, (1,), model.fs)
         jax.eval_shape(
             lambda state, x: effect.run(controls, model.options, state, x, model.fs), state, np.zeros((1, 8))
         )

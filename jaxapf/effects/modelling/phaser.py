@@ -77,7 +77,7 @@ def fit_phaser(
 
     Returns:
         A `Fitted`. The prediction, later by `delay_samples`, is
-        `phaser.phaser(controls, phaser.rest(stages=options["stages"]), dry, fs, **options)`.
+        `phaser.phaser(controls, phaser.initial_state(stages=options["stages"]), dry, fs, **options)`.
 
     Raises:
         ValueError: signals that differ in length, are too short, silent, not finite, or alike but for a gain.
@@ -225,7 +225,9 @@ def _residual(layout: Layout, fs: float, n_terms: int = N_TERMS) -> descent.Pred
         at = jnp.arange(overlap_add.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
         p = _coefficient(_chebyshev(polynomial, phaser.oscillator(controls, at)))
         p = overlap_add.interpolate(p, n_samples, phaser.HOP)
-        y, _ = phaser.filtered(controls, p, phaser.rest(stages=layout.stages), data["dry"], layout.delay)
+        y, _ = phaser.filtered(
+            controls, p, phaser.initial_state(stages=layout.stages), data["dry"], layout.delay
+        )
         return y - data["wet"]
 
     return residual
@@ -299,7 +301,7 @@ def _refined(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -
         return phaser.controls_of({**unravel(theta), "sigma": jnp.zeros(()), "amplitude": jnp.ones(())})
 
     def left(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
-        state = phaser.rest(stages=layout.stages)
+        state = phaser.initial_state(stages=layout.stages)
         y, _ = phaser.phaser(controls_of(theta), state, data["dry"], fs, **layout._asdict())
         return y - data["wet"]
 

@@ -1,8 +1,8 @@
 """Style transfer: the controls of an equaliser and a compressor that make one recording sound like another.
 
     network = load("style.npz")                     # of experiments/style_transfer
-    raw = choose(*network, x, reference, play_at_fs, passes=2)  # at FS
-    y, raw = levelled(raw, x, reference, play_at_fs)
+    raw = predict(*network, x, reference, process_at_fs, passes=2)  # at FS
+    y, raw = match_level(raw, x, reference, play_at_fs)
 
 The network hears log-mel spectrograms of both, sets the controls of real effects, hears what comes out, and
 sets them again. What it chose can be read, changed, and used at any sample rate.
@@ -43,7 +43,7 @@ OFFSET_DB = 6.0  # most difference in level from the reference
 _NO_MAKEUP = float(params.normalise(np.zeros(1), [CONTROLS[MAKEUP]])[0])
 _MEL = 2595 * np.log10(1 + FS / 2 / 700) / (MELS + 1) * np.arange(1, MELS + 1)  # as `nets.mel_filterbank`
 _CENTRES_HZ = 700 * (10 ** (_MEL / 2595) - 1)
-Play = Callable[[jax.Array, jax.Array], jax.Array]
+Process = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Design(NamedTuple):
@@ -73,7 +73,7 @@ def make_net(design: Design) -> StyleController:
     return StyleController(N_EQUALIZER, len(CONTROLS) - N_EQUALIZER, *sizes)
 
 
-def hear(x: Values) -> jax.Array:
+def features(x: Values) -> jax.Array:
     """What the network hears of a signal: its log-mel spectrogram.
 
     Args:
@@ -83,14 +83,14 @@ def hear(x: Values) -> jax.Array:
         (..., MELS, n_frames).
 
     Example:
-        >>> hear(jnp.zeros(4096)).shape
+        >>> features(jnp.zeros(4096)).shape
         (80, 17)
     """
     return log_mel(x, FS, hop=HOP, n_fft=N_FFT, n_mels=MELS, floor=FLOOR)
 
 
-def choose(
-    design: Design, weights: Any, given: Values, reference: Values, play: Play, passes: int
+def predict(
+    design: Design, weights: Any, given: Values, reference: Values, process: Process, passes: int
 ) -> jax.Array:
     """Raw controls, chosen again and again: each time the network hears what its choice has made.
 
@@ -99,41 +99,43 @@ def choose(
         weights: its weights.
         given: (..., n_samples) at `FS`.
         reference: (..., n_samples_2) at `FS`.
-        play: `(raw, given) -> y`, the effects. What comes out of them is heard, not differentiated.
+        process: `(raw, given) -> y`, the effects. What comes out of them is heard, not differentiated.
         passes: how often it is asked, 1 or more.
 
     Returns:
-        (..., 24), of the last pass. The make-up gain is not one yet: see `levelled`.
+        (..., 24), of the last pass. The make-up gain is not one yet: see `match_level`.
 
     Example:
         >>> net, silence = make_net(Design(channels=8)), jnp.zeros(4096)
-        >>> heard = [hear(silence)] * 3
+        >>> heard = [features(silence)] * 3
         >>> weights = net.init(jax.random.key(0), *heard, jnp.zeros(MELS), jnp.zeros(24))
-        >>> choose(Design(channels=8), weights, silence, silence, lambda raw, x: x, 2).shape
+        >>> predict(Design(channels=8), weights, silence, silence, lambda raw, x: x, 2).shape
         (24,)
     """
     net = make_net(design)
-    here, there = hear(given), hear(reference)
+    here, there = features(given), features(reference)
     nothing = jnp.zeros((*here.shape[:-2], len(CONTROLS)), here.dtype)
     raw: Any = net.apply(weights, here, there, here, jnp.zeros(here.shape[:-1], here.dtype), nothing)
     for _ in range(passes - 1):
         before = jax.lax.stop_gradient(raw)
-        now = jax.lax.stop_gradient(hear(levelled(before, given, reference, play)[0]))
+        now = jax.lax.stop_gradient(features(match_level(before, given, reference, process)[0]))
         raw = net.apply(weights, here, there, now, curve_db(before), before)
     return raw
 
 
-def levelled(raw: jax.Array, given: Values, reference: Values, play: Play) -> tuple[jax.Array, jax.Array]:
+def match_level(
+    raw: jax.Array, given: Values, reference: Values, process: Process
+) -> tuple[jax.Array, jax.Array]:
     """The effects' output, as loud as the reference or so, and the controls that give it.
 
     What the network says of the make-up gain is how much louder than the reference the output shall be, up to
     `OFFSET_DB`; the gain follows from that.
 
     Args:
-        raw: (..., 24), of `choose`.
+        raw: (..., 24), of `predict`.
         given: (..., n_samples).
         reference: (..., n_samples_2).
-        play: `(raw, given) -> y`.
+        process: `(raw, given) -> y`.
 
     Returns:
         y: (..., n_samples).
@@ -141,12 +143,12 @@ def levelled(raw: jax.Array, given: Values, reference: Values, play: Play) -> tu
 
     Example:
         >>> noise = jax.random.normal(jax.random.key(0), (4096,))
-        >>> y, _ = levelled(jnp.zeros(24), 0.1 * noise, 0.2 * noise, lambda raw, x: x)
+        >>> y, _ = match_level(jnp.zeros(24), 0.1 * noise, 0.2 * noise, lambda raw, x: x)
         >>> round(float(jnp.std(y) / jnp.std(noise)), 3)
         0.2
     """
     control = CONTROLS[MAKEUP]
-    unmade = play(raw.at[..., MAKEUP].set(_NO_MAKEUP), jnp.asarray(given))
+    unmade = process(raw.at[..., MAKEUP].set(_NO_MAKEUP), jnp.asarray(given))
     gain_db = level_db(reference) - level_db(unmade) + OFFSET_DB * raw[..., MAKEUP]
     gain_db = jnp.clip(gain_db, control.low, control.high)
     made = params.normalise(gain_db[..., None], [control])[..., 0]
@@ -174,7 +176,7 @@ def curve_db(raw: jax.Array) -> jax.Array:
     return equalizer.response_db(equalizer.packed(values), jnp.asarray(_CENTRES_HZ, raw.dtype), FS)
 
 
-def first_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
+def initial_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
     """Weights before the first training step on sound: all random, but for the reader of curves.
 
     It learns from random settings alone to read an equaliser off its curve, to which smooth noise is added as
@@ -189,7 +191,7 @@ def first_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
         Weights, for `make_net(design).apply`.
 
     Example:
-        >>> weights = first_weights(Design(channels=8), jax.random.key(0), steps=1)
+        >>> weights = initial_weights(Design(channels=8), jax.random.key(0), steps=1)
         >>> sorted(weights["params"])[-1]
         'reader'
     """
@@ -220,7 +222,7 @@ def _curves(key: jax.Array, n: int = 128) -> tuple[jax.Array, jax.Array]:
     return true, true + smooth * jax.random.uniform(of_size, (n, 1), maxval=6.0)
 
 
-def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
+def process(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
     """A signal through equaliser and compressor.
 
     Args:
@@ -233,23 +235,23 @@ def play(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
         (..., n_samples).
 
     Example:
-        >>> play(jnp.zeros(24), jnp.zeros(100), 48000.0).shape
+        >>> process(jnp.zeros(24), jnp.zeros(100), 48000.0).shape
         (100,)
     """
     return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)
 
 
-def play_at_fs(raw: Any, x: Values) -> jax.Array:
-    """`play` at `FS`.
+def process_at_fs(raw: Any, x: Values) -> jax.Array:
+    """`process` at `FS`.
 
     Example:
-        >>> play_at_fs(jnp.zeros(24), jnp.zeros(100)).shape
+        >>> process_at_fs(jnp.zeros(24), jnp.zeros(100)).shape
         (100,)
     """
-    return play(raw, x, FS)
+    return process(raw, x, FS)
 
 
-def proxied(equalizer: str, compressor: str) -> Any:
+def proxy_process(equalizer: str, compressor: str) -> Any:
     """Two stored proxies in place of the effects, `(raw, x) -> y` at `FS`.
 
     Args:
@@ -257,13 +259,13 @@ def proxied(equalizer: str, compressor: str) -> Any:
         compressor: likewise.
 
     Returns:
-        A function like `play`.
+        A function like `process`.
 
     Raises:
         ValueError: no such checkpoints.
 
     Example:
-        >>> proxied("proxy-equalizer-cnn", "proxy-compressor-cnn")(jnp.zeros(24), jnp.zeros(100)).shape
+        >>> proxy_process("proxy-equalizer-cnn", "proxy-compressor-cnn")(jnp.zeros(24), jnp.zeros(100)).shape
         (100,)
     """
     first, second = proxies.load(equalizer), proxies.load(compressor)

@@ -123,7 +123,7 @@ def transfer(
 
     Example:
         >>> design = style.Design(channels=8)
-        >>> network = style.Network(design, style.first_weights(design, jax.random.key(0), 0))
+        >>> network = style.Network(design, style.initial_weights(design, jax.random.key(0), 0))
         >>> x = np.random.default_rng(0).normal(scale=0.1, size=(2, 24000)).astype(np.float32)
         >>> made = transfer(x, 0.5 * x[0], 24000, 24000, network=network, passes=1)
         >>> made.audio.shape, round(made.level_db), len(made.controls)
@@ -139,9 +139,9 @@ def transfer(
             raise ValueError(
                 f"{name} is silent when its channels are mixed; give a recording with sound in it."
             )
-    raw = chosen(network, heard(here, here_powers), heard(there, there_powers), passes)
-    settings = Settings(named(raw), input_gain_db(here_powers))
-    settings, lowered_db = levelled(settings, here, level.level_db(there_powers.channels))
+    raw = predict(network, network_input(here, here_powers), network_input(there, there_powers), passes)
+    settings = Settings(named_controls(raw), input_gain_db(here_powers))
+    settings, lowered_db = match_level(settings, here, level.level_db(there_powers.channels))
     y = np.concatenate(list(settings.stream(*here)), axis=-1)
     made_db = level.level_db(level.powers(lambda start, stop: y[:, start:stop], *here[1:]).channels)
     return Transferred(y.reshape(np.shape(input)), settings.controls, raw, settings, made_db, lowered_db)
@@ -166,7 +166,7 @@ def _recording(name: str, x: Any, rate: str, fs: int) -> Recording:
 # Hearing and choosing
 
 
-def heard(one: Recording, powers: level.Powers) -> np.ndarray:
+def network_input(one: Recording, powers: level.Powers) -> np.ndarray:
     """What the network is given of a recording: (n_samples,) at `style.FS`, at the level it was trained at.
 
     At most a minute of it, in stretches of 5 s, its channels mixed to one.
@@ -190,8 +190,8 @@ def _few_lengths(x: np.ndarray) -> np.ndarray:
     return x[: len(x) // step * step]
 
 
-def chosen(network: style.Network, given: np.ndarray, reference: np.ndarray, passes: int) -> np.ndarray:
-    """The network's choice for two signals of `heard`: (24,) in [-1, 1]."""
+def predict(network: style.Network, given: np.ndarray, reference: np.ndarray, passes: int) -> np.ndarray:
+    """The network's choice for two signals of `network_input`: (24,) in [-1, 1]."""
     if passes < 1:
         raise ValueError(f"passes is {passes}; expected 1 or more.")
     return np.asarray(_choose(network.design, passes)(network.weights, given, reference))
@@ -199,14 +199,14 @@ def chosen(network: style.Network, given: np.ndarray, reference: np.ndarray, pas
 
 @functools.lru_cache(maxsize=8)
 def _choose(design: style.Design, passes: int) -> Any:
-    def choose(weights: Any, given: jax.Array, reference: jax.Array) -> Any:
-        raw = style.choose(design, weights, given, reference, style.play_at_fs, passes)
-        return style.levelled(raw, given, reference, style.play_at_fs)[1]
+    def predicted(weights: Any, given: jax.Array, reference: jax.Array) -> Any:
+        raw = style.predict(design, weights, given, reference, style.process_at_fs, passes)
+        return style.match_level(raw, given, reference, style.process_at_fs)[1]
 
-    return jax.jit(choose)
+    return jax.jit(predicted)
 
 
-def named(raw: np.ndarray) -> dict[str, float]:
+def named_controls(raw: np.ndarray) -> dict[str, float]:
     """Controls in their units, by name, of (24,) in [-1, 1]."""
     values = params.denormalise(np.asarray(raw, np.float64), style.CONTROLS)
     return {one.name: float(value) for one, value in zip(style.CONTROLS, values, strict=True)}
@@ -215,7 +215,7 @@ def named(raw: np.ndarray) -> dict[str, float]:
 # Effects
 
 
-def levelled(settings: Settings, one: Recording, wanted_db: float) -> tuple[Settings, float]:
+def match_level(settings: Settings, one: Recording, wanted_db: float) -> tuple[Settings, float]:
     """Settings whose result is as loud as wanted and does not clip, and how much softer it had to be.
 
     Args:
@@ -279,7 +279,7 @@ def _runner(settings: Settings, fs: int) -> Callable[[np.ndarray, Any], tuple[np
     def run(x: np.ndarray, state: Any) -> tuple[np.ndarray, np.ndarray, Any]:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             if state is None:
-                state = equalizer.rest((len(x),)), compressor.rest()
+                state = equalizer.initial_state((len(x),)), compressor.initial_state()
             y, gains, state = _run(*designed, x.astype(np.float32), state, fs)
             return np.asarray(y), np.asarray(gains), state
 
@@ -332,7 +332,7 @@ def load(path: PathLike) -> Settings:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Settings(named(np.zeros(24)), -3.0, 2.0), f"{folder}/style.json")
+        ...     save(Settings(named_controls(np.zeros(24)), -3.0, 2.0), f"{folder}/style.json")
         ...     load(f"{folder}/style.json").controls["compressor.threshold_db"]
         -30.0
     """

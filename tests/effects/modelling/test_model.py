@@ -39,10 +39,16 @@ MODELS = [a_phaser, a_compressor]
 def test_a_model_is_its_effect(loose_jax, x64, make):
     model, x = make(), np.pad(noise(2, 600), [(0, 0), (0, 16)])
     if model.effect == "phaser":
-        c, state = models.EFFECTS["phaser"].controls(model.controls), phaser.rest((2,), dtype=np.float64)
+        c, state = (
+            models.EFFECTS["phaser"].controls(model.controls),
+            phaser.initial_state((2,), dtype=np.float64),
+        )
         expected, _ = phaser.phaser(c, state, x, FS, stages=4, delay=1)
     else:
-        c, state = compressor.Controls(**model.controls), compressor.rest((2,), latency=16, dtype=np.float64)
+        c, state = (
+            compressor.Controls(**model.controls),
+            compressor.initial_state((2,), latency=16, dtype=np.float64),
+        )
         expected, _ = compressor.compressor(c, state, x, FS, detector="peak", smoothing="gain")
         expected = -expected[:, 16:]
     np.testing.assert_allclose(model.apply(x[:, :600]), np.asarray(expected)[:, :600], atol=1e-9)

@@ -23,7 +23,7 @@ def known(x: np.ndarray, *, stages=4, feedback=(0.0, 0.4), rate=1.3, low=200.0, 
 
 
 def predicted(fitted, x: np.ndarray) -> np.ndarray:
-    state = phaser.rest(stages=fitted.options["stages"])
+    state = phaser.initial_state(stages=fitted.options["stages"])
     y, _ = phaser.phaser(fitted.controls, state, jnp.asarray(x, jnp.float32), FS, **fitted.options)
     return np.asarray(y)
 
