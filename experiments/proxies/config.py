@@ -1,12 +1,6 @@
 """What the experiment trains, measures and expects.
 
-Commands (DIR is the folder of recordings, with speech/ and loops/; without --data the embedded recording):
-    python experiments/proxies/run.py train --data DIR       the four proxies, one after the other; resumes
-    python experiments/proxies/run.py evaluate --data DIR    their errors, into results/
-    python experiments/proxies/run.py report                 tables and pictures from results/
-    python experiments/proxies/run.py store                  the networks into checkpoints/
-
-Run times and figures: README.md. Seeds: SEED of the training, TEST_SEED of the controls that are measured.
+Seeds: SEED of the training, TEST_SEED of the controls that are measured.
 """
 
 from __future__ import annotations
@@ -19,7 +13,7 @@ FS = 24_000
 SEED = 0
 TEST_SEED = 1000
 
-# Recordings, by folder and name, that training never hears
+# Recordings, by folder and name, that training does not use
 TEST = ("speech/librivox_16k", "loops/guitar_e_fifths", "loops/drum_breakbeat")
 TRAINED = (
     "speech/commands_16k",
@@ -49,7 +43,7 @@ WARM_UP = 50
 
 
 class Setting(NamedTuple):
-    """A training: which network of `jaxapf.effects.proxies`, how many clips of how many samples, steps, rate."""
+    """A training: kind of network, clips a batch, samples a clip, steps, rate."""
 
     kind: str
     batch: int

@@ -1,4 +1,4 @@
-"""Training a proxy beside the effect that it imitates; stops and goes on anywhere."""
+"""Train a proxy beside the effect that it imitates; stops and goes on anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.proxies import clips, config
+from experiments.proxies import config, data
 from experiments.proxies.config import Setting
 from jaxapf import losses, params
 from jaxapf.effects import chain, proxies
@@ -23,26 +23,26 @@ Tree = Any
 
 
 def scaled(y: jax.Array, wet: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both signals (..., n_samples), by the factor that gives the wet one its RMS."""
+    """Scale both signals (..., n_samples) by the factor that gives the wet one `config.RMS`."""
     rms = jnp.sqrt(jnp.mean(wet**2, axis=-1, keepdims=True))
     factor = config.RMS / jnp.maximum(rms, 1e-4)
     return y * factor, wet * factor
 
 
 def loss_of(y: jax.Array, wet: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Mean absolute error and multi-resolution STFT of what the proxy gives, beside the effect's."""
+    """Return mean absolute error plus multi-resolution STFT between proxy and effect, and the parts."""
     y, wet = scaled(y, wet)
     mae, mrstft = losses.mae(y, wet), losses.mrstft(y, wet, resolutions=config.RESOLUTIONS)
     return config.MAE_WEIGHT * mae + mrstft, {"mae": mae, "mrstft": mrstft, "esr": losses.esr(y, wet)}
 
 
 def through(effect: chain.Effect, raw: jax.Array, dry: jax.Array) -> jax.Array:
-    """What the effect itself makes of dry (..., n_samples) at controls raw (..., n_controls)."""
+    """Return dry (..., n_samples) through the effect at controls raw (..., n_controls)."""
     return chain.apply(effect, params.denormalise(raw, effect.controls), dry, config.FS)
 
 
 def make_loss(net: Any, effect: chain.Effect) -> LossFn:
-    """The loss of a batch of clips and controls; the effect is run on them in the same step."""
+    """Return the loss of a batch of clips and controls; the effect runs in the same step."""
 
     def loss(weights: Tree, batch: Tree, key: jax.Array) -> Any:
         wet = jax.lax.stop_gradient(through(effect, batch["raw"], batch["dry"]))
@@ -54,9 +54,9 @@ def make_loss(net: Any, effect: chain.Effect) -> LossFn:
 def batches(
     setting: Setting, effect: chain.Effect, sources: Sequence[np.ndarray], seed: int
 ) -> Callable[[int], dict[str, np.ndarray]]:
-    """Position -> batch, never the same twice."""
+    """Return a function from position to batch, never the same twice."""
     shape, controls = (setting.batch, setting.n_samples), len(effect.controls)
-    return lambda position: clips.batch((seed, position), sources, shape, controls, config.NOISES)
+    return lambda position: data.batch((seed, position), sources, shape, controls, config.NOISES)
 
 
 def trained(
@@ -96,7 +96,7 @@ def trained(
 
 
 def make_optimizer(setting: Setting) -> optax.GradientTransformation:
-    """Adam whose rate rises for a while and falls to nothing along a cosine."""
+    """Return Adam whose rate rises for a while and falls to nothing along a cosine."""
     warm_up = min(config.WARM_UP, setting.steps // 5)
     return optax.adam(
         optax.warmup_cosine_decay_schedule(0.0, setting.rate, warm_up, setting.steps, 0.01 * setting.rate)

@@ -1,4 +1,4 @@
-"""Clips to train and to test on: pieces of recordings and of shaped noise, at random levels."""
+"""Cut clips to train and to test on: pieces of recordings and of shaped noise, at random levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rng = np.random.Generator
 
 
 def recordings(data: Path | None, names: Sequence[str]) -> list[np.ndarray]:
-    """Mono recordings (n_samples,) at the experiment's rate, each with a peak of one.
+    """Read mono recordings (n_samples,) at the experiment's rate, each with a peak of one.
 
     Args:
         data: folder with speech/ and loops/; None for the embedded recording.
@@ -33,7 +33,7 @@ def recordings(data: Path | None, names: Sequence[str]) -> list[np.ndarray]:
 
 
 def noise(rng: Rng, n_samples: int) -> np.ndarray:
-    """Noise of a random slope, up to -12 dB an octave, whose level moves about, (n_samples,)."""
+    """Return noise of a random slope, up to -12 dB an octave, whose level moves about, (n_samples,)."""
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     bins = np.maximum(np.arange(len(spectrum)), 1.0 + 20.0 * n_samples / config.FS)
     x = np.fft.irfft(spectrum * bins ** -rng.uniform(0.0, 2.0), n_samples)
@@ -44,7 +44,7 @@ def noise(rng: Rng, n_samples: int) -> np.ndarray:
 
 
 def clip(rng: Rng, sources: Sequence[np.ndarray], n_samples: int, noises: float) -> np.ndarray:
-    """One clip (n_samples,), float32: a piece of a recording that is not silent, or noise, at a random level.
+    """Cut one clip (n_samples,), float32: noise, or a piece of a recording that is not silent.
 
     Args:
         rng: what it is made from.
@@ -70,7 +70,7 @@ def clip(rng: Rng, sources: Sequence[np.ndarray], n_samples: int, noises: float)
 def batch(
     words: Sequence[int], sources: Sequence[np.ndarray], shape: tuple[int, int], controls: int, noises: float
 ) -> dict[str, np.ndarray]:
-    """Clips `dry` of a shape (n, n_samples) and `raw` (n, controls) in [-1, 1]; the words are the seed."""
+    """Return clips `dry` (n, n_samples) and `raw` (n, controls) in [-1, 1]; the words are the seed."""
     rng = np.random.default_rng(words)
     dry = np.stack([clip(rng, sources, shape[1], noises) for _ in range(shape[0])])
     return {"dry": dry, "raw": rng.uniform(-1.0, 1.0, (shape[0], controls)).astype(np.float32)}
