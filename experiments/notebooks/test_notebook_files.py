@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:IPython")
 
 
 def run_script():
-    spec = importlib.util.spec_from_file_location("notebooks_run", FOLDER / "run.py")
+    spec = importlib.util.spec_from_file_location("notebooks_run", FOLDER / "__main__.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -225,12 +225,12 @@ def test_a_script_that_is_interrupted_says_so():
     """At the start, where libraries are read, and while a cell runs."""
     pytest.importorskip("nbclient")
     for seconds in (1.0, 3.0, 6.0):
-        command = [sys.executable, str(FOLDER / "run.py"), "quick_start"]
+        command = [sys.executable, str(FOLDER / "__main__.py"), "quick_start"]
         started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         time.sleep(seconds)
         started.send_signal(signal.SIGINT)
         said, _ = started.communicate(timeout=60)
-        assert (started.returncode, said) == (130, "run.py: interrupted\n")
+        assert (started.returncode, said) == (130, "notebooks: interrupted\n")
 
 
 @pytest.mark.slow
@@ -252,6 +252,6 @@ def test_runs_from_top_to_bottom(path):
     pytest.importorskip("nbconvert")
     pytest.importorskip("ipykernel")
     found = subprocess.run(
-        [sys.executable, str(FOLDER / "run.py"), path.stem], capture_output=True, text=True, check=False
+        [sys.executable, str(FOLDER / "__main__.py"), path.stem], capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr

@@ -90,7 +90,7 @@ class _Line(io.TextIOBase):
 
     def write(self, text: str) -> int:
         shown = _CONTROL.sub("", text).strip()
-        if not _CONTROL.search(text.rstrip("\n")):
+        if not (_CONTROL.search(text.rstrip("\n")) or text.startswith("step ")):
             self.stream.write(text)
         elif shown and time.monotonic() - self.drawn >= REDRAWN_S:
             self.drawn = time.monotonic()

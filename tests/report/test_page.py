@@ -91,6 +91,15 @@ def test_the_residual_is_the_phase_that_the_aligned_signal_lacks(n_channels):
     assert np.nanmax(np.abs(figures.compare(dry, wet, wet, fs).residual_rad)) < 1e-9
 
 
+def test_the_grid_of_the_curves_meets_narrow_sections():
+    """Between the points of a fixed grid, the reference is 4 Q / omega of a narrow section."""
+    sections = allpass.rbj(np.array([254.0]), 100.0, 48000.0)
+    freqs_hz = figures.fine_grid(np.array([20.0, 20e3]), sections.sos, 48000.0)
+    delay_s = allpass.group_delay(sections, freqs_hz, 48000.0) / 48000.0
+    assert delay_s.max() == pytest.approx(4 * 100 / (2 * np.pi * 254), rel=1e-3)
+    assert freqs_hz[np.argmax(delay_s)] == pytest.approx(254, rel=1e-3)
+
+
 def test_phase_of_unrelated_signals_is_left_out():
     compared = figures.compare(noise((1, 96000), 1), noise((1, 96000), 2), noise((1, 96000), 3), 48000)
     assert np.isfinite(compared.residual_rad).mean() < 0.1

@@ -1,9 +1,9 @@
 """Executes the notebooks as a reader would with "Run all", and says how long each takes.
 
 Commands:
-    python experiments/notebooks/run.py                        all, at the small setting
-    python experiments/notebooks/run.py biasnet --setting full
-    python experiments/notebooks/run.py --save DIR             keeps what was executed, as .ipynb and .html
+    python -m experiments.notebooks                        all, at the small setting
+    python -m experiments.notebooks biasnet --setting full
+    python -m experiments.notebooks --save DIR             keeps what was executed, as .ipynb and .html
 
 Each runs in this interpreter, whatever kernels are installed, and in a folder of its own. A notebook fails
 where a cell does, where Python warns, or where it takes longer than three minutes; then the exit code is 1.
@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run_all(parse(arguments))
     except KeyboardInterrupt:
         status("")
-        print("run.py: interrupted", file=sys.stderr)
+        print("notebooks: interrupted", file=sys.stderr)
         return 130
 
 
