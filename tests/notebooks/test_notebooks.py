@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import html_pages
 import numpy as np
@@ -68,7 +69,7 @@ def names_of(x, **names):
 
 def test_the_quick_start_has_the_defaults_of_the_command(shown, aligning):
     exec(cell_of("quick_start", "Find the delay"), names_of(noise(FS)))
-    command = cli.parse(["align", "a.wav", "b.wav", "-o", "c.wav"]).options
+    command: Any = cli.parse(["align", "a.wav", "b.wav", "-o", "c.wav"]).options
     (requested,) = aligning
     assert requested.get("order", "auto") == command.order
     assert requested.get("method", "auto") == command.method
