@@ -156,7 +156,7 @@ def test_the_page_parses_and_asks_for_nothing_outside(made):
     assert len(text.encode()) < 50_000
 
 
-def test_nothing_but_the_token_tells_the_files_apart(made):
+def test_only_the_token_distinguishes_the_files(made):
     _, _, text = made
     rest = re.sub(r'<script type="application/json" id="trials">.*?</script>', "", text, flags=re.DOTALL)
     assert not any(stem in rest for stem in STEMS)
@@ -318,7 +318,7 @@ def test_browser_draws_the_order_at_random(browser, made):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_browser_tells_what_is_missing(browser, made, tmp_path):
+def test_browser_shows_that_a_file_is_missing(browser, made, tmp_path):
     (tmp_path / "index.html").write_text(made[2], encoding="utf-8")
     browser.open((tmp_path / "index.html").as_uri())
     browser.wait("document.getElementById('where').textContent.startsWith('A file is missing')")

@@ -238,7 +238,7 @@ def without(data, *names):
         (lambda path: DRAW["pairs"](path.with_suffix(".pdf")), r"give a name that ends in \.svg or \.png"),
     ],
 )
-def test_what_cannot_be_drawn_is_told(tmp_path, draw, message):
+def test_what_cannot_be_drawn_is_refused(tmp_path, draw, message):
     with pytest.raises(ValueError, match=message):
         draw(tmp_path / "a.svg")
     assert list(tmp_path.iterdir()) == []
@@ -474,7 +474,7 @@ def test_browser_switches_in_the_middle_and_keeps_the_levels(browser, page_path)
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_browser_loops_until_told_otherwise(browser, page_path):
+def test_browser_loops_until_it_is_stopped(browser, page_path):
     opened(browser, page_path)
     browser.press("n")
     assert browser.text_of("#now") == "Pair 01: as is"
@@ -545,7 +545,7 @@ def test_browser_plays_one_pair_at_a_time(browser, page_path):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_browser_tells_what_cannot_be_played(browser, page_path, tmp_path):
+def test_browser_shows_that_a_sound_cannot_be_played(browser, page_path, tmp_path):
     broken = re.sub(r"base64,[^\"]*", "base64,AAAA", page_path.read_text(encoding="utf-8"))
     (tmp_path / "page.html").write_text(broken, encoding="utf-8")
     opened(browser, tmp_path / "page.html")

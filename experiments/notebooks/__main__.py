@@ -1,4 +1,4 @@
-"""Executes the notebooks as a reader would with "Run all", and says how long each takes.
+"""Execute the notebooks as a reader would with "Run all", and print how long each takes.
 
 Commands:
     python -m experiments.notebooks                        all, at the small setting
@@ -27,13 +27,13 @@ FOLDER = Path(__file__).resolve().parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.ipynb")))
 LIMIT_S = 180.0
 CELL_S = 900  # no cell takes as long, at any setting
-ASKED = re.compile(r'^setting = "small"', re.MULTILINE)
+SETTING = re.compile(r'^setting = "small"', re.MULTILINE)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 WARNING = re.compile(r"^.*\b\w*Warning: .*$", re.MULTILINE)
 
 
 class Outcome(NamedTuple):
-    """What came of a notebook: ``seconds`` it took, and what is wrong, empty where nothing is."""
+    """The outcome of a notebook: ``seconds`` it took, and the error, empty where there is none."""
 
     seconds: float
     wrong: str
@@ -50,7 +50,7 @@ def with_setting(notebook: Any, setting: str) -> None:
     """Choose a setting as a reader would in the form."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.source = ASKED.sub(f'setting = "{setting}"', cell.source)
+            cell.source = SETTING.sub(f'setting = "{setting}"', cell.source)
 
 
 def execute(
@@ -59,7 +59,7 @@ def execute(
     """Run all cells of a notebook, outputs and all, in a new process of this interpreter.
 
     Returns:
-        What is wrong: the cell and its error, or what Python warned of; empty where nothing is.
+        The cell and its error, or the warnings of Python; empty where nothing is.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -94,13 +94,13 @@ def execute(
         timeout=timeout,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=starts,
-        shutdown_kernel="immediate",  # asked politely, it has much to say when interrupted
+        shutdown_kernel="immediate",  # a polite request prints much when interrupted
     )
     try:
         with asyncio.Runner(loop_factory=_Loop) as runner:
             runner.run(_executed(client))
     except CellExecutionError as error:
-        return f"{place(notebook, last[0])}: {error.ename}: {error.evalue}\n{told(notebook, last[0])}"
+        return f"{place(notebook, last[0])}: {error.ename}: {error.evalue}\n{output_end(notebook, last[0])}"
     except CellTimeoutError:
         return f"{place(notebook, last[0])} takes longer than {timeout} s"
     except DeadKernelError:
@@ -109,7 +109,7 @@ def execute(
 
 
 async def _executed(client: Any) -> None:
-    """Execute; what nbclient makes of being cancelled is Ctrl-C again, and leaves no kernel behind."""
+    """Execute; a cancellation within nbclient is Ctrl-C again, and leaves no kernel behind."""
     try:
         await client.async_execute(env=dict(os.environ, PYTHONWARNINGS="default"))
     except BaseException as error:
@@ -131,8 +131,8 @@ def place(notebook: Any, index: int) -> str:
     return f"cell {index + 1} ({title(notebook.cells[index])})"
 
 
-def told(notebook: Any, index: int) -> str:
-    """The end of what a cell has to say about its error."""
+def output_end(notebook: Any, index: int) -> str:
+    """The end of a cell's output about its error."""
     texts = [
         "\n".join(output.traceback) if output.output_type == "error" else output.get("text", "")
         for output in notebook.cells[index].get("outputs", [])
@@ -141,7 +141,7 @@ def told(notebook: Any, index: int) -> str:
 
 
 def warnings_of(notebook: Any) -> list[str]:
-    """What Python warned of, cell by cell."""
+    """The warnings of Python, cell by cell."""
     return [
         f"{place(notebook, index)} warns: {line}"
         for index, cell in enumerate(notebook.cells)
@@ -181,7 +181,7 @@ def run(name: str, options: argparse.Namespace) -> Outcome:
 
 
 def status(text: str) -> None:
-    """Say on the terminal where it is; nothing in a pipe or file."""
+    """Show a status line on a terminal; nothing in a pipe or file."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
 
@@ -222,7 +222,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is asked for; the exit code."""
+    """Run the notebooks; return the exit code."""
     try:
         return run_all(parse(arguments))
     except KeyboardInterrupt:
@@ -232,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_all(options: argparse.Namespace) -> int:
-    """Run one after the other and say what came of each; 1 where one failed, 2 where none can run, else 0."""
+    """Run one after the other and print each outcome; 1 where one failed, 2 where none can run, else 0."""
     try:
         import nbclient  # noqa: F401
         import nbconvert  # noqa: F401

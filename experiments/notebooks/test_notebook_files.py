@@ -167,7 +167,7 @@ def test_installing_keeps_every_version(monkeypatch):
     assert not any("debian" in one for one in given["kept"])
 
 
-def test_an_install_that_fails_says_so(monkeypatch, capsys):
+def test_an_install_that_fails_is_an_error(monkeypatch, capsys):
     code = next(code for code in sources(NOTEBOOKS[0]) if "Install jaxapf" in code)
     cell = {}
     exec(code.partition("\nif importlib")[0], cell)
@@ -187,7 +187,7 @@ def notebook_of(*codes: str):
     return v4.new_notebook(cells=[v4.new_code_cell(code) for code in codes])
 
 
-def test_errors_and_warnings_are_told_with_their_cell():
+def test_errors_and_warnings_come_with_their_cell():
     nbformat = pytest.importorskip("nbformat")
     script, notebook = run_script(), notebook_of("# @title First\n1", "# @title Second\n2")
     notebook.cells[1].outputs = [
@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_script_that_is_interrupted_says_so():
+def test_an_interrupted_script_ends_with_130():
     """At the start, where libraries are read, and while a cell runs."""
     pytest.importorskip("nbclient")
     for seconds in (1.0, 3.0, 6.0):
@@ -234,7 +234,7 @@ def test_a_script_that_is_interrupted_says_so():
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_is_told(tmp_path):
+def test_a_cell_that_fails_is_reported(tmp_path):
     pytest.importorskip("nbclient")
     script = run_script()
     notebook = notebook_of("# @title First\nimport sys; print(sys.executable)", "# @title Second\n1 / 0")

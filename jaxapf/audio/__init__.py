@@ -2,7 +2,7 @@
 
 Files go through soundfile (libsndfile): WAV, FLAC, AIFF and OGG, any subtype. Arrays are
 `(channels, samples)`, time last. Every problem with a file that a user can cause or mend raises
-`AudioError`, whose message is one sentence that names the file and says what to do. Outputs are
+`AudioError`, whose message is one sentence that names the file and a remedy. Outputs are
 atomic: they appear complete under their name, or not at all. This module does not import JAX.
 """
 

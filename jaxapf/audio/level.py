@@ -1,4 +1,4 @@
-"""How loud a recording is where it is not silent, and which stretches of it stand for the whole."""
+"""Level of a recording where it is not silent, and stretches that represent the whole."""
 
 import itertools
 from collections.abc import Callable
@@ -6,12 +6,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "HIGHEST_HZ",
+    "LOWEST_HZ",
+    "MOST_S",
+    "SHORTEST_S",
+    "SILENCE",
+    "Powers",
+    "level_db",
+    "powers",
+    "sounding",
+    "typical",
+]
+
 FRAME_S = 0.05
 GATE_DB = 20.0  # below the mean: frames so much softer count as silence
-SILENCE = 1e-7  # RMS; below -140 dBFS there is nothing but the dither of a 24-bit file
+SILENCE = 1e-7  # RMS; below -140 dBFS is only the dither of a 24-bit file
 STRETCH_S = 5.0
 MOST_S = 60.0  # of a recording, in stretches
-SHORTEST_S = 0.25  # of a recording that tells anything; style transfer was trained on 0.27 s and longer
+SHORTEST_S = 0.25  # of a recording; style transfer was trained on 0.27 s and longer
 LOWEST_HZ, HIGHEST_HZ = 8000, 192_000  # sample rates
 _BLOCK = 2**18
 
@@ -24,15 +37,12 @@ class Powers(NamedTuple):
 
 
 def powers(read: Callable[[int, int], np.ndarray], n_samples: int, fs: int) -> Powers:
-    """Mean squares of a recording, read block by block.
+    """Return mean squares of a recording, read block by block.
 
     Args:
-        read: `read(start, stop)` gives samples (channels, stop - start).
-        n_samples: its length, 1 or more; what is left after the last whole frame is not counted.
+        read: `read(start, stop)` returns samples (channels, stop - start).
+        n_samples: its length, 1 or more; a last frame that is not whole is left out.
         fs: sample rate in Hz.
-
-    Returns:
-        Powers.
 
     Example:
         >>> tone = np.full((2, 4800), 0.1)
@@ -52,32 +62,25 @@ def powers(read: Callable[[int, int], np.ndarray], n_samples: int, fs: int) -> P
 
 
 def level_db(power: np.ndarray) -> float:
-    """RMS in dBFS of what is not silence: of the frames at most 20 dB below the mean.
-
-    Args:
-        power: (n_frames,) of `Powers`.
-
-    Returns:
-        dB; -inf for silence.
+    """Return the RMS in dBFS of the active frames of `power` (n_frames,); -inf for silence.
 
     Example:
         >>> round(level_db(np.array([0.01, 0.01, 0.0])), 3)
         -20.0
     """
-    heard = power[sounding(power)]
-    return float(10 * np.log10(heard.mean())) if heard.size else -np.inf
+    active = power[sounding(power)]
+    return float(10 * np.log10(active.mean())) if active.size else -np.inf
 
 
 def sounding(power: np.ndarray) -> np.ndarray:
-    """Which frames are not silence: (n_frames,) of bool."""
+    """Return which frames are active, at most 20 dB below the mean: (n_frames,) of bool."""
     some = power > SILENCE**2
-    if not some.any():
-        return some
-    return some & (power >= 10 ** (-GATE_DB / 10) * power[some].mean())
+    mean = power[some].mean() if some.any() else 0.0
+    return some & (power >= 10 ** (-GATE_DB / 10) * mean)
 
 
 def typical(power: np.ndarray, n_samples: int, fs: int) -> list[tuple[int, int]]:
-    """Stretches that stand for a recording: at most a minute, evenly spread, where it is not silent.
+    """Return stretches that represent a recording: at most a minute, evenly spread, where it is not silent.
 
     Args:
         power: (n_frames,) of `Powers`.
@@ -92,19 +95,19 @@ def typical(power: np.ndarray, n_samples: int, fs: int) -> list[tuple[int, int]]
         >>> typical(np.ones(6000), 300 * 8000, 8000)[:2]
         [(0, 40000), (200000, 240000)]
     """
-    heard = sounding(power)
+    active = sounding(power)
     frame = min(max(1, round(FRAME_S * fs)), n_samples)
     length = round(STRETCH_S / FRAME_S)
     count = min(int(MOST_S / STRETCH_S), len(power) // length)
     if count < 2:
-        at = np.flatnonzero(heard)
+        at = np.flatnonzero(active)
         return [(int(at[0]) * frame, (int(at[-1]) + 1) * frame)] if at.size else [(0, n_samples)]
-    sums = np.concatenate([[0], np.cumsum(heard)])
+    sums = np.concatenate([[0], np.cumsum(active)])
     scores = sums[length:] - sums[:-length]  # of the stretch that begins at each frame
     edges = np.linspace(0, len(power), count + 1).astype(int)
     found = [
         first + int(np.argmax(scores[first : last - length + 1])) for first, last in itertools.pairwise(edges)
     ]
-    # One that is mostly silent says little, unless there is nothing else.
+    # Leave out stretches that are mostly silent, unless there is nothing else.
     kept = [one for one in found if scores[one] >= 0.5 * length] or [max(found, key=lambda one: scores[one])]
     return [(int(one) * frame, int(one + length) * frame) for one in kept]

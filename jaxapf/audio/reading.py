@@ -1,4 +1,4 @@
-"""Audio files in: their properties, their samples as a whole, block by block or at any place."""
+"""Audio files in: properties, and samples as a whole, block by block or at any place."""
 
 import contextlib
 import os
@@ -10,11 +10,22 @@ import soundfile as sf
 
 from jaxapf._internal.files import AudioError, PathLike, promised_size, regular_file_size
 
+__all__ = [
+    "BLOCK_SAMPLES",
+    "AudioInfo",
+    "Reader",
+    "info",
+    "native_name",
+    "open_reader",
+    "read",
+    "read_blocks",
+]
+
 BLOCK_SAMPLES = 2**18
 
 
 class AudioInfo(NamedTuple):
-    """What a file's header says: `fs` in Hz, `n_samples` per channel, libsndfile's format names."""
+    """The header of a file: `fs` in Hz, `n_samples` per channel, libsndfile's format names."""
 
     path: str
     fs: int
@@ -27,19 +38,12 @@ class AudioInfo(NamedTuple):
 def info(path: PathLike) -> AudioInfo:
     """Check a file and return its properties without reading its samples.
 
-    Args:
-        path: an audio file.
-
-    Returns:
-        AudioInfo, with `fs` in Hz and `n_samples` per channel.
-
     Raises:
         AudioError: missing, not a regular file, empty, not audio, cut short, or without samples.
 
     Example:
-        >>> from jaxapf import audio
-        >>> dry_path, wet_path = datasets.example_pair()
-        >>> audio.info(dry_path).fs
+        >>> from jaxapf import audio, datasets
+        >>> audio.info(datasets.example_pair()[0]).fs
         48000
     """
     with _open_input(path) as file:
@@ -61,10 +65,10 @@ def read(
         (x, fs): float32 samples (channels, stop - start), full scale 1.0; sample rate in Hz.
 
     Raises:
-        AudioError: as `info`; a channel that is not there; a sample that is NaN or infinite.
+        AudioError: as `info`; a missing channel; a sample that is NaN or infinite.
 
     Example:
-        >>> from jaxapf import audio
+        >>> from jaxapf import audio, datasets
         >>> x, fs = audio.read(datasets.example_pair()[0], stop=480)
         >>> x.shape, x.dtype, fs
         ((1, 480), dtype('float32'), 48000)
@@ -82,21 +86,18 @@ def read(
 def read_blocks(
     path: PathLike, *, block_samples: int = BLOCK_SAMPLES, channels: Sequence[int] | None = None
 ) -> Iterator[np.ndarray]:
-    """Read a file block by block.
+    """Yield a file as float32 blocks (channels, block_samples); the last one is shorter.
 
     Args:
         path: an audio file.
-        block_samples: samples in a block; the last block is shorter.
+        block_samples: samples in a block.
         channels: 0-based channels to keep; None keeps all.
-
-    Returns:
-        Iterator of float32 blocks (channels, n).
 
     Raises:
         AudioError: as `read`.
 
     Example:
-        >>> from jaxapf import audio
+        >>> from jaxapf import audio, datasets
         >>> dry_path, wet_path = datasets.example_pair()
         >>> [block.shape for block in audio.read_blocks(dry_path, block_samples=200000)]
         [(1, 200000), (1, 143680)]
@@ -160,20 +161,17 @@ class Reader:
 
 @contextlib.contextmanager
 def open_reader(path: PathLike, *, channels: Sequence[int] | None = None) -> Iterator[Reader]:
-    """Open a file for random access.
+    """Open a file for random access: a context manager of a `Reader`.
 
     Args:
         path: an audio file.
         channels: 0-based channels to keep; None keeps all.
 
-    Returns:
-        Context manager of a Reader, whose `.read(start, stop)` gives float32 (channels, stop - start).
-
     Raises:
         AudioError: as `read`.
 
     Example:
-        >>> from jaxapf import audio
+        >>> from jaxapf import audio, datasets
         >>> with audio.open_reader(datasets.example_pair()[0]) as reader:
         ...     reader.read(100, 164).shape
         (1, 64)
@@ -210,8 +208,8 @@ def _info(path: PathLike, file: sf.SoundFile) -> AudioInfo:
         raise AudioError(f"'{name}' holds no samples; export or copy it again")
     if file.frames >= 2**62:
         raise AudioError(f"'{name}' does not state its length; convert it, for example to WAV")
-    promised = promised_size(path)
-    if promised is not None and promised > os.stat(path).st_size:
+    stated = promised_size(path)
+    if stated is not None and stated > os.stat(path).st_size:
         raise _cut_short(name)
     if file.format == "FLAC":
         _check_last_sample(name, file)
@@ -219,7 +217,7 @@ def _info(path: PathLike, file: sf.SoundFile) -> AudioInfo:
 
 
 def _check_last_sample(name: str, file: sf.SoundFile) -> None:
-    # A FLAC header knows the number of samples, not of bytes: only decoding the last one tells.
+    # A FLAC header has the number of samples, not of bytes: decode the last sample to know.
     try:
         file.seek(file.frames - 1)
         complete = len(file.read(1)) == 1
@@ -232,7 +230,7 @@ def _check_last_sample(name: str, file: sf.SoundFile) -> None:
 
 def _cut_short(name: PathLike) -> AudioError:
     return AudioError(
-        f"'{name}' is damaged or cut short: its header promises more than is there; copy it again"
+        f"'{name}' is damaged or cut short: it is shorter than its header states; copy it again"
     )
 
 

@@ -1,4 +1,4 @@
-"""The example pair, test signals, segments, and resampling of arrays and files."""
+"""Test signals, segments, and resampling of arrays and files."""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from jaxapf._internal.files import PathLike
 from jaxapf.audio import reading
 from jaxapf.audio.reading import open_reader
 from jaxapf.audio.writing import has_subtype, open_writer
+
+__all__ = ["informative_segments", "log_sweep", "resample", "resample_file", "segment"]
 
 
 def resample(x: Any, fs_from: int, fs_to: int) -> np.ndarray:
@@ -57,7 +59,7 @@ def resample_file(
 
     Example:
         >>> import tempfile
-        >>> from jaxapf import audio
+        >>> from jaxapf import audio, datasets
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     audio.resample_file(datasets.example_pair()[0], f"{folder}/a.wav", 24000)
         ...     audio.info(f"{folder}/a.wav").n_samples
@@ -109,7 +111,7 @@ def log_sweep(
 
 
 def segment(x: Any, length: int, *, hop: int | None = None) -> Any:
-    """Cut a signal into segments of equal length, the short rest left out.
+    """Cut a signal into segments of equal length, the short remainder left out.
 
     Args:
         x: NumPy or JAX array (..., T).
@@ -147,12 +149,11 @@ def informative_segments(
     length: int | None = None,
     count: int = 4,
 ) -> list[tuple[int, int]]:
-    """Choose the stretches of a long pair that say most about the filter between them.
+    """Choose the stretches of a long pair that determine the filter between them best.
 
-    Streams through both files once, and so finds their errors. Each stretch is described by the energy
-    that dry and wet share in each third of an octave. Stretches are added one at a time, each the one
-    that adds most to the sum of the logarithms of the bands' energies: loud stretches count, and bands
-    not yet covered count more.
+    Streams through both files once, which finds their errors as well. The feature of a stretch is the energy
+    that dry and wet share in each third of an octave. Stretches are added greedily, each the one that adds
+    most to the sum of the logarithms of the bands' energies: loud stretches count, new bands more.
 
     Args:
         dry_path: audio file.
@@ -170,7 +171,8 @@ def informative_segments(
         AudioError: as `read`.
 
     Example:
-        >>> dry_path, wet_path = example_pair()
+        >>> from jaxapf import datasets
+        >>> dry_path, wet_path = datasets.example_pair()
         >>> informative_segments(dry_path, wet_path, 48000 * 6, 48000, length=48000 * 2, count=2)
         [(96000, 192000), (192000, 288000)]
     """
@@ -187,7 +189,7 @@ def informative_segments(
                 for at in range(0, n_stretches * per_stretch * block, block)
             ]
         )
-        for at in range(n_stretches * per_stretch * block, n_samples, block):  # the rest, for its errors
+        for at in range(n_stretches * per_stretch * block, n_samples, block):  # the remainder, for its errors
             dry.read(at, min(at + block, n_samples))
             wet.read(at, min(at + block, n_samples))
     stretches = np.reshape(energy, (n_stretches, per_stretch, -1)).sum(axis=1)

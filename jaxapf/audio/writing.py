@@ -12,6 +12,17 @@ import soundfile as sf
 from jaxapf._internal.files import AudioError, PathLike, atomic_path, os_error
 from jaxapf.audio.reading import info, native_name
 
+__all__ = [
+    "FLOAT_SUBTYPES",
+    "FORMATS",
+    "Writer",
+    "has_subtype",
+    "open_writer",
+    "output_format",
+    "output_subtype",
+    "write",
+]
+
 FORMATS = {
     ".wav": "WAV",
     ".wave": "WAV",
@@ -31,13 +42,7 @@ FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
 def output_format(path: PathLike) -> str:
-    """Return the libsndfile format that a file name's suffix asks for.
-
-    Args:
-        path: an output file; only its suffix matters.
-
-    Returns:
-        'WAV', 'FLAC', 'AIFF' or 'OGG'.
+    """Return the libsndfile format of a file name's suffix: 'WAV', 'FLAC', 'AIFF' or 'OGG'.
 
     Raises:
         AudioError: no suffix, or one that cannot be written.
@@ -58,8 +63,8 @@ def output_subtype(path: PathLike, wanted: str | None = None, *, prefer: str | N
 
     Args:
         path: an output file; only its suffix matters.
-        wanted: a subtype that the user asked for, such as 'PCM_24' or 'FLOAT'; upper or lower case.
-        prefer: a subtype to use if nothing is wanted and the format has it.
+        wanted: the requested subtype, such as 'PCM_24' or 'FLOAT'; upper or lower case.
+        prefer: a subtype to use if none is requested and the format has it.
 
     Returns:
         `wanted`, else `prefer` where it fits, else 'PCM_24' (OGG: 'VORBIS').
@@ -83,11 +88,7 @@ def output_subtype(path: PathLike, wanted: str | None = None, *, prefer: str | N
 
 
 def has_subtype(path: PathLike, subtype: str) -> bool:
-    """Return whether the format that a file name's suffix asks for has a subtype.
-
-    Args:
-        path: an output file; only its suffix matters.
-        subtype: libsndfile's name, such as 'FLOAT'.
+    """Return whether the format of a file name's suffix has a subtype (libsndfile's name, such as 'FLOAT').
 
     Raises:
         AudioError: as `output_format`.
@@ -224,7 +225,7 @@ def open_writer(
             writer = Writer(path, temporary, file)
             yield writer
         if writer.n_samples == 0:
-            raise AudioError(f"'{path}' was not written: there are no samples")
+            raise AudioError(f"'{path}' was not written: it has no samples")
         _verify(path, temporary, writer.n_samples)
 
 

@@ -116,7 +116,7 @@ def test_float_is_exact_beyond_full_scale(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "subtype"), [("x.wav", "PCM_16"), ("x.flac", None)])
-def test_clipping_is_said(tmp_path, name, subtype):
+def test_clipping_is_a_warning(tmp_path, name, subtype):
     with pytest.warns(UserWarning, match=r"peak is 1\.5"):
         audio.write(tmp_path / name, np.array([0.1, -1.5], np.float32), 48000, subtype=subtype)
     assert audio.read(tmp_path / name)[0][0, 1] == -1.0

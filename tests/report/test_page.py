@@ -117,7 +117,7 @@ def test_the_mix_of_a_delayed_copy_is_a_comb():
     np.testing.assert_allclose(compared.mix_after_db[below], 0.0, atol=1e-9)
 
 
-def test_closeups_are_where_their_titles_say():
+def test_closeups_are_at_their_places():
     fs = 48000
     x = 0.01 * noise((2, 4 * fs))
     t = np.arange(fs // 2) / fs
@@ -152,7 +152,7 @@ def test_players_are_equally_loud_and_leave_a_decibel():
     assert -1.01 < max(peaks) <= -0.999
 
 
-def test_a_mix_is_what_its_name_says():
+def test_mixes_have_the_shares_of_their_names():
     fs = 44100
     dry, wet, aligned = (noise((1, fs), seed) for seed in range(3))
     found = players.excerpt(dry, wet, aligned, fs).players
