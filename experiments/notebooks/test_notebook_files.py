@@ -229,8 +229,8 @@ def test_an_interrupted_script_ends_with_130():
         started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         time.sleep(seconds)
         started.send_signal(signal.SIGINT)
-        said, _ = started.communicate(timeout=60)
-        assert (started.returncode, said) == (130, "notebooks: interrupted\n")
+        output, _ = started.communicate(timeout=60)
+        assert (started.returncode, output) == (130, "notebooks: interrupted\n")
 
 
 @pytest.mark.slow
@@ -238,8 +238,8 @@ def test_a_cell_that_fails_is_reported(tmp_path):
     pytest.importorskip("nbclient")
     script = run_script()
     notebook = notebook_of("# @title First\nimport sys; print(sys.executable)", "# @title Second\n1 / 0")
-    said = script.execute(notebook, tmp_path, show=lambda text: None)
-    assert said.startswith("cell 2 (Second): ZeroDivisionError: division by zero")
+    output = script.execute(notebook, tmp_path, show=lambda text: None)
+    assert output.startswith("cell 2 (Second): ZeroDivisionError: division by zero")
     assert notebook.cells[0].outputs[0].text.strip() == sys.executable
     warns = notebook_of("import warnings; warnings.warn('so old', DeprecationWarning)")
     assert "DeprecationWarning: so old" in script.execute(warns, tmp_path, show=lambda text: None)
