@@ -11,10 +11,10 @@ The folder holds mono files, dry and wet of a pair equal in rate and length and 
     drum_mics/NN_mic1.flac, NN_mic2.flac      NN = 00 to 39: one hit, two microphones, 44.1 kHz
 
 The devices are plug-ins, wow, flutter and hiss off: guitarix 0.44.1 gxtape (drive 0.25, gain 0.5) and
-gxtilttone (drive 0.02, level 1, tone 0.5, body 0.2); and, in series, x42 fil4 (20 Hz high-pass, Q 0.7), the LSP
-multiband compressor in classic mode at ratio 1 with crossovers at 100, 632 and 3984 Hz, and TAP TubeWarmth
-(drive 1.5). The drum hits are real, their rooms simulated (pyroomacoustics), and each microphone has its own
-colour; 30 pairs are near and far, 10 are top and bottom with the second inverted.
+gxtilttone (drive 0.02, level 1, tone 0.5, body 0.2); and, in series, x42 fil4 (20 Hz high-pass, Q 0.7), the
+LSP multiband compressor in classic mode at ratio 1 with crossovers at 100, 632 and 3984 Hz, and TAP
+TubeWarmth (drive 1.5). The drum hits are real, their rooms simulated (pyroomacoustics), and each microphone
+has its own colour; 30 pairs are near and far, 10 are top and bottom with the second inverted.
 """
 
 from __future__ import annotations

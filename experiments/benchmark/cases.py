@@ -37,6 +37,7 @@ class Peers(NamedTuple):
     """The peers that are here, as modules or None, the torch device to use, and why others are not."""
 
     dasp: Any
+    effects: Any
     torchlpc: Any
     torch: Any
     device: str
@@ -181,14 +182,15 @@ def allpole_cases(a: np.ndarray, x: np.ndarray) -> dict[str, Case]:
 def find_peers() -> Peers:
     """Import the peers that are installed and can run where JAX runs."""
     missing: list[str] = []
-    torch, dasp, torchlpc = (load(name, missing) for name in ("torch", "dasp_pytorch.signal", "torchlpc"))
+    names = ("torch", "dasp_pytorch.signal", "dasp_pytorch.functional", "torchlpc")
+    torch, dasp, effects, torchlpc = (load(name, missing) for name in names)
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     if torch is not None and device == "cuda" and not torch.cuda.is_available():
         torch = None
         missing.append("torch has no GPU here")
     if torch is None:
-        dasp = torchlpc = None
-    return Peers(dasp, torchlpc, torch, device, missing)
+        dasp = effects = torchlpc = None
+    return Peers(dasp, effects, torchlpc, torch, device, missing)
 
 
 def load(name: str, missing: list[str]) -> Any:
@@ -199,7 +201,8 @@ def load(name: str, missing: list[str]) -> Any:
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        missing.append(f"{package} is not installed" if error.name == package else f"{package}: {error}")
+        text = f"{package} is not installed" if error.name == package else f"{package}: {error}"
+        missing += [text] if text not in missing else []
     except (ImportError, OSError) as error:
         missing.append(f"{package} cannot be loaded ({error})")
     return None

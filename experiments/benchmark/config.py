@@ -1,9 +1,7 @@
 """What the experiment measures: sizes, repeats, and the goals to compare with.
 
-Command: `python experiments/benchmark/run.py` (peers: `pip install 'jaxapf[peers,plot]'`). Seed: 0.
-
-Run time: about 5 min on two CPU cores; with `--quick` (tiny sizes, figures that say nothing) 1.5 to 2.5 min,
-most of it compiling.
+Seed: 0. Run time: about 9 min on two CPU cores; with `--quick` (tiny sizes, figures that say nothing) 1.5 to
+2.5 min, most of it compiling.
 
 Expected figures: the tables in README.md. Ratios of the same run are what to compare; milliseconds depend on
 the machine and on what else runs there.
@@ -41,7 +39,7 @@ class Panel(NamedTuple):
 class Settings(NamedTuple):
     """Sizes and patience.
 
-    cascade: (batch, n_samples). allpole: (batch, n_samples, order).
+    cascade, effects: (batch, n_samples). allpole: (batch, n_samples, order).
     memory: (batch, n_samples) for both of the filters whose memory is measured.
     rounds, seconds: every function is called `rounds[0]` times at least and then until it has taken
         `seconds` or has been called `rounds[1]` times; growth has its own `growth_seconds`.
@@ -50,6 +48,7 @@ class Settings(NamedTuple):
 
     cascade: tuple[tuple[int, int], ...]
     allpole: tuple[tuple[int, int, int], ...]
+    effects: tuple[tuple[int, int], ...]
     memory: tuple[int, int]
     growth: dict[str, Panel]
     rounds: tuple[int, int]
@@ -63,6 +62,7 @@ LENGTHS = tuple(2**n for n in range(9, 22, 2))
 FULL = Settings(
     cascade=((512, 2048), (16, 65_536), (1, 1_920_000)),
     allpole=((32, 48_000, 2), (1, 480_000, 2), (8, 65_536, 4)),
+    effects=((16, 65_536), (4, 131_072)),
     memory=(16, 262_144),
     growth={
         "length": Panel("n_samples", LENGTHS),
@@ -79,6 +79,7 @@ FULL = Settings(
 QUICK = Settings(
     cascade=((4, 512), (1, 2048)),
     allpole=((2, 512, 2), (1, 512, 4)),
+    effects=((2, 2048),),
     memory=(2, 8192),
     growth={
         "length": Panel("n_samples", (256, 1024)),
@@ -102,22 +103,5 @@ GRADIENT_COST = 3.0  # cascade, auto: value and gradient, in forward passes
 LPC_SPEED, LPC_GRADIENT_SPEED = 1.0, 1.5  # allpole, auto: times torchlpc's
 MEMORY = 6.0  # gradient, blocked: peak in multiples of the input
 
-# effects.py: (batch, n_samples), and how many times as fast as dasp-pytorch, forward and gradient
-EFFECTS = ((16, 65_536), (4, 131_072))
-QUICK_EFFECTS = ((2, 2048),)
+# Effects: how many times as fast as dasp-pytorch's, forward and gradient.
 EFFECT_SPEED = {"equalizer": 5.0, "compressor": 2.0}
-
-CAPTIONS = {
-    "cascade": f"Cascade of {SECTIONS} second-order all-passes, float32, batch x samples. *Gradient*: value "
-    "and gradient of the sum of squares, by signal and coefficients. *Error*: relative RMS against SciPy in "
-    "float64.",
-    "allpole": "Time-varying all-pole filter, float32, batch x samples, order. *Gradient*: value and "
-    "gradient of the sum of squares, by signal and coefficients. *Error*: relative RMS against a loop in "
-    "float64.",
-    "memory": "Memory of value and gradient, float32, in multiples of the input. *Planned*: temporary and "
-    "output memory as XLA's compiler counts it. *Measured*: what a fresh process grew by as it ran.",
-    "effects": "Effects, float32, batch x samples, one channel, controls of their own for every signal. "
-    "*Gradient*: value and gradient of the sum of squares, by signal and all controls.",
-    "growth": "Growth of `jaxapf.allpass.cascade` by every method, float32: milliseconds of the fastest "
-    "call. Sizes: picture and config.py.",
-}

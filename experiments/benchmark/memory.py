@@ -1,7 +1,7 @@
-"""Memory of one value and gradient, in a process of its own: `memory.py FUNCTION METHOD BATCH SAMPLES`.
+"""Memory of one value and gradient in a process of its own, `-m experiments.benchmark.memory`.
 
-FUNCTION is `cascade` or `allpole`. Prints a JSON object of bytes: `input`, `planned` and `measured`, the last
-two null where XLA or the system does not say.
+Arguments: `cascade` or `allpole`, a method, batch, samples. Prints a JSON object of bytes: `input`,
+`planned` and `measured`, the last two null where XLA or the system does not say.
 """
 
 from __future__ import annotations

@@ -60,14 +60,14 @@ def interleaved(
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Seconds from a call to its result."""
+    """Return the seconds from a call to its result."""
     started = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - started
 
 
 def growth_on_host(run: Callable[[], Any]) -> int | None:
-    """Bytes by which resident memory rose at its highest during a call; None where Linux's /proc is not."""
+    """Return the bytes by which resident memory rose at most during a call; None without Linux's /proc."""
     try:
         RESET.write_text("5")  # the high-water mark falls to what is resident now
         before = resident("VmRSS")
@@ -78,7 +78,7 @@ def growth_on_host(run: Callable[[], Any]) -> int | None:
 
 
 def resident(field: str) -> int:
-    """A memory figure of this process in bytes."""
+    """Return a memory figure of this process in bytes."""
     found = re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())
     if found is None:
         raise OSError(f"{STATUS} has no {field}")
@@ -86,7 +86,7 @@ def resident(field: str) -> int:
 
 
 def growth_on_device(run: Callable[[], Any]) -> int | None:
-    """Bytes by which the device's memory in use rose at its highest; None where it does not say."""
+    """Return the bytes by which the device's memory in use rose at its highest; None where unknown."""
     # There is no resetting the peak: but nothing before, in this process, used more than the arguments.
     device = jax.devices()[0]
     before = device.memory_stats()
@@ -96,7 +96,7 @@ def growth_on_device(run: Callable[[], Any]) -> int | None:
 
 
 def planned(compiled: Any) -> int | None:
-    """Temporary and output memory of a compiled function in bytes, as its compiler counts it."""
+    """Return temporary and output memory of a compiled function in bytes, as its compiler counts it."""
     analysis = compiled.memory_analysis()
     return analysis and analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
@@ -104,8 +104,8 @@ def planned(compiled: Any) -> int | None:
 def footprint(function: Callable[..., Any], *arguments: Any) -> dict[str, int | None]:
     """Compile a function and run it once under watch: bytes of its input, planned and measured.
 
-    The last two are None where XLA or the system does not say. Memory that the process has used before is
-    taken from there, and not seen: ask once a process.
+    The last two are None where XLA or the system does not measure it. Memory that the process has used
+    before is taken from there, and not seen: measure once a process.
     """
     arguments = jax.block_until_ready(arguments)
     compiled = jax.jit(function).lower(*arguments).compile()
@@ -117,8 +117,8 @@ def footprint(function: Callable[..., Any], *arguments: Any) -> dict[str, int | 
     }
 
 
-def printed_by(script: pathlib.Path, *arguments: Any) -> Any:
-    """What a script prints as JSON, in a process of its own, which compiles anew and takes memory as needed.
+def printed_by(module: str, *arguments: Any) -> Any:
+    """Return what a module prints as JSON in a process of its own, which compiles anew.
 
     Raises:
         RuntimeError: it failed.
@@ -127,7 +127,7 @@ def printed_by(script: pathlib.Path, *arguments: Any) -> Any:
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
-    command = [sys.executable, str(script), *map(str, arguments)]
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr.strip()}")

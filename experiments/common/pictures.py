@@ -27,7 +27,15 @@ STYLE: Any = {
 
 
 @contextlib.contextmanager
-def drawing(path: Path, width: float, height: float, *, dpi: int = 110, **settings: Any) -> Iterator[Figure]:
+def drawing(
+    path: Path,
+    width: float,
+    height: float,
+    *,
+    dpi: int = 110,
+    layout: Any = "constrained",
+    **settings: Any,
+) -> Iterator[Figure]:
     """Give an empty figure in our style; write it as PNG or SVG, whole or not at all, and close it.
 
     Args:
@@ -35,10 +43,11 @@ def drawing(path: Path, width: float, height: float, *, dpi: int = 110, **settin
         width: in inches.
         height: in inches.
         dpi: of a PNG.
+        layout: matplotlib's layout engine.
         **settings: of matplotlib, beyond STYLE.
     """
     with plt.rc_context(STYLE | settings):
-        figure = plt.figure(figsize=(width, height), layout="constrained")
+        figure = plt.figure(figsize=(width, height), layout=layout)
         try:
             yield figure
             kind = path.suffix.removeprefix(".")

@@ -19,7 +19,7 @@ from typing import Any
 from jaxapf.training import fit
 
 Row = dict[str, Any]
-Work = Callable[[argparse.Namespace], None]
+Work = Callable[[argparse.Namespace], int | None]
 
 ROOT = Path(__file__).resolve().parents[1]
 HANDLED = (OSError, ValueError, ModuleNotFoundError, fit.TrainingError)
@@ -124,7 +124,7 @@ def run(
     Args:
         parser: of `make_parser`.
         argv: arguments; None for those of the process. Wrong ones raise SystemExit(2).
-        work: what to do; None where subcommands bring their own.
+        work: what to do, None or an exit code; None where subcommands bring their own.
         advice: what the user reads after an interruption.
     """
     args = parser.parse_args(argv)
@@ -133,7 +133,7 @@ def run(
         with terminated_by_signal():
             if getattr(args, "folder", None) is not None:
                 check_folder(args.folder)
-            (work or args.work)(args)
+            code = (work or args.work)(args) or 0
     except KeyboardInterrupt:
         code, text = 130, f"interrupted; {advice}"
     except Terminated:

@@ -38,12 +38,14 @@ def goal(text: str, value: Any, met: Any) -> Row:
 
 
 def verdict(goals: Sequence[Row], cell: Callable[[str, Any], str]) -> str:
-    """Return which goals were met, and plainly which were missed.
+    """Return which goals were met, and plainly which were missed; nothing where there are none.
 
     Example:
         >>> verdict([goal("at most 3", 4, False)], lambda column, value: str(value))
         'Goals met: 0 of 1. **Missed**: at most 3 (4).'
     """
+    if not goals:
+        return ""
     missed = [f"{one['goal']} ({cell('', one['value'])})" for one in goals if not one["met"]]
     met = f"Goals met: {len(goals) - len(missed)} of {len(goals)}."
     return f"{met} **Missed**: {'; '.join(missed)}." if missed else met

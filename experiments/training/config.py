@@ -1,12 +1,7 @@
 """What the experiment trains and measures, and the goals to compare with.
 
-Commands:
-    python experiments/training/run.py            train, on one device, several or several machines
-    python experiments/training/measure.py        measure the training layer
-
-Run time on two CPU cores: run.py about 10 s; measure.py about 10 min, half of it the twenty kills.
-
-Expected figures: the tables in README.md. Seed: 0.
+Run time on two CPU cores: train about 10 s; measure about 10 min, half of it the twenty kills. Expected
+figures: the tables in README.md and tables.md. Seed: 0.
 """
 
 from __future__ import annotations

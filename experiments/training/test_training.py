@@ -1,6 +1,5 @@
 """The training experiment: killed and resumed, in several processes, and its measurements."""
 
-import importlib.util
 import json
 import os
 import random
@@ -14,40 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.common.tables import goal
+from experiments.training import __main__ as command
+from experiments.training import config, evaluate
+from experiments.training import train as training
 from jaxapf import Alignment, cli
 from jaxapf.training import checkpoint, logging
 from jaxapf.training.lowering import lowered, wide_types
 from jaxapf.training.step import init_starts, init_state, make_train_step, many_starts
 
-FOLDER = Path(__file__).parent
-
-
-def load(name: str, monkeypatch):
-    """A script of the experiment as a module; its `config` is another experiment's name, too."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for other in ("config", "problem", "workers"):
-        monkeypatch.delitem(sys.modules, other, raising=False)
-    spec = importlib.util.spec_from_file_location(f"training_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for other in ("config", "problem", "workers"):
-        monkeypatch.delitem(sys.modules, other, raising=False)
-    return module
-
-
 pytestmark = pytest.mark.usefixtures("processes_compile_once")
 
 
-@pytest.fixture
-def measure(monkeypatch, loose_jax):
-    return load("measure", monkeypatch)
-
-
 def train(folder: Path, *words: str, timeout: float | None = None) -> subprocess.CompletedProcess | None:
-    """Run run.py; None where it was killed after `timeout` seconds."""
-    command = [sys.executable, str(FOLDER / "run.py"), "--folder", str(folder), *words]
+    """Run `train`; None where it was killed after `timeout` seconds."""
+    command = [sys.executable, "-m", "experiments.training", "train", "--folder", str(folder), *words]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
@@ -73,8 +53,9 @@ def whole(tmp_path_factory, processes_compile_once) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_in_the_same_bits(kills, whole, tmp_path, measure):
+@pytest.mark.parametrize("kills", [1, 20])
+@pytest.mark.slow
+def test_a_killed_run_ends_in_the_same_bits(kills, whole, tmp_path):
     started = time.monotonic()
     assert train(tmp_path / "in peace", *WORDS) is not None
     seconds = time.monotonic() - started  # without compiling, which is done
@@ -88,10 +69,11 @@ def test_a_killed_run_ends_in_the_same_bits(kills, whole, tmp_path, measure):
         while (done := train(folder, *WORDS, timeout=time_to_kill())) is None:
             killed += 1
         assert done.returncode == 0, done.stderr
-        assert measure.same_run(whole, folder)
+        assert evaluate.same_run(whole, folder)
         runs += 1
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_people_look_at(whole):
     records = logging.read_metrics(whole / "metrics.jsonl")
     assert [one["step"] for one in records] == list(range(5, 125, 5))
@@ -104,6 +86,7 @@ def test_a_run_leaves_what_people_look_at(whole):
     assert cli.main(["info", str(whole), str(whole / "model.json")]) == 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_the_same_again(whole):
     before = (whole / "model.json").read_bytes()
     done = train(whole, *WORDS)
@@ -112,6 +95,7 @@ def test_a_finished_run_says_the_same_again(whole):
     assert (whole / "model.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused(whole):
     done = train(whole, *WORDS, "--seed", "3")
     assert done is not None
@@ -140,8 +124,8 @@ def test_many_starts(four_starts):
 
 
 @pytest.mark.slow
-def test_starts_shared_by_processes_are_those_of_one(four_starts, tmp_path, measure):
-    measure.finished(measure.several(tmp_path, 2, *STARTS))
+def test_starts_shared_by_processes_are_those_of_one(four_starts, tmp_path):
+    evaluate.finished(evaluate.several(tmp_path, 2, *STARTS))
     one, two = (logging.read_metrics(folder / "metrics.jsonl") for folder in (four_starts, tmp_path))
     for record, other in zip(one, two, strict=True):
         assert record["best_start"] == other["best_start"]
@@ -153,17 +137,36 @@ def test_starts_shared_by_processes_are_those_of_one(four_starts, tmp_path, meas
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--rate", "nan"), "argument --rate: 'nan' is no positive number"),
+        (("--rate", "nan"), "argument --rate: 'nan' is no number above 0"),
         (("--starts", "0"), "argument --starts: '0' is no whole number of 1 or more"),
-        (("--starts", "3", "--plan", "pmap"), "argument --plan: pmap trains one network"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_words(words, message, monkeypatch, capsys, loose_jax):
     with pytest.raises(SystemExit, match="2"):
-        load("run", monkeypatch).main(words)
+        command.main(["train", *words])
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_plan_that_does_not_fit(capsys, loose_jax):
+    assert command.main(["train", "--starts", "3", "--plan", "pmap"]) == 2
+    assert "--plan pmap trains one network" in capsys.readouterr().err
+
+
+def test_smoke(monkeypatch, tmp_path, capsys, loose_jax):
+    """Two steps on short sequences, with everything that a run leaves."""
+    monkeypatch.setattr(config, "LENGTH", 64)
+    monkeypatch.setattr(config, "BATCH", 2)
+    words = ("--steps", "2", "--log-every", "1", "--save-every", "1", "--plan", "single")
+    assert command.main(["train", "--folder", str(tmp_path), *words]) == 0
+    assert [one["step"] for one in logging.read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
+    assert (tmp_path / "loss.svg").exists()
+    assert len(Alignment.load(tmp_path / "model.json").sections.u) == 4
+    assert "step 2: loss" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_intervals_that_do_not_fit(tmp_path):
     done = train(tmp_path, "--save-every", "30", "--log-every", "20")
     assert done is not None
@@ -172,12 +175,12 @@ def test_intervals_that_do_not_fit(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_its_steps_lower_for_every_platform(monkeypatch, loose_jax):
-    problem = load("problem", monkeypatch)
-    optimizer = problem.make_optimizer(10)
-    step = make_train_step(problem.make_loss(48000.0), optimizer, clip_norm=1.0)
+@pytest.mark.slow
+def test_its_steps_lower_for_every_platform(loose_jax):
+    optimizer = training.make_optimizer(10)
+    step = make_train_step(training.make_loss(48000.0), optimizer, clip_norm=1.0)
     batch = {name: jax.ShapeDtypeStruct((4, 512), jnp.float32) for name in ("dry", "wet")}
-    init = problem.model_at(1.0).init
+    init = training.model_at(1.0).init
     key = jax.random.key(0)
     one = jax.eval_shape(lambda key: init_state(init(key), optimizer, key=key), key)
     many = jax.eval_shape(lambda key: init_starts(init, optimizer, 2, key=key), key)
@@ -185,24 +188,25 @@ def test_its_steps_lower_for_every_platform(monkeypatch, loose_jax):
         assert wide_types(program) == set()
 
 
-def test_the_tables(measure):
+@pytest.mark.slow
+def test_the_tables():
     figure = {
         "rows": [{"step": 0.01, "layer": 0.0123, "difference": 2e-7}],
-        "goals": [measure.goal("overhead at most 2 %", 0.0123, True)],
+        "goals": [goal("overhead at most 2 %", 0.0123, True)],
     }
-    text = measure.tables({"overhead": figure})
+    text = evaluate.markdown(figure)
     assert "| 10 ms | 1.2 % | 2.0e-07 |" in text
     assert "Goals met: 1 of 1." in text
 
 
 @pytest.mark.slow
-def test_a_measurement_of_another_process(measure, monkeypatch):
-    found = measure.worker("scaling", "2", devices=2)
+def test_a_measurement_of_another_process(monkeypatch, loose_jax):
+    found = evaluate.worker("scaling", "2", devices=2)
     assert found["devices"] == 2
     assert 0 < found["step_s"] < 60
-    rows = measure.FIGURES["projection"].__globals__
+    rows = evaluate.FIGURES["projection"].__globals__
     monkeypatch.setitem(rows, "worker", lambda *_, **__: COST)
-    (row, *_) = measure.projection(Path())["rows"]
+    (row, *_) = evaluate.projection(Path())["rows"]
     assert row["MB exchanged"] == 4.0
     assert 0 < row["256: efficiency"] < row["8: efficiency"] < 1
     json.dumps(row)

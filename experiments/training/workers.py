@@ -1,4 +1,4 @@
-"""Measurements that need a process of their own: `python workers.py NAME ...` prints one line of JSON."""
+"""Measurements in a process of their own: `python -m experiments.training.workers NAME ...` prints JSON."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from experiments.training import config, problem
+from experiments.training import config, train
 from jaxapf.training import fit, lowering, parallel
 from jaxapf.training.checkpoint import Checkpoints
 from jaxapf.training.data import shuffled
 from jaxapf.training.step import TrainState, init_state, make_train_step
 
-PLANS = {"single": parallel.single, "mesh": parallel.mesh, "pmap": parallel.pmap}
-
 
 def equal(dtype: str, rate: str) -> dict[str, dict[str, float]]:
     """Relative difference of the parameters after 20 steps, mesh and pmap against one device."""
     jax.config.update("jax_enable_x64", dtype == "float64")
-    data, fs, _ = problem.sequences()
+    data, fs, _ = train.sequences()
     data, weights = (
         jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
-        for tree in (data, problem.model_at(1.0).init(jax.random.key(config.SEED)))
+        for tree in (data, train.model_at(1.0).init(jax.random.key(config.SEED)))
     )
-    optimizer = problem.make_optimizer(config.STEPS, float(rate))
-    step = make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
+    optimizer = train.make_optimizer(config.STEPS, float(rate))
+    step = make_train_step(train.make_loss(fs), optimizer, clip_norm=1.0)
     state = init_state(weights, optimizer, key=jax.random.key(0))
     batch_at = shuffled(data, config.BATCH, seed=config.SEED)
-    found = {name: fit.fit(plan(step), state, batch_at, 20).state.params for name, plan in PLANS.items()}
+    found = {
+        name: fit.fit(plan(step), state, batch_at, 20).state.params for name, plan in train.PLANS.items()
+    }
     return {name: differences(found[name], found["single"]) for name in ("mesh", "pmap")}
 
 
@@ -68,12 +68,12 @@ def cost(rows: int) -> dict[str, Any]:
 
 def sharded_step(devices: int, rows: int) -> tuple[Any, Any, Any]:
     """The compiled step on a mesh of some devices, its state and a batch of `rows` sequences a device."""
-    data, fs, _ = problem.sequences()
-    optimizer = problem.make_optimizer(config.STEPS)
-    step = make_train_step(problem.make_loss(fs), optimizer, clip_norm=1.0)
+    data, fs, _ = train.sequences()
+    optimizer = train.make_optimizer(config.STEPS)
+    step = make_train_step(train.make_loss(fs), optimizer, clip_norm=1.0)
     mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
     plan = parallel.mesh(step, mesh)
-    weights = problem.model_at(1.0).init(jax.random.key(config.SEED))
+    weights = train.model_at(1.0).init(jax.random.key(config.SEED))
     state = plan.put_state(init_state(weights, optimizer, key=jax.random.key(0)))
     shape = (devices * rows, config.LENGTH)
     batch = plan.put_batch({name: np.resize(one, shape) for name, one in data.items()})

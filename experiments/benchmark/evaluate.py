@@ -1,36 +1,22 @@
-"""Measure speed, gradients, memory and growth: `python experiments/benchmark/run.py`.
-
-Writes results/benchmark.json, .md and .png beside this file (benchmark-gpu on a GPU, so that both can be
-kept); `--update README.md` puts the tables between that file's markers. README.md says how the figures are
-taken, config.py what to expect.
-"""
+"""The figures: speed, gradients, memory and growth of filters and effects, beside their peers."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
-import os
-import platform
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy
+import scipy.signal
 
-import jaxapf
-from experiments.benchmark import cases, config
+from experiments.benchmark import cases, config, effects
 from experiments.common.measuring import Timing, interleaved, printed_by
-from experiments.common.runner import Row, exit_code, put_tables, show_progress, table, verdict
+from experiments.common.runner import Row, show_progress
+from experiments.common.tables import goal, made_with, table, verdict
 
-RESULTS = Path(__file__).with_name("results")
-MEMORY = Path(__file__).with_name("memory.py")
 CACHE = "jax_enable_compilation_cache"
-Show = Callable[[str], None]
 
 
 def timed_cases(found: dict[str, cases.Case], settings: config.Settings) -> dict[str, Row]:
@@ -88,11 +74,11 @@ def bandwidth_columns(rows: dict[str, Row], n_bytes: int, settings: config.Setti
 # The figures: each returns {"rows": the table, "goals": ...}
 
 
-def cascade(settings: config.Settings, peers: cases.Peers, show: Show) -> Row:
+def cascade(settings: config.Settings, peers: cases.Peers) -> Row:
     """Cascades of second-order all-passes, of all sizes."""
     rows, goals = [], []
     for batch, n_samples in settings.cascade:
-        show(f"cascade: {batch} x {n_samples}")
+        show_progress(f"cascade: {batch} x {n_samples}")
         found = cascade_of_size(batch, n_samples, settings, peers)
         rows += [{"size": f"{batch} x {n_samples}", "function": name} | row for name, row in found.items()]
         goals += cascade_goals(batch, n_samples, found)
@@ -112,7 +98,7 @@ def cascade_of_size(
     if peers.dasp is not None:
         compared[cases.DASP] = cases.dasp_case(peers, sections, x)
     rows = timed_cases(compared, settings)
-    exact = scipy.signal.sosfilt(sections.sos, x.astype(np.float64))
+    exact = np.asarray(scipy.signal.sosfilt(sections.sos, x.astype(np.float64)))
     for name, row in rows.items():
         row["speed / SciPy"] = rows[cases.SCIPY]["forward ms"] / row["forward ms"]
         row["error"] = relative_rms(compared[name].forward(), exact)
@@ -133,13 +119,13 @@ def cascade_goals(batch: int, n_samples: int, rows: dict[str, Row]) -> list[Row]
     return goals
 
 
-def allpole(settings: config.Settings, peers: cases.Peers, show: Show) -> Row:
+def allpole(settings: config.Settings, peers: cases.Peers) -> Row:
     """Time-varying all-pole filters, of all sizes."""
     rows, goals = [], []
     for size in settings.allpole:
         batch, n_samples, order = size
         text = f"{batch} x {n_samples}, order {order}"
-        show(f"allpole: {text}")
+        show_progress(f"allpole: {text}")
         found = allpole_of_size(batch, n_samples, order, settings, peers)
         rows += [{"size": text, "function": name} | row for name, row in found.items()]
         goals += allpole_goals(text, found)
@@ -184,7 +170,7 @@ def allpole_goals(size: str, rows: dict[str, Row]) -> list[Row]:
     ]
 
 
-def memory(settings: config.Settings, peers: cases.Peers, show: Show) -> Row:
+def memory(settings: config.Settings, peers: cases.Peers) -> Row:
     """Memory of gradients, each in a process of its own."""
     del peers
     rows, goals = [], []
@@ -196,7 +182,7 @@ def memory(settings: config.Settings, peers: cases.Peers, show: Show) -> Row:
         for method in methods:
             if method == "auto" or cases.too_many_steps(method, n_samples, n_sections):
                 continue
-            show(f"memory: {function}, {method}")
+            show_progress(f"memory: {function}, {method}")
             row = memory_of(function, method, batch, n_samples)
             rows.append(row)
             largest = max((row[key] for key in ("planned", "measured") if row[key] is not None), default=None)
@@ -206,8 +192,8 @@ def memory(settings: config.Settings, peers: cases.Peers, show: Show) -> Row:
 
 
 def memory_of(function: str, method: str, batch: int, n_samples: int) -> Row:
-    """Run memory.py and put what it found into multiples of the input."""
-    found = printed_by(MEMORY, function, method, batch, n_samples)
+    """Run memory.py; return its figures in multiples of the input."""
+    found = printed_by("experiments.benchmark.memory", function, method, batch, n_samples)
     row: Row = {"size": f"{batch} x {n_samples}", "function": f"{function}, {method}"}
     row["input MiB"] = found["input"] / 2**20
     for name in ("planned", "measured"):
@@ -215,13 +201,13 @@ def memory_of(function: str, method: str, batch: int, n_samples: int) -> Row:
     return row
 
 
-def growth(settings: config.Settings, peers: cases.Peers, show: Show) -> Row:
+def growth(settings: config.Settings, peers: cases.Peers) -> Row:
     """Time against length, order and batch, for every method and SciPy."""
     del peers
     rows = []
     for name, panel in settings.growth.items():
         for value in panel.values:
-            show(f"growth: {name}, {value}")
+            show_progress(f"growth: {name}, {value}")
             times = interleaved(growth_calls(panel, value), settings.rounds, settings.growth_seconds)
             rows += [
                 {"panel": name, "function": function, "at": value, "ms": 1e3 * timing.fastest}
@@ -240,7 +226,27 @@ def growth_calls(panel: config.Panel, value: int) -> dict[str, Callable[[], Any]
     return {name: case.forward for name, case in compared.items()}
 
 
-FIGURES = {"cascade": cascade, "allpole": allpole, "memory": memory, "growth": growth}
+def effect(settings: config.Settings, peers: cases.Peers) -> Row:
+    """Measure equaliser and compressor of all sizes against dasp-pytorch's."""
+    rows, goals = [], []
+    for batch, n_samples in settings.effects:
+        x, size = 0.3 * cases.noise(batch, n_samples), f"{batch} x {n_samples}"
+        for name, make in effects.EFFECTS.items():
+            show_progress(f"{name}: {size}")
+            timed = timed_cases(make(x, peers), settings)
+            peer = timed.get(effects.DASP[name])
+            for function, row in timed.items():
+                for form in ("forward", "gradient"):
+                    row[f"{form} speed / dasp"] = peer and peer[f"{form} ms"] / row[f"{form} ms"]
+                rows.append({"size": size, "function": function} | row)
+            for form in ("forward", "gradient") if peer else ():
+                speed = timed[name][f"{form} speed / dasp"]
+                text = f"{size}, {name}: times dasp-pytorch's speed, {form}"
+                goals.append(at_least(text, speed, config.EFFECT_SPEED[name]))
+    return {"rows": rows, "goals": goals}
+
+
+FIGURES = {"cascade": cascade, "allpole": allpole, "effects": effect, "memory": memory, "growth": growth}
 
 
 # Judging
@@ -252,13 +258,13 @@ def relative_rms(y: Any, exact: np.ndarray) -> float:
 
 
 def at_least(text: str, value: float, bound: float) -> Row:
-    """A goal, the figure found, and whether it was met."""
-    return {"goal": f"{text}, at least {bound:g}", "value": value, "met": bool(value >= bound)}
+    """Require a lower bound."""
+    return goal(f"{text}, at least {bound:g}", value, value >= bound)
 
 
 def at_most(text: str, value: float, bound: float) -> Row:
-    """A goal, the figure found, and whether it was met."""
-    return {"goal": f"{text}, at most {bound:g}", "value": value, "met": bool(value <= bound)}
+    """Require an upper bound."""
+    return goal(f"{text}, at most {bound:g}", value, value <= bound)
 
 
 # Tables
@@ -293,85 +299,69 @@ def growth_tables(rows: Sequence[Row]) -> str:
     return "\n\n".join(tables)
 
 
-def markdown(results: Row) -> str:
-    """All figures, ready for a README."""
-    parts = [results["made_with"]]
+SUMMARY = {  # figure -> (function, column of the peer's time over ours, the peer)
+    "cascade": (("cascade, auto", "speed / SciPy", None, cases.SCIPY),),
+    "allpole": (("allpole, auto", "speed / torchlpc", "gradient speed / torchlpc", cases.TORCHLPC),),
+    "effects": tuple(
+        (name, "forward speed / dasp", "gradient speed / dasp", peer) for name, peer in effects.DASP.items()
+    ),
+}
+
+
+def summary(results: Row) -> list[Row]:
+    """Return, of all results, method auto beside the peer."""
+    rows = []
+    for figure, compared in SUMMARY.items():
+        for function, forward, gradient, peer in compared:
+            rows += [
+                {
+                    "function": function,
+                    "size": row["size"],
+                    "forward ms": row["forward ms"],
+                    "gradient ms": row["gradient ms"],
+                    "peer": peer,
+                    "times its speed": row.get(forward),
+                    "with the gradient": row.get(gradient),
+                }
+                for row in results.get(figure, {"rows": []})["rows"]
+                if row["function"] == function
+            ]
+    return rows
+
+
+def markdown(results: Row) -> dict[str, str]:
+    """Return the tables by the names of their markers."""
+    made, found = f"{results['made_with']}\n", {}
+    if rows := summary(results):
+        found["summary"] = f"{table(rows, cell)}\n\n{made}"
     for name in FIGURES:
         if name in results:
-            found = results[name]
-            tables = growth_tables(found["rows"]) if name == "growth" else table(found["rows"], cell)
-            parts += [config.CAPTIONS[name], tables]
-            parts += [verdict(found["goals"], cell)] if found["goals"] else []
-    return "\n\n".join(parts) + "\n"
+            rows, goals = results[name]["rows"], results[name]["goals"]
+            text = growth_tables(rows) if name == "growth" else table(rows, cell)
+            found[name] = f"{text}\n\n{verdict(goals, cell)} {made}".replace("\n\n ", "\n\n")
+    return {f"{name}{suffix()}": text for name, text in found.items()}
 
 
-# The program
+# Conditions
 
 
-def result_name() -> str:
-    """What the results are called: by the backend, unless it is the CPU."""
+def suffix() -> str:
+    """Return what is added to the names of results and markers: the backend, unless it is the CPU."""
     backend = jax.default_backend()
-    return "benchmark" if backend == "cpu" else f"benchmark-{backend}"
+    return "" if backend == "cpu" else f"-{backend}"
 
 
-def made_with(peers: cases.Peers, *, quick: bool) -> str:
-    """Versions and the machine, in a few sentences."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    device = "" if jax.default_backend() == "cpu" else f", {jax.devices()[0].device_kind}"
-    versions = f"Made with jaxapf {jaxapf.__version__}, JAX {jax.__version__}, SciPy {scipy.__version__}"
+def conditions(peers: cases.Peers, *, quick: bool) -> str:
+    """Return versions and the machine, in a few sentences."""
+    parts = [f"{made_with()} SciPy {scipy.__version__}"]
     if peers.torch is not None:
-        versions += f", PyTorch {peers.torch.__version__} ({peers.torch.get_num_threads()} threads)"
+        parts.append(f"PyTorch {peers.torch.__version__} ({peers.torch.get_num_threads()} threads)")
     if peers.torchlpc is not None:
-        versions += f", torchlpc ({cases.torchlpc_kind(peers)})"
+        parts.append(f"torchlpc ({cases.torchlpc_kind(peers)})")
+    if jax.default_backend() != "cpu":
+        parts.append(jax.devices()[0].device_kind)
     left_out = f" Left out: {'; '.join(peers.missing)}." if peers.missing else ""
-    caution = " Quick run: these sizes say nothing." if quick else ""
-    return f"{versions}, Python {platform.python_version()}, on {cores} CPU cores{device}.{left_out}{caution}"
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the arguments; wrong ones end the program with exit code 2."""
-    parser = argparse.ArgumentParser(
-        description="Measure speed, gradients, memory and growth of the filters."
-    )
-    parser.add_argument(
-        "--only", default=",".join(FIGURES), metavar="NAMES", help=f"from {', '.join(FIGURES)}"
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
-    parser.add_argument("--update", type=Path, metavar="README.md", help="file to put the tables into")
-    arguments = parser.parse_args(argv)
-    arguments.only = arguments.only.split(",")
-    for name in arguments.only:
-        if name not in FIGURES:
-            parser.error(f"argument --only: '{name}' is not one of {', '.join(FIGURES)}")
-    return arguments
-
-
-def report(name: str, goals: Sequence[Row]) -> None:
-    """Print the goals of a figure, met or missed."""
-    show_progress("")
-    for one in goals:
-        print(
-            f"{'met   ' if one['met'] else 'MISSED'} {name}: {one['goal']} ({cell('', one['value'])})",
-            flush=True,
-        )
-
-
-def write(results: Row) -> None:
-    """Write what has been found so far."""
-    RESULTS.mkdir(exist_ok=True)
-    base = RESULTS / result_name()
-    base.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    base.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
-
-
-def draw(results: Row) -> None:
-    """Draw the growth, or say why not."""
-    try:
-        from experiments.benchmark import picture
-    except ImportError as error:
-        print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
-        return
-    picture.draw(results["growth"], (RESULTS / result_name()).with_suffix(".png"))
+    return f"{', '.join(parts)}.{left_out}{' Quick run: these sizes say nothing.' if quick else ''}"
 
 
 @contextlib.contextmanager
@@ -383,42 +373,3 @@ def fresh_compilations() -> Iterator[None]:
         yield
     finally:
         jax.config.update(CACHE, before)
-
-
-def measure(arguments: argparse.Namespace) -> Row:
-    """Measure what was asked for, writing after each figure: a long run cut short leaves what it found."""
-    settings = config.QUICK if arguments.quick else config.FULL
-    peers = cases.find_peers()
-    if peers.missing:
-        print(f"left out: {'; '.join(peers.missing)} (pip install 'jaxapf[peers]')", file=sys.stderr)
-    results: Row = {"made_with": made_with(peers, quick=arguments.quick)}
-    for name, figure in FIGURES.items():
-        if name in arguments.only:
-            results[name] = figure(settings, peers, show_progress)
-            if jax.default_backend() != "cpu" or arguments.quick:
-                results[name]["goals"] = []  # they are for full sizes on CPU cores
-            report(name, results[name]["goals"])
-            write(results)
-    return results
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write results/, update a README; 0, or 2 with a sentence for what the user can mend."""
-    arguments = parse(argv)
-    return exit_code(lambda: run(arguments))
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure, write, draw, as asked for."""
-    if arguments.update is not None:
-        put_tables(arguments.update, None, result_name())
-    with fresh_compilations():
-        results = measure(arguments)
-    if "growth" in results:
-        draw(results)
-    if arguments.update is not None:
-        put_tables(arguments.update, markdown(results), result_name())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,22 +1,12 @@
-"""Draw the growth: run time against length, order and batch, log-log, one panel each.
-
-Command: `python experiments/benchmark/picture.py RESULTS.json [PICTURE.png]` draws it again from the
-results of a run (needs the extra `plot`; a second).
-"""
+"""The growth: run time against length, order and batch, log-log, one panel each."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import scipy.optimize
 from matplotlib.axes import Axes
@@ -28,6 +18,8 @@ from matplotlib.ticker import (
     NullFormatter,
     NullLocator,
 )
+
+from experiments.common.pictures import drawing
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {
@@ -45,23 +37,20 @@ LABEL_HEIGHT = 10.5  # points
 
 
 def draw(growth: dict[str, Any], path: Path) -> None:
-    """Write the picture of a run's growth, as run.py keeps it, to a PNG file."""
-    plt.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    """Write the picture of a run's growth to a PNG file."""
     panels = growth["panels"]
-    figure, axes = plt.subplots(
-        -(-len(panels) // 2), 2, figsize=(10, 3.6 * -(-len(panels) // 2)), squeeze=False, sharey="row"
-    )
-    figure.subplots_adjust(left=0.07, right=0.9, top=0.94, bottom=0.07, wspace=0.42, hspace=0.36)
-    ends = [
-        draw_panel(ax, [row for row in growth["rows"] if row["panel"] == name], panel)
-        for ax, (name, panel) in zip(axes.flat, panels.items(), strict=False)
-    ]
-    for ax, last in zip(axes.flat, ends, strict=False):  # now that all limits are known
-        add_labels(ax, last)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    rows = -(-len(panels) // 2)
+    with drawing(path, 10, 3.6 * rows, dpi=160, layout=None) as figure:
+        axes = figure.subplots(rows, 2, squeeze=False, sharey="row")
+        figure.subplots_adjust(left=0.07, right=0.9, top=0.94, bottom=0.07, wspace=0.42, hspace=0.36)
+        ends = [
+            draw_panel(ax, [row for row in growth["rows"] if row["panel"] == name], panel)
+            for ax, (name, panel) in zip(axes.flat, panels.items(), strict=False)
+        ]
+        for ax, last in zip(axes.flat, ends, strict=False):  # now that all limits are known
+            add_labels(ax, last)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_visible(False)
 
 
 def draw_panel(
@@ -84,7 +73,7 @@ def draw_panel(
 
 
 def title(panel: dict[str, Any]) -> str:
-    """What the panel shows and what it holds fixed."""
+    """Return what the panel shows and what it holds fixed."""
     fixed = [
         f"{panel[axis]} {unit if panel[axis] != 1 else unit[:-1]}"
         for axis, unit in (("batch", "signals"), ("n_samples", "samples"), ("n_sections", "sections"))
@@ -137,14 +126,3 @@ def spread(positions: np.ndarray, gap: float) -> np.ndarray:
     places = np.empty(len(positions))
     places[order] = scipy.optimize.isotonic_regression(positions[order] - room).x + room
     return places
-
-
-def main() -> None:
-    """Draw from a file of results, beside it or to the file named second."""
-    results = Path(sys.argv[1])
-    path = Path(sys.argv[2]) if len(sys.argv) > 2 else results.with_suffix(".png")
-    draw(json.loads(results.read_text(encoding="utf-8"))["growth"], path)
-
-
-if __name__ == "__main__":
-    main()

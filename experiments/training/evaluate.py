@@ -1,39 +1,27 @@
-"""Measure the training layer: `python experiments/training/measure.py [--update README.md]`.
-
-Writes results/figures.json and results/figures.md beside this file; `--update` puts the tables between a
-file's markers. config.py has the goals.
-"""
+"""Measurements of the training layer, each with its goals."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
-import platform
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from experiments.common.runner import Row, put_tables, show_progress, table, verdict
+from experiments.common.runner import Row, show_progress
+from experiments.common.tables import goal, made_with, table, verdict
 from experiments.training import config, workers
-from jaxapf._internal.files import write_text
 from jaxapf.training import checkpoint, logging
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
-MARKERS = "training"
 TIMES = ("seconds", "samples_per_s", "compile_s")
 
 
@@ -48,17 +36,17 @@ def environment(devices: int = 1) -> dict[str, str]:
 
 def worker(*words: str, devices: int = 1, native: bool = True) -> Any:
     """What a measurement of workers.py found."""
-    command = [sys.executable, str(HERE / "workers.py"), *words]
+    command = [sys.executable, "-m", "experiments.training.workers", *words]
     variables = environment(devices) | ({} if native else {"JAXAPF_NATIVE": "0"})
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"measure.py: workers.py {' '.join(words)} failed:\n{done.stderr[-2000:]}")
+        raise ValueError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout)
 
 
 def training(folder: Path, *words: str) -> subprocess.Popen[str]:
     """A started run.py."""
-    command = [sys.executable, str(HERE / "run.py"), "--folder", str(folder), *words]
+    command = [sys.executable, "-m", "experiments.training", "train", "--folder", str(folder), *words]
     return subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -69,7 +57,7 @@ def finished(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         _, errors = process.communicate()
         if process.returncode:
-            raise SystemExit(f"measure.py: run.py failed:\n{errors[-2000:]}")
+            raise ValueError(f"a training failed:\n{errors[-2000:]}")
 
 
 def several(folder: Path, count: int, *words: str) -> list[subprocess.Popen[str]]:
@@ -81,11 +69,6 @@ def several(folder: Path, count: int, *words: str) -> list[subprocess.Popen[str]
 
 
 # The figures: each gives a row or rows, and goals
-
-
-def goal(text: str, value: float | str, met: bool) -> Row:
-    """A goal, the figure found, and whether it was met."""
-    return {"goal": text, "value": value, "met": bool(met)}
 
 
 def equalities(folder: Path) -> Row:
@@ -156,7 +139,7 @@ def kills(folder: Path) -> Row:
                 midway += any(path.name.isdigit() for path in run.glob("checkpoints/*"))
                 continue
             if process.returncode:
-                raise SystemExit("measure.py: a resumed run failed")
+                raise ValueError("a resumed run failed")
             break
         runs += 1
         lost += not same_run(folder / "whole", run)
@@ -183,17 +166,17 @@ def deaths(folder: Path) -> Row:
         while not (metrics.exists() and metrics.stat().st_size):
             time.sleep(0.2)
             if any(process.poll() is not None for process in processes):
-                raise SystemExit(f"measure.py: run.py failed: {processes[1].communicate()[1][-2000:]}")
+                raise ValueError(f"a training failed: {processes[1].communicate()[1][-2000:]}")
         started = time.perf_counter()
         processes[victim].kill()
-        _, said = processes[1 - victim].communicate(timeout=300)
+        _, errors = processes[1 - victim].communicate(timeout=300)
         processes[victim].communicate()
         rows.append(
             {
                 "killed": f"process {victim}",
                 "seconds": time.perf_counter() - started,
                 "exit code": processes[1 - victim].returncode,
-                "says": said.strip().splitlines()[-1],
+                "says": errors.strip().splitlines()[-1],
             }
         )
     worst = max(row["seconds"] for row in rows)
@@ -279,48 +262,9 @@ def cell(column: str, value: Any) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 1e-2 else f"{value:.3g}"
 
 
-def tables(found: dict[str, Row]) -> str:
-    """All figures as Markdown."""
-    parts = [f"Python {platform.python_version()}, JAX {jax.__version__}, {os.cpu_count()} cores."]
-    for name, figure in found.items():
-        parts += [f"### {name.capitalize()}", table(figure["rows"], cell)]
-        if figure["goals"]:
-            parts.append(verdict(figure["goals"], cell))
-    return "\n\n".join(parts) + "\n"
-
-
-def main() -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(description="Measure the training layer.")
-    parser.add_argument(
-        "--only",
-        choices=FIGURES,
-        action="append",
-        help="this figure alone, the others as they were measured last; may be repeated",
+def markdown(found: Row) -> str:
+    """Return the table of one figure, and its goals."""
+    return (
+        "\n\n".join([table(found["rows"], cell), f"{verdict(found['goals'], cell)} {made_with()}".strip()])
+        + "\n"
     )
-    parser.add_argument("--update", type=Path, help="put the tables between the markers of this file")
-    args = parser.parse_args()
-    if args.update is not None:
-        put_tables(args.update, None, MARKERS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    kept = RESULTS / "figures.json"
-    found: dict[str, Row] = (
-        json.loads(kept.read_text(encoding="utf-8")) if args.only and kept.exists() else {}
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        for name in args.only or FIGURES:
-            show_progress(name)
-            found[name] = FIGURES[name](Path(folder))
-    show_progress("")
-    found = {name: found[name] for name in FIGURES if name in found}
-    RESULTS.mkdir(exist_ok=True)
-    write_text(kept, json.dumps(found, indent=1) + "\n")
-    write_text(RESULTS / "figures.md", tables(found))
-    print(tables(found))
-    if args.update is not None:
-        put_tables(args.update, tables(found), MARKERS)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
