@@ -1,24 +1,28 @@
 """All-pass filters: controls -> sections -> signal, phase and group delay.
 
-A section is held by its margins, the distances to the sides of the stability triangle, and run as a
-normalised lattice (two plane rotations a sample). Both keep their digits where `c, d` lose them: close
-to the unit circle, at low frequencies, in float32.
+A section is three margins, the distances to the sides of the stability triangle, and is run as a normalised
+lattice (two plane rotations a sample). Both keep their digits where `c, d` lose them: close to the unit
+circle, at low frequencies, in float32.
 
     A(z) = (c + d z^-1 + z^-2) / (1 + d z^-1 + c z^-2),   u = 1 + c + d,  v = 1 + c - d,  m = 1 - c
 
 A second-order section is stable exactly when all three margins are positive. `v == 0` stands for a
 first-order section, (g + z^-1) / (1 + g z^-1): pole and zero at z = -1 cancel, and c is g.
 
-Designs and responses compute where their arguments live: without any JAX array among them in NumPy, so that
+Designs take controls `(..., n_sections)` that broadcast; scalars give one section. They and responses compute
+where their arguments live: without any JAX array among them in NumPy, so that
 float64 stays float64 whatever JAX's settings; otherwise in JAX, in the dtype of the JAX arrays.
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Inexact
 
 from jaxapf import frequency
 from jaxapf._internal.arrays import (
@@ -37,6 +41,22 @@ from jaxapf._internal.arrays import (
 from jaxapf.filters import lattice, overlap_add, state_space
 from jaxapf.filters.iir import check_method
 
+__all__ = [
+    "Sections",
+    "cascade",
+    "cascade_frames",
+    "cascade_varying",
+    "concatenate",
+    "first_order",
+    "from_sos",
+    "group_delay",
+    "phase_response",
+    "rbj",
+    "second_order",
+]
+
+Controls: TypeAlias = Float[Values, "... n_sections"]
+
 
 class Sections(NamedTuple):
     """All-pass sections stacked on the last axis, as margins scaled to `u + v + 2 m = 4`.
@@ -50,12 +70,12 @@ class Sections(NamedTuple):
         [[0.25, 0.0, 1.0, 1.0, 0.0, 0.25]]
     """
 
-    u: Any
-    v: Any
-    m: Any
+    u: Float[Any, "... n_sections"]
+    v: Float[Any, "... n_sections"]
+    m: Float[Any, "... n_sections"]
 
     @property
-    def sos(self) -> Any:
+    def sos(self) -> Float[Any, "... n_sections 6"]:
         """Second-order sections `(..., n_sections, 6)`; a first-order row is `[g, 1, 0, 1, g, 0]`."""
         xp, (u, v, m) = as_arrays(*self)
         total = u + v + 2 * m
@@ -67,16 +87,13 @@ class Sections(NamedTuple):
         return xp.stack([c, d, xp.where(first, zero, one), one, a1, xp.where(first, zero, c)], axis=-1)
 
 
-def first_order(coefficient: Values, *, warp: Values = 0.0) -> Sections:
-    """First-order sections (g + z^-1) / (1 + g z^-1).
+def first_order(coefficient: Controls, *, warp: Controls = 0.0) -> Sections:
+    """Return first-order sections (g + z^-1) / (1 + g z^-1).
 
     Args:
-        coefficient: `(..., n_sections)` or scalar, g in (-1, 1).
-        warp: `(..., n_sections)` or scalar, in (-1, 1). Replaces z^-1 by (warp + z^-1) / (1 + warp z^-1), so
-            that the coefficient becomes (g + warp) / (1 + g warp).
-
-    Returns:
-        Sections `(..., n_sections)`; scalars give one section, `(1,)`.
+        coefficient: g in (-1, 1).
+        warp: in (-1, 1), replaces z^-1 by (warp + z^-1) / (1 + warp z^-1): the coefficient becomes
+            (g + warp) / (1 + g warp).
 
     Raises:
         ValueError: a known value out of its range.
@@ -91,20 +108,17 @@ def first_order(coefficient: Values, *, warp: Values = 0.0) -> Sections:
     return _warped(2 * (1 + g), xp.zeros_like(g), 1 - g, a)
 
 
-def second_order(radius: Values, cutoff_hz: Values, fs: float, *, warp: Values = 0.0) -> Sections:
-    """Second-order sections from pole radius and centre frequency.
+def second_order(radius: Controls, cutoff_hz: Controls, fs: float, *, warp: Controls = 0.0) -> Sections:
+    """Return second-order sections from pole radius and centre frequency.
 
     Args:
-        radius: `(..., n_sections)` or scalar, pole radius R in (-1, 1); a negative one stands for the poles
-            on the other side of the circle, as the paper's networks give them.
-        cutoff_hz: `(..., n_sections)` or scalar, pole frequency in Hz, in [0, fs / 2].
+        radius: pole radius R in (-1, 1); a negative one stands for the poles on the other side of the
+            circle, as in the paper's networks.
+        cutoff_hz: pole frequency in Hz, in [0, fs / 2].
         fs: sample rate in Hz.
-        warp: `(..., n_sections)` or scalar, in (-1, 1). Replaces z^-1 by (warp + z^-1) / (1 + warp z^-1). The
-            result is again one second-order section, with the margins (u, v, m) multiplied by
-            ((1 + warp)^2, (1 - warp)^2, 1 - warp^2).
-
-    Returns:
-        Sections `(..., n_sections)`; scalars give one section, `(1,)`.
+        warp: in (-1, 1), replaces z^-1 by (warp + z^-1) / (1 + warp z^-1). The result is again one
+            second-order section, its margins (u, v, m) multiplied by ((1 + warp)^2, (1 - warp)^2, 1 -
+            warp^2).
 
     Raises:
         ValueError: a known value out of its range.
@@ -129,16 +143,13 @@ def second_order(radius: Values, cutoff_hz: Values, fs: float, *, warp: Values =
     return _warped(gap + 4 * r * near**2, gap + 4 * r * far**2, (1 - r) * (1 + r), a)
 
 
-def rbj(cutoff_hz: Values, q: Values, fs: float) -> Sections:
-    """Second-order sections of the audio-EQ cookbook: the phase is -180 degrees at `cutoff_hz`.
+def rbj(cutoff_hz: Controls, q: Controls, fs: float) -> Sections:
+    """Return second-order sections of the audio-EQ cookbook: the phase is -180 degrees at `cutoff_hz`.
 
     Args:
-        cutoff_hz: `(..., n_sections)` or scalar, frequency in Hz, in (0, fs / 2).
-        q: `(..., n_sections)` or scalar, quality factor, > 0.
+        cutoff_hz: frequency in Hz, in (0, fs / 2).
+        q: quality factor, > 0.
         fs: sample rate in Hz.
-
-    Returns:
-        Sections `(..., n_sections)`; scalars give one section, `(1,)`.
 
     Raises:
         ValueError: a known value out of its range.
@@ -159,8 +170,8 @@ def rbj(cutoff_hz: Values, q: Values, fs: float) -> Sections:
     return _scaled(4 * sin_half**2, 4 * cos_half**2, 2 * sin_half * cos_half / quality)
 
 
-def from_sos(sos: Values) -> Sections:
-    """Sections of all-pass `sos` rows: `[c, d, 1, 1, d, c]`, or `[g, 1, 0, 1, g, 0]` for the first order.
+def from_sos(sos: Float[Values, "... n_sections 6"]) -> Sections:
+    """Return the sections of `sos` rows, `[c, d, 1, 1, d, c]` or (first order) `[g, 1, 0, 1, g, 0]`.
 
     Args:
         sos: `(..., n_sections, 6)` or one row `(6,)`.
@@ -188,13 +199,7 @@ def from_sos(sos: Values) -> Sections:
 
 
 def concatenate(*sections: Sections) -> Sections:
-    """Join cascades, in order; batch axes broadcast.
-
-    Args:
-        sections: one or more `Sections`, each `(..., n_sections)`.
-
-    Returns:
-        Sections `(..., total n_sections)`.
+    """Join cascades in series; batch axes broadcast.
 
     Raises:
         ValueError: nothing to join, or batch axes that do not broadcast.
@@ -216,10 +221,10 @@ def concatenate(*sections: Sections) -> Sections:
 
 def cascade(
     sections: Sections,
-    x: Values,
+    x: Inexact[Values, "... n_samples"],
     *,
     stretch: int = 1,
-    zi: Values | None = None,
+    zi: Inexact[Values, "... n_sections 2"] | None = None,
     method: str = "auto",
 ) -> Any:
     """Filter `x` through all-pass sections in series.
@@ -229,11 +234,12 @@ def cascade(
         x: `(..., n_samples)`.
         stretch: replaces z^-1 by z^-stretch: the same filter on each of the interleaved phases of the signal.
         zi: initial state `(..., n_sections, 2)`, or `(..., stretch, n_sections, 2)` for `stretch` > 1;
-            zeros are rest. It is the state (s1, s2) of the normalised lattice, whose squares sum to the
-            energy still to come out; along `stretch`, the phase of the next sample comes first. It is not
-            SciPy's `zi`: start from zeros, then pass on what came back as `zf`.
-        method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (zero-padded FFT, approximate by what
-            of the tail lies beyond the padding), or `"auto"` (the fastest exact one).
+            zeros for an input of silence before. It is the state (s1, s2) of the normalised lattice, whose
+            squares sum to the energy of the output that follows; along `stretch`, the phase of the next
+            sample comes first. It is not SciPy's `zi`: start from zeros, then pass the `zf` of each call to
+            the next.
+        method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (zero-padded FFT, which wraps the tail
+            beyond the padding), or `"auto"` (the fastest exact one).
 
     Returns:
         y `(..., n_samples)`, in the dtype of `x`; or `(y, zf)` when `zi` is given. Chunks of any length, each
@@ -245,7 +251,6 @@ def cascade(
     Source: Bargum et al. 2023, eq. 1 and 5; normalised lattice: Gray and Markel 1975.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> y = cascade(second_order([0.9, 0.5], [100.0, 900.0], 8000.0), jnp.zeros(4096).at[0].set(1.0))
         >>> bool(abs(jnp.sum(y**2) - 1) < 1e-5)  # an all-pass keeps the energy
         True
@@ -269,19 +274,25 @@ def cascade(
     return y if zi is None else (y, zf)
 
 
-def cascade_varying(sections: Sections, x: Values, *, zi: Values | None = None, method: str = "auto") -> Any:
-    """Filter `x` through all-pass sections in series whose controls move: one set of margins a sample.
+def cascade_varying(
+    sections: Sections,
+    x: Inexact[Values, "... n_samples"],
+    *,
+    zi: Inexact[Values, "... n_sections 2"] | None = None,
+    method: str = "auto",
+) -> Any:
+    """Filter `x` through time-varying all-pass sections in series: one set of margins a sample.
 
     The recursion is exact, and every step is a rotation of state and sample together: stable, and lossless to
-    rounding, however fast the controls move. The energy of `y` and `zf` is that of `x` and `zi`. (While
-    controls move, filters of one transfer function but another structure differ; this one is the normalised
-    lattice.) From controls at frame rate, `frames.interpolate` makes one set a sample.
+    rounding, for controls of any speed. The energy of `y` and `zf` is that of `x` and `zi`. (Time-varying
+    filters of one transfer function but another structure differ; this one is the normalised lattice.) From
+    controls at frame rate, `filters.overlap_add.interpolate` makes one set a sample.
 
     Args:
         sections: `(..., n_samples, n_sections)`, batch axes broadcast against those of `x`. A section may be
             of first order (`v == 0`) at some samples and not at others.
         x: `(..., n_samples)`.
-        zi: initial state `(..., n_sections, 2)`, that of `cascade`; zeros are rest.
+        zi: initial state `(..., n_sections, 2)`, that of `cascade`.
         method: `"scan"`, `"blocked"`, `"associative"` (all exact) or `"auto"` (the fastest).
 
     Returns:
@@ -294,16 +305,13 @@ def cascade_varying(sections: Sections, x: Values, *, zi: Values | None = None, 
     Source: Gray and Markel 1975 (normalised lattice); Yu et al. 2024 (exact filters in place of frames).
 
     Example:
-        >>> import jax.numpy as jnp
         >>> sweep = second_order(0.9, jnp.linspace(100.0, 3000.0, 4096)[:, None], 8000.0)
         >>> y = cascade_varying(sweep, jnp.zeros(4096).at[0].set(1.0))
         >>> bool(abs(jnp.sum(y**2) - 1) < 1e-5)
         True
     """
     if method == "fsm":
-        raise ValueError(
-            "method is 'fsm', which needs controls that stand still; use cascade_frames instead."
-        )
+        raise ValueError("method is 'fsm', which needs constant controls; use cascade_frames instead.")
     check_method(method, zi)
     signal = as_signal(x, *(() if zi is None else (zi,)))
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
@@ -316,20 +324,25 @@ def cascade_varying(sections: Sections, x: Values, *, zi: Values | None = None, 
 
 
 def cascade_frames(
-    sections: Sections, x: Values, *, hop: int, n_fft: int | None = None, n_window: int | None = None
-) -> jax.Array:
-    """Filter `x` through all-pass sections whose controls move, frame by frame, by frequency sampling.
+    sections: Sections,
+    x: Float[Values, "... n_samples"],
+    *,
+    hop: int,
+    n_fft: int | None = None,
+    n_window: int | None = None,
+) -> Float[Array, "... n_samples"]:
+    """Filter `x` through time-varying all-pass sections, frame by frame, by frequency sampling.
 
-    The approximate counterpart of `cascade_varying`: parallel over time, with one set of margins a frame. Two
-    things are lost. What of the impulse response lies beyond `n_fft - n_window` samples wraps around, to
-    before its cause: relative to the signal, an error of about R to the power of `n_fft - n_window` for the
-    largest pole radius R. And every sample is filtered as if the controls stayed where they were when it came
-    in: an error in proportion to their speed, which neither a longer transform nor a shorter hop mends. Two
-    sections of radius 0.9 that sweep two octaves, hop 64 at 48 kHz, differ from the exact recursion by 5e-4
-    of the signal at 0.25 sweeps a second, and by 6e-3 at 4.
+    The approximate counterpart of `cascade_varying`: parallel over time, with one set of margins a frame. It
+    has two errors. The impulse response beyond `n_fft - n_window` samples wraps around, to before its cause:
+    relative to the signal about R to the power of `n_fft - n_window` for the largest pole radius R. And the
+    response to every sample is that of constant controls: an error in proportion to their speed, for
+    transforms and hops of any length. Two sections of radius 0.9 that sweep two octaves, hop 64 at 48 kHz,
+    differ from the exact recursion by 5e-4 of the signal at 0.25 sweeps a second, and by 6e-3 at 4.
 
     Args:
-        sections: `(..., n_frames, n_sections)`, `frames.n_frames(n_samples, hop)` frames, frame k for the
+        sections: `(..., n_frames, n_sections)`, `filters.overlap_add.n_frames(n_samples, hop)` frames, frame
+        k for the
             samples around `k * hop`; batch axes broadcast against those of `x`.
         x: `(..., n_samples)`, real.
         hop: samples from one frame to the next.
@@ -346,7 +359,6 @@ def cascade_frames(
     Source: Carson et al. 2023; the frame-wise baseline of Yu et al. 2024.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> sections = second_order(0.9, jnp.linspace(100.0, 3000.0, 5)[:, None], 8000.0)
         >>> cascade_frames(sections, jnp.ones(512), hop=128).shape
         (512,)
@@ -361,54 +373,41 @@ def cascade_frames(
     return overlap_add.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=n_window)
 
 
-def phase_response(sections: Sections, freqs_hz: Values, fs: float) -> Any:
-    """Phase in radians, unwrapped along frequency: 0 at DC, -pi (first order) or -2 pi a section at fs / 2.
+def phase_response(
+    sections: Sections, freqs_hz: Float[Values, " n_freqs"], fs: float
+) -> Float[Any, "... n_freqs"]:
+    """Return the phase in radians, (..., n_freqs), unwrapped along frequency.
+
+    It is 0 at DC, and at fs / 2 -pi for a section of first order and -2 pi for one of second order. Each
+    section's phase is a closed form, continuous by itself: no sample-by-sample unwrapping, any grid will do.
 
     Args:
         sections: `(..., n_sections)`.
         freqs_hz: `(n_freqs,)` in Hz, in [0, fs / 2].
         fs: sample rate in Hz.
-
-    Returns:
-        `(..., n_freqs)` radians. Each section's phase is a closed form, continuous by itself: nothing is
-        unwrapped sample by sample, so any grid will do.
 
     Example:
         >>> phase_response(first_order(0.0), [0.0, 250.0, 500.0], 1000.0).round(3).tolist()  # one sample
         [0.0, -1.571, -3.142]
     """
-    xp, (u, v, m, sin_half, cos_half) = _margins_on_grid(sections, freqs_hz, fs)
-    # A(e^jw) = conj(D) / D, D = (u cos^2 - v sin^2) + 2 j m sin cos, of half the angle: the phase is
-    # -2 arg D. In a first-order section D has the factor cos; without it, fs / 2 is no 0 / 0.
-    first = v == 0
-    real = u * xp.where(first, cos_half, cos_half**2) - v * sin_half**2
-    imag = 2 * m * sin_half * xp.where(first, xp.ones_like(cos_half), cos_half)
+    xp, real, imag, _ = _denominator(sections, freqs_hz, fs)
     return xp.sum(-2 * xp.arctan2(imag, real), axis=-2)
 
 
-def group_delay(sections: Sections, freqs_hz: Values, fs: float) -> Any:
-    """Group delay in samples, never negative.
+def group_delay(
+    sections: Sections, freqs_hz: Float[Values, " n_freqs"], fs: float
+) -> Float[Any, "... n_freqs"]:
+    """Return the group delay in samples, (..., n_freqs), never negative.
 
-    Args:
-        sections: `(..., n_sections)`.
-        freqs_hz: `(n_freqs,)` in Hz, in [0, fs / 2].
-        fs: sample rate in Hz.
-
-    Returns:
-        `(..., n_freqs)` samples, the negative derivative of the phase by the angular frequency.
+    It is the negative derivative of the phase by the angular frequency, of arguments as in `phase_response`.
 
     Example:
         >>> group_delay(first_order(0.0), [0.0, 250.0, 500.0], 1000.0).round(6).tolist()  # one sample
         [1.0, 1.0, 1.0]
     """
-    xp, (u, v, m, sin_half, cos_half) = _margins_on_grid(sections, freqs_hz, fs)
-    # 2 d(arg D)/dw, D as in `phase_response`, is 2 m (u cos^2 + v sin^2) / |D|^2: no term is negative.
-    first = v == 0
-    common = xp.where(first, xp.ones_like(cos_half), cos_half)  # cos^2 cancels in the first order
-    real = u * xp.where(first, cos_half, cos_half**2) - v * sin_half**2
-    imag = 2 * m * sin_half * common
-    weighted = u * common**2 + v * sin_half**2
-    return xp.sum(2 * m * weighted / (real**2 + imag**2), axis=-2)
+    # 2 d(arg D)/dw is 2 m (u cos^2 + v sin^2) / |D|^2: no term is negative.
+    xp, real, imag, slope = _denominator(sections, freqs_hz, fs)
+    return xp.sum(slope / (real**2 + imag**2), axis=-2)
 
 
 def _warped(u: Any, v: Any, m: Any, warp: Any) -> Sections:
@@ -419,7 +418,7 @@ def _warped(u: Any, v: Any, m: Any, warp: Any) -> Sections:
 def _scaled(u: Any, v: Any, m: Any) -> Sections:
     xp, (u, v, m) = as_arrays(u, v, m)
     total = u + v + 2 * m
-    # A control that has been rounded to the end of its range, under `jit`, may leave nothing to scale.
+    # Under `jit` a control may have been rounded to the end of its range, and all margins to zero.
     scale = 4 / xp.where(total > 0, total, xp.ones_like(total))
     return Sections(u * scale, v * scale, m * scale)
 
@@ -447,12 +446,17 @@ def _check_sets(sections: Sections, expected: int, unit: str) -> None:
         )
 
 
-def _margins_on_grid(sections: Sections, freqs_hz: Values, fs: float) -> tuple[Any, tuple]:
-    """Margins as `(..., n_sections, 1)` and half-angle sines and cosines as `(n_freqs,)`."""
+def _denominator(sections: Sections, freqs_hz: Values, fs: float) -> tuple[Any, Any, Any, Any]:
+    """Return real and imaginary part of D and 2 m (u cos^2 + v sin^2), `(..., n_sections, n_freqs)`."""
+    # A(e^jw) = conj(D) / D, D = (u cos^2 - v sin^2) + 2 j m sin cos, of half the angle: the phase is
+    # -2 arg D. In a first-order section D has the factor cos; without it, fs / 2 is no 0 / 0.
     xp, (u, v, m, freqs, rate) = as_arrays(*sections, freqs_hz, fs)
-    sin_half, cos_half = half_angle(xp, freqs, rate)
-    grid = (with_rank(one, u.ndim + 1) for one in (sin_half, cos_half))
-    return xp, (u[..., None], v[..., None], m[..., None], *grid)
+    sin_half, cos_half = (with_rank(one, u.ndim + 1) for one in half_angle(xp, freqs, rate))
+    u, v, m = u[..., None], v[..., None], m[..., None]
+    first = v == 0
+    common = xp.where(first, xp.ones_like(cos_half), cos_half)
+    real = u * xp.where(first, cos_half, cos_half**2) - v * sin_half**2
+    return xp, real, 2 * m * sin_half * common, 2 * m * (u * common**2 + v * sin_half**2)
 
 
 def _cascade_fsm(sections: Sections, x: jax.Array, stretch: int) -> jax.Array:
@@ -464,7 +468,7 @@ def _cascade_fsm(sections: Sections, x: jax.Array, stretch: int) -> jax.Array:
 
 
 def _response(sections: Sections, n_fft: int, stretch: int = 1) -> Any:
-    """Complex response on the bins of a transform."""
+    """Return the complex response on the bins of a transform."""
     # Stretched, bin k has the phase of bin k * stretch, folded into [0, fs / 2] where the phase is odd.
     bins = np.arange(n_fft // 2 + 1) * stretch % n_fft
     folded = np.minimum(bins, n_fft - bins)
@@ -476,13 +480,13 @@ def _response(sections: Sections, n_fft: int, stretch: int = 1) -> Any:
 
 
 def _slowest_radius(sections: Sections) -> float | None:
-    """Largest pole radius, or None under `jit`, where it is not known."""
+    """Return the largest pole radius, or None under `jit`, where it is not known."""
     if not all_concrete(*sections):
         return None
     u, v, m = (np.asarray(field, np.float64) for field in sections)
     total = u + v + 2 * m
     c, d = (u + v - 2 * m) / total, 2 * (u - v) / total
-    # The cancelled pole of a first-order section is not one.
+    # The cancelled pole of a first-order section does not count.
     root = np.sqrt(np.maximum(d * d - 4 * c, 0))
     real = np.maximum(np.abs(-d + root), np.abs(-d - root)) / 2
     complex_pair = np.sqrt(np.maximum(c, 0))

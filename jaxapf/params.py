@@ -1,4 +1,4 @@
-"""Controls with their units and ranges, and the way from a network's output to them and back."""
+"""Controls with their units and ranges, and the maps between them and a network's output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NEAR_ONE = 0.99999  # radius, warp and first-order coefficients stay inside the 
 
 
 class Control(NamedTuple):
-    """One control: its name, its unit ("" for a bare number), the range and the scale that it is learnt in.
+    """One control: its name, its unit ("" for a bare number), its range, and the scale of its raw value.
 
     ``scale``: ``"linear"``; ``"log"``, where equal steps are equal ratios; ``"cubic"``, fine around the
     middle of the range and coarse at its ends.
@@ -36,7 +36,7 @@ POLARITY = Control("polarity", "", -1.0, 1.0)
 SECOND_ORDER = (RADIUS, CUTOFF_HZ, WARP)
 FIRST_ORDER = (COEFFICIENT, WARP)
 
-# The effects: one specification each, in the order of what `effects.chain.effect(name)` takes.
+# The effects: one specification each, in the order of the controls of `effects.chain.effect(name)`.
 _SHELF_Q = Control("q", "", 0.4, 1.0, "log")
 _PEAK_Q = Control("q", "", 0.3, 5.0, "log")
 _BANDS = {
@@ -96,28 +96,19 @@ EXPANDER = (
 
 
 def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
-    """Controls in their units from a network's output.
-
-    Args:
-        raw: (..., n_controls), each in [-1, 1].
-        controls: what they are, in order.
-
-    Returns:
-        One array (...) for each control.
+    """Return controls in their units, (...) each, from raw values, (..., n_controls) in [-1, 1].
 
     Raises:
         ValueError: the last axis of `raw` has another length.
 
-    Source:
-        Bargum et al. 2023, eq. 6.
+    Source: Bargum et al. 2023, eq. 6.
 
     Example:
-        >>> import numpy as np
         >>> radius, cutoff_hz, warp = denormalise(np.array([0.5, -1.0, 0.0]), SECOND_ORDER)
         >>> float(radius), float(cutoff_hz), float(warp)
         (0.499995, 20.0, 0.0)
     """
-    # The command line reads ranges before JAX is there: it is imported here.
+    # The command line reads ranges without importing JAX.
     from jaxapf._internal.arrays import as_arrays
 
     xp, (values,) = as_arrays(raw)
@@ -126,44 +117,36 @@ def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
 
 
 def normalise(values: Any, controls: Sequence[Control]) -> Any:
-    """The network's output that stands for these controls: the inverse of `denormalise`.
-
-    Args:
-        values: (..., n_controls) in their units.
-        controls: what they are, in order.
-
-    Returns:
-        (..., n_controls), in [-1, 1] for values inside their ranges.
+    """Return the network's output, (..., n_controls) in [-1, 1], for controls in their units: the inverse.
 
     Raises:
         ValueError: the last axis of `values` has another length.
 
     Example:
-        >>> import numpy as np
         >>> normalise(np.array([20.0]), [CUTOFF_HZ]).tolist()
         [-1.0]
     """
     from jaxapf._internal.arrays import as_arrays
 
-    xp, (given,) = as_arrays(values)
-    _check(given, controls, "values")
-    return xp.stack([_normalised(xp, given[..., i], one) for i, one in enumerate(controls)], axis=-1)
+    xp, (array,) = as_arrays(values)
+    _check(array, controls, "values")
+    return xp.stack([_normalised(xp, array[..., i], one) for i, one in enumerate(controls)], axis=-1)
 
 
 def _denormalised(xp: Any, raw: Any, one: Control) -> Any:
     if one.scale == "log":
         low, high = math.log(one.low), math.log(one.high)
         return xp.exp((high - low) / 2 * raw + (high + low) / 2)
-    bent = raw**3 if one.scale == "cubic" else raw
-    return (one.high - one.low) / 2 * bent + (one.high + one.low) / 2
+    warped = raw**3 if one.scale == "cubic" else raw
+    return (one.high - one.low) / 2 * warped + (one.high + one.low) / 2
 
 
 def _normalised(xp: Any, value: Any, one: Control) -> Any:
     if one.scale == "log":
         low, high = math.log(one.low), math.log(one.high)
         return (2 * xp.log(value) - (high + low)) / (high - low)
-    even = (2 * value - (one.high + one.low)) / (one.high - one.low)
-    return xp.cbrt(even) if one.scale == "cubic" else even
+    linear = (2 * value - (one.high + one.low)) / (one.high - one.low)
+    return xp.cbrt(linear) if one.scale == "cubic" else linear
 
 
 def _check(values: Any, controls: Sequence[Control], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Bringing arguments to arrays, and checking what is known of them before tracing."""
+"""Conversion of arguments to arrays, and checks before tracing."""
 
 import contextlib
 import math
@@ -12,23 +12,37 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+__all__ = [
+    "Values",
+    "all_concrete",
+    "as_arrays",
+    "as_signal",
+    "as_sos_rows",
+    "batch_shape",
+    "count",
+    "enable_x64",
+    "half_angle",
+    "initial_state",
+    "lift",
+    "lift_signals",
+    "require",
+    "whole_number",
+    "with_rank",
+]
+
 Values = ArrayLike | Sequence[Any]  # numbers, lists of them, NumPy or JAX arrays
 
 
 def all_concrete(*values: Any) -> bool:
-    """Whether every value is known now, that is, none is being traced by `jit`, `grad` or `vmap`."""
+    """Return whether every value is known, that is, none is being traced by `jit`, `grad` or `vmap`."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def as_arrays(*values: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Bring values to floating arrays of one dtype, in NumPy unless one of them is a JAX array.
+    """Convert values to floating arrays of one dtype, in NumPy unless one of them is a JAX array.
 
-    Args:
-        values: numbers, sequences, NumPy or JAX arrays.
-
-    Returns:
-        The namespace, `numpy` or `jax.numpy`, and the arrays. In JAX the dtype is the widest of the JAX
-        arrays; in NumPy float64, or float32 when every floating array is float32.
+    Returns the namespace, `numpy` or `jax.numpy`, and the arrays. In JAX the dtype is the widest of the JAX
+    arrays; in NumPy float64, or float32 when every floating array is float32.
 
     Example:
         >>> as_arrays(np.array([1.0], np.float32), 2)[1][1].dtype
@@ -44,9 +58,9 @@ def as_arrays(*values: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def as_signal(x: Values, *others: Any) -> jax.Array:
-    """Bring a signal to a floating JAX array, complex when it or one of the others is.
+    """Convert a signal to a floating JAX array, complex when it or one of the others is.
 
-    The precision is the signal's own, whatever the others have; whole numbers become the default float.
+    The precision is the signal's own; whole numbers become the default float.
     """
     signal = jnp.asarray(x)
     if signal.ndim == 0:
@@ -77,7 +91,7 @@ def batch_shape(name: str, batch: tuple[int, ...], x: jax.Array) -> tuple[int, .
 
 
 def initial_state(zi: Values | None, batch: tuple[int, ...], core: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Bring `zi` to `(*batch, *core)`, its batch axes broadcast, in the dtype of the signal; None is rest."""
+    """Broadcast `zi` to `(*batch, *core)`, in the dtype of the signal; None is zeros."""
     if zi is None:
         return jnp.zeros((*batch, *core), dtype)
     shape = np.shape(zi)
@@ -152,7 +166,7 @@ def require(name: str, value: Any, expected: str, valid: Any, *others: Any) -> N
 
 
 def whole_number(name: str, value: Any) -> int:
-    """Bring a length or a count to an int; ValueError where it is not whole."""
+    """Convert a length or a count to an int; ValueError where it is not whole."""
     try:
         return operator.index(value)
     except TypeError:
@@ -160,7 +174,7 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def count(name: str, value: Any) -> int:
-    """Bring a number of things to an int; ValueError where it is not whole or below one."""
+    """Convert a count to an int; ValueError where it is not whole or below one."""
     number = whole_number(name, value)
     if number < 1:
         raise ValueError(f"{name} is {number}; expected at least 1.")
@@ -168,7 +182,7 @@ def count(name: str, value: Any) -> int:
 
 
 def enable_x64(on: bool = True) -> Any:
-    """JAX's context manager for float64, under the name this JAX has it."""
+    """Return JAX's context manager for float64, under its name in this version."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(on)
     from jax import experimental
@@ -184,7 +198,7 @@ def float64_on_cpu() -> Iterator[None]:
 
 
 def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:
-    """Sine and cosine of half the angular frequency, pi f / fs; the cosine is exactly 0 at fs / 2."""
+    """Return sine and cosine of half the angular frequency, pi f / fs; the cosine is exactly 0 at fs / 2."""
     half = freqs_hz / fs
     return xp.sin(np.pi * half), xp.sin(np.pi * (0.5 - half))
 

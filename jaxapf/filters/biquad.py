@@ -12,16 +12,24 @@ filters in series. A known value out of its range raises ValueError. Designs are
 argument is a JAX array, whatever JAX's settings; else JAX, in the dtype of its arrays, and differentiable.
 
 Source: R. Bristow-Johnson, Cookbook formulae for audio EQ biquad filter coefficients, here in half angles:
-1 - cos w is 2 sin^2(w / 2), which float32 keeps at low frequencies.
+1 - cos w is 2 sin^2(w / 2), whose digits float32 keeps at low frequencies.
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+from jaxtyping import Float
 
 from jaxapf._internal.arrays import Values, as_arrays, half_angle, require
 
+__all__ = ["allpass", "bandpass", "highpass", "highshelf", "lowpass", "lowshelf", "notch", "peak"]
 
-def lowpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
-    """Low-pass rows `(..., 6)`; the gain at `cutoff_hz` is q.
+Rows: TypeAlias = Float[Any, "... 6"]
+
+
+def lowpass(cutoff_hz: Values, q: Values, fs: float) -> Rows:
+    """Return low-pass rows `(..., 6)`; the gain at `cutoff_hz` is q.
 
     Example:
         >>> lowpass(12000.0, 0.5, 48000.0).round(6).tolist()
@@ -31,8 +39,8 @@ def lowpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
     return _rows(p, (p.sin2, 2 * p.sin2, p.sin2), (1 + p.alpha, p.middle, 1 - p.alpha))
 
 
-def highpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
-    """High-pass rows `(..., 6)`; the gain at `cutoff_hz` is q.
+def highpass(cutoff_hz: Values, q: Values, fs: float) -> Rows:
+    """Return high-pass rows `(..., 6)`; the gain at `cutoff_hz` is q.
 
     Example:
         >>> highpass(12000.0, 0.5, 48000.0).round(6).tolist()
@@ -42,8 +50,8 @@ def highpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
     return _rows(p, (p.cos2, -2 * p.cos2, p.cos2), (1 + p.alpha, p.middle, 1 - p.alpha))
 
 
-def bandpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
-    """Band-pass rows `(..., 6)`; the gain at `cutoff_hz` is one, the bandwidth `cutoff_hz / q`.
+def bandpass(cutoff_hz: Values, q: Values, fs: float) -> Rows:
+    """Return band-pass rows `(..., 6)`; the gain at `cutoff_hz` is one, the bandwidth `cutoff_hz / q`.
 
     Example:
         >>> bandpass(12000.0, 0.5, 48000.0).round(6).tolist()
@@ -53,8 +61,8 @@ def bandpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
     return _rows(p, (p.alpha, 0 * p.alpha, -p.alpha), (1 + p.alpha, p.middle, 1 - p.alpha))
 
 
-def notch(cutoff_hz: Values, q: Values, fs: float) -> Any:
-    """Notch rows `(..., 6)`; the gain at `cutoff_hz` is zero.
+def notch(cutoff_hz: Values, q: Values, fs: float) -> Rows:
+    """Return notch rows `(..., 6)`; the gain at `cutoff_hz` is zero.
 
     Example:
         >>> notch(12000.0, 0.5, 48000.0).round(6).tolist()
@@ -65,8 +73,8 @@ def notch(cutoff_hz: Values, q: Values, fs: float) -> Any:
     return _rows(p, (one, p.middle, one), (1 + p.alpha, p.middle, 1 - p.alpha))
 
 
-def allpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
-    """All-pass rows `(..., 6)`; the phase at `cutoff_hz` is -180 degrees. See also `jaxapf.allpass.rbj`.
+def allpass(cutoff_hz: Values, q: Values, fs: float) -> Rows:
+    """Return all-pass rows; the phase at `cutoff_hz` is -180 degrees. See also `jaxapf.allpass.rbj`.
 
     Example:
         >>> allpass(12000.0, 0.5, 48000.0).round(6).tolist()
@@ -76,8 +84,8 @@ def allpass(cutoff_hz: Values, q: Values, fs: float) -> Any:
     return _rows(p, (1 - p.alpha, p.middle, 1 + p.alpha), (1 + p.alpha, p.middle, 1 - p.alpha))
 
 
-def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Any:
-    """Peaking rows `(..., 6)`; the gain at `cutoff_hz` is `gain_db`, far from it 0 dB.
+def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Rows:
+    """Return peaking rows `(..., 6)`; the gain at `cutoff_hz` is `gain_db`, far from it 0 dB.
 
     Example:
         >>> peak(12000.0, 0.5, 0.0, 48000.0).round(6).tolist()
@@ -88,8 +96,8 @@ def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Any:
     return _rows(p, (1 + boost, p.middle, 1 - boost), (1 + cut, p.middle, 1 - cut))
 
 
-def lowshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Any:
-    """Low-shelf rows `(..., 6)`; the gain is `gain_db` at DC, half of it in dB at `cutoff_hz`, 0 dB above.
+def lowshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Rows:
+    """Return low-shelf rows; the gain is `gain_db` at DC, half of it in dB at `cutoff_hz`, 0 dB above.
 
     Example:
         >>> lowshelf(12000.0, 0.5, 0.0, 48000.0).round(6).tolist()
@@ -100,8 +108,8 @@ def lowshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Any:
     return _rows(p, tuple(p.amplitude * value for value in near), far)
 
 
-def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Any:
-    """High-shelf rows `(..., 6)`; the gain is 0 dB at DC, half of `gain_db` at `cutoff_hz`, `gain_db` above.
+def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Rows:
+    """Return high-shelf rows; 0 dB at DC, half of `gain_db` at `cutoff_hz`, `gain_db` above.
 
     Example:
         >>> highshelf(12000.0, 0.5, 0.0, 48000.0).round(6).tolist()
@@ -113,7 +121,7 @@ def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Any:
 
 
 class _Prototype(NamedTuple):
-    """What all designs share: squared half-angle sine and cosine, -2 cos w, sin w / (2 q), 10^(gain / 40)."""
+    """Squared half-angle sine and cosine, -2 cos w, sin w / (2 q), 10^(gain / 40)."""
 
     xp: Any
     sin2: Any

@@ -1,4 +1,4 @@
-"""Peaks and shelves that sound alike at every sample rate: analog designs, matched instead of warped.
+"""Peaks and shelves of one curve at every sample rate: analog designs, matched instead of warped.
 
 The audio-EQ cookbook's designs (`jaxapf.filters.biquad`) squeeze all frequencies below fs / 2, so that the
 same controls give another curve at another rate: 5 dB and more near the top. Here the poles are those of the
@@ -6,8 +6,8 @@ analog filter, sampled, and the zeros are chosen so that the magnitude is the an
 centre, and at 11 kHz (or 0.46 fs). For gains up to 20 dB and centres up to 10 kHz the curve is the analog one
 to 0.08 dB up to 10 kHz at 44.1 kHz and above (shelves 0.02 dB), and to 1.6 dB (0.35 dB) at 24 kHz.
 
-A section is held as *margins*, of numerator and denominator alike: u = c0 + c1 + c2, v = c0 - c1 + c2,
-m = c0 - c2. They are small where a section is slow, and nothing cancels: float32 has a shelf at 30 Hz and
+A section is six *margins*, of numerator and denominator alike: u = c0 + c1 + c2, v = c0 - c1 + c2,
+m = c0 - c2. They are small where a section is slow, and nothing cancels: float32 keeps a shelf at 30 Hz and
 192 kHz to six digits, where rows `b0 b1 b2 1 a1 a2` in float32 are off by 1 dB.
 
 With phi = sin^2(w / 2), and P of either polynomial,
@@ -16,7 +16,7 @@ With phi = sin^2(w / 2), and P of either polynomial,
                                                   l0 = v^2 - l1,           l1 = 16 c0 c2      in general
 
 so that three magnitudes are a linear equation in u^2, l0, l1, and v = sqrt(l0 + l1),
-m = sqrt(u^2 + 2 u v + l0) / 2. A cut is the boost upside down.
+m = sqrt(u^2 + 2 u v + l0) / 2. A cut is the inverse of the boost.
 
 Source: M. Vicanek 2016, "Matched second order digital filters" (sampled poles, matched magnitudes); the
 points, the margins and the shelves are our own. Analog prototypes: R. Bristow-Johnson, Cookbook formulae.
@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Complex, Float
 
 from jaxapf import frequency
 from jaxapf._internal.arrays import (
@@ -44,10 +45,22 @@ from jaxapf._internal.arrays import (
 )
 from jaxapf.filters import iir
 
-TOP_HZ = 11e3  # where the curve is met a third time
-HIGHEST = 0.49  # of fs: what is above is taken to be there
-_TOP = 0.46  # of fs, where 11 kHz are above
-_PEAK, _SHELF = 0.85, 0.73  # of the top: what is centred above is met here
+__all__ = [
+    "Margins",
+    "Sections",
+    "cascade",
+    "cascade_sampled",
+    "concatenate",
+    "highshelf",
+    "lowshelf",
+    "peak",
+    "response",
+]
+
+TOP_HZ = 11e3  # third frequency at which the analog magnitude is matched
+HIGHEST = 0.49  # of fs: centres above are moved there
+_TOP = 0.46  # of fs, where it is below 11 kHz
+_PEAK, _SHELF = 0.85, 0.73  # of the top: sections centred above are matched here
 
 
 class Margins(NamedTuple):
@@ -85,10 +98,10 @@ class Sections(NamedTuple):
 
 
 def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
-    """Peaks: `gain_db` at `cutoff_hz`, 0 dB far from it.
+    """Design peaks: `gain_db` at `cutoff_hz`, 0 dB far from it.
 
     Args:
-        cutoff_hz: (..., n_sections) or a number, centre in Hz, > 0; above 0.49 fs it is taken to be there.
+        cutoff_hz: (..., n_sections) or a number, centre in Hz, > 0; above 0.49 fs it is moved there.
         q: quality factor, > 0.
         gain_db: in dB.
         fs: sample rate in Hz.
@@ -108,17 +121,17 @@ def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
     p = _prototype(cutoff_hz, q, gain_db, fs)
     xp, a = p.xp, p.amplitude
 
-    def power(x2):  # |H|^2 and how much it is more than at 0 Hz
+    def power(x2):  # |H|^2 and its excess over the value at 0 Hz
         below = (1 - x2) ** 2 + x2 / (a * p.q) ** 2
-        more = x2 * (a**2 - 1 / a**2) / (p.q**2 * below)
-        return 1 + more, more
+        excess = x2 * (a**2 - 1 / a**2) / (p.q**2 * below)
+        return 1 + excess, excess
 
-    met = xp.minimum(p.freq, _PEAK * p.top)
-    return _designed(p, p.freq, 1 / (2 * a * p.q), xp.ones_like(a), power, met)
+    match_hz = xp.minimum(p.freq, _PEAK * p.top)
+    return _designed(p, p.freq, 1 / (2 * a * p.q), xp.ones_like(a), power, match_hz)
 
 
 def lowshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
-    """Low shelves: `gain_db` at 0 Hz, half of it in dB at `cutoff_hz`, 0 dB above; otherwise as `peak`.
+    """Design low shelves: `gain_db` at 0 Hz, half of it in dB at `cutoff_hz`, 0 dB above; as `peak`.
 
     Example:
         >>> sections = lowshelf(100.0, 0.7, -6.0, 48000.0)
@@ -132,14 +145,14 @@ def lowshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sectio
     def power(x2):
         slope = x2 * a / p.q**2
         below = (1 - a * x2) ** 2 + slope
-        more = a**2 * (a**2 - 1) * (2 * a * x2 - x2**2 * (a**2 + 1) - slope) / below
-        return a**2 * ((a - x2) ** 2 + slope) / below, more
+        excess = a**2 * (a**2 - 1) * (2 * a * x2 - x2**2 * (a**2 + 1) - slope) / below
+        return a**2 * ((a - x2) ** 2 + slope) / below, excess
 
     return _designed(p, p.freq / xp.sqrt(a), 1 / (2 * p.q), a**2, power, xp.minimum(p.freq, _SHELF * p.top))
 
 
 def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
-    """High shelves: 0 dB at 0 Hz, half of `gain_db` in dB at `cutoff_hz`, `gain_db` above; as `peak`.
+    """Design high shelves: 0 dB at 0 Hz, half of `gain_db` in dB at `cutoff_hz`, `gain_db` above; as `peak`.
 
     Example:
         >>> sections = highshelf(5000.0, 0.7, 6.0, 48000.0)
@@ -147,14 +160,14 @@ def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Secti
         >>> level.round(2).tolist()
         [0.0, 3.0]
     """
-    # All above raised is all below lowered, and a gain. The poles of this form stay below fs / 2.
+    # A high shelf is a low shelf of opposite gain, and a gain. The poles of this form stay below fs / 2.
     _, (gain,) = as_arrays(gain_db)
     zeros, poles = lowshelf(cutoff_hz, q, -gain, fs)
     return Sections(Margins(*(10 ** (gain / 20) * one for one in zeros)), poles)
 
 
 class _Prototype(NamedTuple):
-    """What the designs share: a boost of amplitude^2, which ``cut`` says to turn upside down."""
+    """Parameters of all designs: a boost of amplitude^2, to be inverted where ``cut``."""
 
     xp: Any
     freq: Any
@@ -178,8 +191,8 @@ def _prototype(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> _Pro
     )
 
 
-def _designed(p: _Prototype, pole_hz: Any, damping: Any, dc_gain: Any, power: Any, met_hz: Any) -> Sections:
-    """The section whose poles are sampled and whose magnitude is met at 0 Hz and at two points.
+def _designed(p: _Prototype, pole_hz: Any, damping: Any, dc_gain: Any, power: Any, match_hz: Any) -> Sections:
+    """Return the section with sampled poles and the analog magnitude at 0 Hz and at two points.
 
     damping: of the poles, above 1 where they are real. dc_gain: at 0 Hz, linear. power: of (f / cutoff)^2.
     """
@@ -188,58 +201,60 @@ def _designed(p: _Prototype, pole_hz: Any, damping: Any, dc_gain: Any, power: An
     u, _, m = poles
     l0, l1 = (2 * m + u) ** 2 - 8 * u, 16 * (1 - m)
 
-    def wanted(freq_hz):
+    def target(freq_hz):
         phi = half_angle(xp, freq_hz, p.fs)[0] ** 2
-        whole, more = power((freq_hz / p.freq) ** 2)
-        # (|H|^2 |A|^2 - u_b^2 (1 - phi)) / phi: what l0 + l1 phi of the zeros has to be.
-        return phi, u**2 * (1 - phi) * more / phi + (l0 + l1 * phi) * whole
+        whole, excess = power((freq_hz / p.freq) ** 2)
+        # (|H|^2 |A|^2 - u_b^2 (1 - phi)) / phi, which l0 + l1 phi of the zeros has to equal.
+        return phi, u**2 * (1 - phi) * excess / phi + (l0 + l1 * phi) * whole
 
-    (phi1, one), (phi2, two) = wanted(met_hz), wanted(p.top + xp.zeros_like(met_hz))
+    (phi1, one), (phi2, two) = target(match_hz), target(p.top + xp.zeros_like(match_hz))
     l1 = (two - one) / (phi2 - phi1)
     l0 = one - l1 * phi1
     u = u * dc_gain
-    # Positive wherever the analog filter is one of these; the least keeps a root's slope finite.
+    # Positive for all of these analog filters; the minimum keeps the slope of a root finite.
     least = float(np.finfo(u.dtype).tiny) ** 0.5
     v = xp.sqrt(xp.maximum(l0 + l1, least))
     m = xp.sqrt(xp.maximum(u**2 + 2 * u * v + l0, least)) / 2
-    return _turned(xp, p.cut, Margins(u, v, m), poles)
+    return _inverted_where(xp, p.cut, Margins(u, v, m), poles)
 
 
-def _turned(xp: Any, cut: Any, zeros: Margins, poles: Margins) -> Sections:
-    """The section, or where it cuts its inverse, with a leading denominator coefficient of one."""
+def _inverted_where(xp: Any, cut: Any, zeros: Margins, poles: Margins) -> Sections:
+    """Return the section, where it cuts its inverse, with a leading denominator coefficient of one."""
     b0 = (zeros.u + zeros.v) / 4 + zeros.m / 2
-    upside_down = (Margins(*(one / b0 for one in part)) for part in (poles, zeros))
+    inverse = (Margins(*(one / b0 for one in part)) for part in (poles, zeros))
     return Sections(
         *(
             Margins(*(xp.where(cut, c, b) for c, b in zip(cutting, boosting, strict=True)))
-            for cutting, boosting in zip(upside_down, (zeros, poles), strict=True)
+            for cutting, boosting in zip(inverse, (zeros, poles), strict=True)
         )
     )
 
 
 def _sampled_poles(xp: Any, w: Any, damping: Any) -> Margins:
-    """Of the denominator with poles exp(w (-d +- sqrt(d^2 - 1))): a pair, or two on the real axis."""
+    """Return the margins of poles exp(w (-d +- sqrt(d^2 - 1))): a pair, or two on the real axis."""
     decay = xp.exp(-damping * w)
-    lack = -xp.expm1(-damping * w)
-    turn = _sin2_of_root(xp, w**2 * (1 - damping**2))
+    one_minus_radius = -xp.expm1(-damping * w)
+    sin2 = _sin2_of_root(xp, w**2 * (1 - damping**2))
     return Margins(
-        lack**2 + 4 * decay * turn, (1 + decay) ** 2 - 4 * decay * turn, -xp.expm1(-2 * damping * w)
+        one_minus_radius**2 + 4 * decay * sin2,
+        (1 + decay) ** 2 - 4 * decay * sin2,
+        -xp.expm1(-2 * damping * w),
     )
 
 
 def _sin2_of_root(xp: Any, t: Any) -> Any:
-    """sin^2(sqrt(t) / 2), smooth through t = 0, below which it is -sinh^2(sqrt(-t) / 2)."""
+    """Return sin^2(sqrt(t) / 2), smooth through t = 0, below which it is -sinh^2(sqrt(-t) / 2)."""
     small = xp.abs(t) < 1e-4
     root = xp.sqrt(xp.where(small, xp.ones_like(t), xp.abs(t))) / 2
     far = xp.where(t > 0, xp.sin(root) ** 2, -(xp.sinh(xp.where(t > 0, xp.zeros_like(t), root)) ** 2))
     return xp.where(small, t / 4 * (1 - t / 12 * (1 - t / 30)), far)
 
 
-# What sections are used for
+# Filters
 
 
 def concatenate(*sections: Sections) -> Sections:
-    """Sections one after the other, their batch axes broadcast.
+    """Join sections in series, their batch axes broadcast.
 
     Args:
         sections: `Sections` (..., n_sections) each.
@@ -261,20 +276,24 @@ def concatenate(*sections: Sections) -> Sections:
 
 
 def cascade(
-    sections: Sections, x: Values, *, zi: Values | None = None, method: str = "auto"
-) -> tuple[jax.Array, jax.Array]:
+    sections: Sections,
+    x: Float[Values, "... n_samples"],
+    *,
+    zi: Float[Values, "... n_sections 2"] | None = None,
+    method: str = "auto",
+) -> tuple[Float[Array, "... n_samples"], Float[Array, "... n_sections 2"]]:
     """Filter by sections in series.
 
     Args:
         sections: (..., n_sections), batch axes broadcast against those of `x`.
         x: (..., n_samples), real.
-        zi: (..., n_sections, 2), what the call before returned; None is rest.
+        zi: (..., n_sections, 2), the `zf` of the call before; None is zeros.
         method: `"scan"`, `"blocked"`, `"associative"` or `"auto"`, all exact.
 
     Returns:
         y: (..., n_samples) in the dtype of `x`.
         zf: (..., n_sections, 2). In a section's direct form II, transposed, with states z0 and z1: z0 and
-            z1 - z0 a1 / 2, which float32 keeps.
+            z1 - z0 a1 / 2, whose digits float32 keeps.
 
     Raises:
         ValueError: unknown `method`; shapes that do not fit.
@@ -296,8 +315,10 @@ def cascade(
     return iir.by_margins(tuple(fields), signal, state, method)
 
 
-def response(sections: Sections, freqs_hz: Values, fs: float) -> Any:
-    """Complex frequency response of sections in series.
+def response(
+    sections: Sections, freqs_hz: Float[Values, " n_freqs"], fs: float
+) -> Complex[Any, "... n_freqs"]:
+    """Return the complex frequency response of sections in series.
 
     Args:
         sections: (..., n_sections).
@@ -324,8 +345,10 @@ def response(sections: Sections, freqs_hz: Values, fs: float) -> Any:
     return xp.prod(polynomial(*columns[:3]) / polynomial(*columns[3:]), axis=-2)
 
 
-def cascade_sampled(sections: Sections, x: Values, *, n_fft: int | None = None) -> jax.Array:
-    """Filter by frequency sampling: approximate by what of the tail lies beyond the transform.
+def cascade_sampled(
+    sections: Sections, x: Float[Values, "... n_samples"], *, n_fft: int | None = None
+) -> Float[Array, "... n_samples"]:
+    """Filter by frequency sampling, which wraps the tail beyond the transform.
 
     Args:
         sections: (..., n_sections), batch axes broadcast against those of `x`.

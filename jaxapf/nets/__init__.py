@@ -1,4 +1,4 @@
-"""Networks that give parameters, as Flax modules in Linen's `init` and `apply`; nothing but networks."""
+"""Networks for the parameters of filters and effects, as Flax modules in Linen's `init` and `apply`."""
 
 from jaxapf.nets.biasnet import BiasNet
 from jaxapf.nets.encoder import CurveReader, Encoder, StyleController, StyleEncoder, log_mel, mel_filterbank

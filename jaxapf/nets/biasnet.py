@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+__all__ = ["BiasNet"]
+
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
     """Uniform in +-1 / sqrt(fan_in), for weights and biases alike, as in the authors' framework."""
@@ -16,7 +18,7 @@ def _uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 class BiasNet(nn.Module):
-    """A learnable vector through dense layers with sine activations, to outputs in (-1, 1) by tanh.
+    """Learnable vector, dense layers with sine activations, outputs in (-1, 1) by tanh.
 
     One for all controls of a cascade is the paper's *connected* structure; one for each section, with
     stacked parameters under `jax.vmap`, the *sequential* one.
@@ -26,8 +28,7 @@ class BiasNet(nn.Module):
         width: length of the learnable vector, uniform in [0, 1) at first.
         hidden: widths of the hidden layers.
 
-    Source:
-        Bargum et al. 2023, section 3.2 and figure 1.
+    Source: Bargum et al. 2023, section 3.2 and figure 1.
 
     Example:
         >>> net = BiasNet(features=11)
@@ -42,7 +43,7 @@ class BiasNet(nn.Module):
 
     @nn.compact
     def __call__(self) -> jax.Array:
-        """The outputs, (features,)."""
+        """Return the outputs, (features,)."""
         x = self.param("vector", nn.initializers.uniform(1.0), (self.width,), jnp.float32)
         for width in self.hidden:
             x = jnp.sin(self._dense(width, x))

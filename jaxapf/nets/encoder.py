@@ -1,4 +1,4 @@
-"""Encoders of log-mel spectrograms: of a note, to what plays it again, and of any sound, to its style."""
+"""Encoders of log-mel spectrograms: of a note, to synthesiser controls, and of any sound, to its style."""
 
 from __future__ import annotations
 
@@ -12,31 +12,39 @@ import numpy as np
 from jaxapf._internal.arrays import Values, count, require, with_rank
 from jaxapf.frequency import Resolution, stft
 
-# Of power, below which a band is taken to be silent: -70 dB.
-FLOOR = 1e-7
-_SMALL = nn.initializers.normal(0.01)  # what is decided first lies in the middle of the ranges
+__all__ = [
+    "FLOOR",
+    "CurveReader",
+    "Encoder",
+    "StyleController",
+    "StyleEncoder",
+    "log_mel",
+    "mel_filterbank",
+]
+
+FLOOR = 1e-7  # of power: bands below -70 dB count as silent
+_SMALL = nn.initializers.normal(0.01)  # initial controls are in the middle of their ranges
 
 
 class Encoder(nn.Module):
-    """Convolutions over bands and frames, pooled over bands: numbers for each frame and for the whole.
+    """Convolutions over bands and frames, pooled over bands: outputs for each frame and for the whole note.
 
     A block is convolution, maximum over neighbouring bands, and PReLU; the time axis keeps its length. Before
-    every convolution but the first the channels are brought to mean 0 and variance 1 over bands and frames
-    (the first must see how loud it is: the level is one of the things to be told). The mean over the bands
-    that are left goes through one dense layer to the modulation; its mean over time goes through a small
-    network for each global control. With the defaults and 5 and 4 outputs there are 728,713 parameters.
+    every convolution but the first the channels are normalised to mean 0 and variance 1 over bands and frames
+    (not before the first, so that the level can be estimated). The mean over the remaining bands goes through
+    one dense layer to the modulation; its mean over time goes through a small network for each global
+    control. With the defaults and 5 and 4 outputs there are 728,713 parameters.
 
     Attributes:
-        modulations: numbers for each frame.
-        controls: numbers for the whole.
+        modulations: outputs for each frame.
+        controls: outputs for the whole note.
         channels: of every block.
         kernel: taps over bands and frames.
         dilations: spacings of the taps over frames, block by block.
-        pools: bands of which the maximum is taken, block by block.
+        pools: bands of each maximum, block by block.
 
-    Source:
-        Yu et al. 2024, section 4.2, and the authors' released configuration; its dropout before the global
-        controls is left out, so that a training step has no randomness.
+    Source: Yu et al. 2024, section 4.2, and the authors' released configuration, without its dropout before
+    the global controls, so that a training step has no randomness.
 
     Example:
         >>> net = Encoder(modulations=5, controls=4)
@@ -56,14 +64,11 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, spectrogram: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Modulation (..., n_frames, modulations), any real numbers, and controls (..., controls) in (0, 1).
+        """Return the modulation (..., n_frames, modulations), real, and controls (..., controls) in (0, 1).
 
         The spectrogram is (..., n_mels, n_frames), its values of order one: see `log_mel`.
         """
-        if jnp.ndim(spectrogram) < 2:
-            raise ValueError(
-                f"spectrogram has shape {jnp.shape(spectrogram)}; expected (..., n_mels, n_frames)."
-            )
+        _require_spectrogram(spectrogram)
         if len(self.dilations) != len(self.pools):
             raise ValueError(f"dilations has {len(self.dilations)} entries and pools {len(self.pools)}.")
         x = spectrogram[..., None]
@@ -87,20 +92,19 @@ class Encoder(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """What a sound is like, whatever it says: numbers that do not depend on its length.
+    """Embedding of the style of a sound of any length.
 
     Bands are channels. One dense layer and residual, dilated convolutions over time with layer normalisation
-    before each; then mean and standard deviation over time, of what comes out and of the bands themselves,
-    and the mean power of the bands.
+    before each; then mean and standard deviation over time, of the output and of the bands themselves, and
+    the mean power of the bands.
 
     Attributes:
         channels: of every layer.
         dilations: spacings of the taps over frames, layer by layer.
         kernel: taps over frames.
 
-    Source:
-        After Steinmetz et al. 2022, arXiv 2207.08759, section 4.1, with far fewer parameters and statistics
-        in place of the mean alone: levels and their spread are what equaliser and compressor change.
+    Source: after Steinmetz et al. 2022, arXiv 2207.08759, section 4.1, with far fewer parameters and with
+    statistics in place of the mean alone: equaliser and compressor change levels and their spread.
 
     Example:
         >>> net = StyleEncoder(channels=8)
@@ -115,11 +119,8 @@ class StyleEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, spectrogram: jax.Array) -> jax.Array:
-        """Numbers (..., n), of a spectrogram (..., n_mels, n_frames) of `log_mel`."""
-        if jnp.ndim(spectrogram) < 2:
-            raise ValueError(
-                f"spectrogram has shape {jnp.shape(spectrogram)}; expected (..., n_mels, n_frames)."
-            )
+        """Return the embedding (..., n) of a spectrogram (..., n_mels, n_frames) of `log_mel`."""
+        _require_spectrogram(spectrogram)
         bands = jnp.swapaxes(spectrogram + 5, -1, -2) / 2  # of order one
         x = nn.Dense(self.channels)(bands)
         for dilation in self.dilations:
@@ -130,10 +131,10 @@ class StyleEncoder(nn.Module):
 
 
 class CurveReader(nn.Module):
-    """Raw controls of an equaliser, from the curve that it should have.
+    """Raw controls of an equaliser, from its target curve.
 
     Attributes:
-        controls: how many.
+        controls: number of outputs.
         hidden: widths of the perceptron.
 
     Example:
@@ -147,7 +148,7 @@ class CurveReader(nn.Module):
 
     @nn.compact
     def __call__(self, curve_db: jax.Array) -> jax.Array:
-        """Raw controls (..., controls) in (-1, 1), of a curve (..., n_mels) whose level says nothing."""
+        """Return raw controls (..., controls) in (-1, 1) for a curve (..., n_mels) of any level."""
         x = (curve_db - jnp.mean(curve_db, axis=-1, keepdims=True)) / 10
         for width in self.hidden:
             x = nn.gelu(nn.Dense(width)(x))
@@ -155,27 +156,26 @@ class CurveReader(nn.Module):
 
 
 class StyleController(nn.Module):
-    """Controls that make one sound like another: one encoder hears all, perceptrons decide.
+    """Controls for the style of a reference: one encoder of all sounds, perceptrons on its embeddings.
 
-    The equaliser is read off a curve: the difference of the average spectra, what the equaliser does already,
-    and a correction that is learnt. The dynamics are a perceptron's own. It can be asked again: told
-    what it chose and given what came out, it chooses better.
+    The equaliser follows from a curve: the difference of the average spectra, the equaliser's present curve,
+    and a learnt correction. The dynamics are a perceptron's own. Given its previous controls and their
+    result, the network refines them.
 
     Attributes:
-        equalizer: how many controls the equaliser has.
-        dynamics: how many the rest has.
+        equalizer: number of the equaliser's controls.
+        dynamics: number of the other controls.
         channels, dilations, kernel: of the `StyleEncoder`.
         hidden: widths of the perceptron.
 
-    Source:
-        Steinmetz et al. 2022, sections 4.1 and 4.2 (shared encoder, controller with a sigmoid); the curve,
-        and that it hears its own result, are ours.
+    Source: Steinmetz et al. 2022, sections 4.1 and 4.2 (shared encoder, controller with a sigmoid); the curve
+    and the refinement are ours.
 
     Example:
         >>> net = StyleController(equalizer=18, dynamics=6, channels=8)
-        >>> heard, curve, none = jnp.zeros((2, 80, 9)), jnp.zeros((2, 80)), jnp.zeros((2, 24))
-        >>> weights = net.init(jax.random.key(0), heard, heard, heard, curve, none)
-        >>> net.apply(weights, heard, heard, heard, curve, none).shape
+        >>> x, curve, controls = jnp.zeros((2, 80, 9)), jnp.zeros((2, 80)), jnp.zeros((2, 24))
+        >>> weights = net.init(jax.random.key(0), x, x, x, curve, controls)
+        >>> net.apply(weights, x, x, x, curve, controls).shape
         (2, 24)
     """
 
@@ -189,54 +189,60 @@ class StyleController(nn.Module):
     @nn.compact
     def __call__(
         self,
-        given: jax.Array,
+        source: jax.Array,
         reference: jax.Array,
         result: jax.Array,
         curve_db: jax.Array,
-        chosen: jax.Array,
+        controls: jax.Array,
     ) -> jax.Array:
-        """Raw controls (..., equalizer + dynamics) in (-1, 1), those of the equaliser first.
+        """Return raw controls (..., equalizer + dynamics) in (-1, 1), those of the equaliser first.
 
-        Spectrograms (..., n_mels, n_frames) of the input, the reference, and the input with the controls that
-        were ``chosen`` (..., controls) before, whose equaliser has the curve ``curve_db`` (..., n_mels); at
-        first the input again, and zeros.
+        Spectrograms (..., n_mels, n_frames) of the source, the reference, and the source processed with the
+        previous ``controls`` (..., n_controls), whose equaliser has the curve ``curve_db`` (..., n_mels); at
+        first the source again, and zeros.
         """
         encoder = StyleEncoder(self.channels, self.dilations, self.kernel)
-        here, there, now = encoder(given), encoder(reference), encoder(result)
-        wanted_db = curve_db + _level_db(reference) - _level_db(result)
-        x = jnp.concatenate([here, there, there - now, now - here, chosen, wanted_db / 10], axis=-1)
+        before, target, now = encoder(source), encoder(reference), encoder(result)
+        target_db = curve_db + _level_db(reference) - _level_db(result)
+        embeddings = [before, target, target - now, now - before]
+        x = jnp.concatenate([*embeddings, controls, target_db / 10], axis=-1)
         for width in self.hidden:
             x = nn.gelu(nn.Dense(width)(x))
-        wanted_db = wanted_db + 10 * nn.Dense(wanted_db.shape[-1], kernel_init=_SMALL)(x)
-        equalizer = CurveReader(self.equalizer, name="reader")(wanted_db)
+        target_db = target_db + 10 * nn.Dense(target_db.shape[-1], kernel_init=_SMALL)(x)
+        equalizer = CurveReader(self.equalizer, name="reader")(target_db)
         dynamics = 2 * nn.sigmoid(nn.Dense(self.dynamics, kernel_init=_SMALL)(x)) - 1
         return jnp.concatenate([equalizer, dynamics], axis=-1)
 
 
+def _require_spectrogram(x: jax.Array) -> None:
+    if jnp.ndim(x) < 2:
+        raise ValueError(f"spectrogram has shape {jnp.shape(x)}; expected (..., n_mels, n_frames).")
+
+
 def _level_db(spectrogram: jax.Array) -> jax.Array:
-    """Level of each band in dB by the mean of its power's sixth root: neither pauses nor hits count most."""
+    """Return the level in dB of each band by the mean sixth root of power, robust to pauses and peaks."""
     return 60 * jnp.log10(jnp.mean(10 ** (spectrogram / 6), axis=-1))
 
 
 def _statistics(x: jax.Array) -> jax.Array:
-    """Mean and standard deviation over frames (..., n_frames, n) -> (..., 2 n)."""
+    """Return mean and standard deviation over frames, (..., n_frames, n) -> (..., 2 n)."""
     mean = jnp.mean(x, axis=-2)
     variance = jnp.mean((x - mean[..., None, :]) ** 2, axis=-2)
     return jnp.concatenate([mean, jnp.sqrt(variance + 1e-4)], axis=-1)
 
 
 def _normalised(x: jax.Array) -> jax.Array:
-    """Each channel of each example by its mean and variance over bands and frames."""
+    """Normalise each channel of each example by its mean and variance over bands and frames."""
     mean = jnp.mean(x, axis=(-3, -2), keepdims=True)
     variance = jnp.mean((x - mean) ** 2, axis=(-3, -2), keepdims=True)
     return (x - mean) * jax.lax.rsqrt(variance + 1e-5)
 
 
 def _pooled(x: jax.Array, pool: int) -> jax.Array:
-    """Maximum over so many neighbouring bands; those too few for another maximum are left out."""
+    """Return the maximum over groups of neighbouring bands, without an incomplete last group."""
     if x.shape[-3] < pool:
         raise ValueError(
-            f"pools ask for the maximum of {pool} bands where the spectrogram has {x.shape[-3]} left."
+            f"pools has a maximum over {pool} bands where {x.shape[-3]} of the spectrogram remain."
         )
     n_bands = x.shape[-3] // pool
     x = x[..., : n_bands * pool, :, :]
@@ -244,21 +250,15 @@ def _pooled(x: jax.Array, pool: int) -> jax.Array:
 
 
 def mel_filterbank(n_mels: int, n_fft: int, fs: float) -> np.ndarray:
-    """Triangles over the bins of a transform, equally spaced in mel from 0 to half the sample rate.
+    """Return triangles over the bins of a transform, (n_mels, n_fft // 2 + 1), float64.
 
-    Args:
-        n_mels: number of bands.
-        n_fft: length of the transform in samples.
-        fs: sample rate in Hz.
-
-    Returns:
-        (n_mels, n_fft // 2 + 1) float64, each triangle with a peak of one between the centres of its
-        neighbours. Narrow ones may fall between two bins, and be zero.
+    They are equally spaced in mel from 0 to half the sample rate `fs` in Hz, each with a peak of one between
+    the centres of its neighbours. Narrow ones may fall between two bins, and be zero.
 
     Raises:
         ValueError: a count below one, or a sample rate that is not positive.
 
-    Source: O'Shaughnessy 1987, the formula that HTK has: mel = 2595 log10(1 + f / 700 Hz).
+    Source: O'Shaughnessy 1987, the formula of HTK: mel = 2595 log10(1 + f / 700 Hz).
 
     Example:
         >>> mel_filterbank(2, 8, 8000.0).round(2).tolist()
@@ -276,9 +276,9 @@ def mel_filterbank(n_mels: int, n_fft: int, fs: float) -> np.ndarray:
 def log_mel(
     x: Values, fs: float, *, hop: int, n_fft: int = 1024, n_mels: int = 128, floor: float = FLOOR
 ) -> jax.Array:
-    """Log-mel spectrogram, what `Encoder` takes: decimal logarithm of the power in each band.
+    """Return a log-mel spectrogram, the decimal logarithm of the power in each band.
 
-    Relative to a sine of amplitude one, whose power the Hann window's neighbouring bins share.
+    Relative to a sine of amplitude one, whose power is shared by the Hann window's neighbouring bins.
 
     Args:
         x: (..., n_samples), at least half an `n_fft`.
@@ -286,7 +286,7 @@ def log_mel(
         hop: samples from one frame to the next; frame k is centred on sample `k * hop`.
         n_fft: length of transform and window in samples.
         n_mels: number of bands.
-        floor: of power, below which a band is taken to be silent.
+        floor: of power, below which a band counts as silent.
 
     Returns:
         (..., n_mels, 1 + n_samples // hop): 0 for a sine of amplitude one on the band's peak, -7 for silence.

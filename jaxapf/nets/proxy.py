@@ -1,13 +1,13 @@
-"""Proxies: causal convolutional networks that are told an effect's controls and imitate the effect.
+"""Proxies: causal convolutional networks, conditioned on an effect's controls, that imitate the effect.
 
     features    the signal, and its level on a log scale
-    blocks      dilated causal convolution, FiLM by the controls, PReLU, and a weighted way past all three
-    output      y = e^a (H x + b), a and b of every moment from the last block, H from the controls
+    blocks      dilated causal convolution, FiLM by the controls, PReLU, and a weighted skip connection
+    output      y = e^a (H x + b), a and b of every sample from the last block, H from the controls
 
 FiLM is a gain and an offset for every channel, from dense layers on the normalised controls. With a = b = 0
-and H = 1, where training begins, a proxy passes the signal on; the networks of the source have to take it
-through all layers. A gain that moves is one number, a. H is a filter of so many taps, the exponential of a
-power series that the controls tell: one tap is a gain, more of them any minimum-phase response.
+and H = 1, where training begins, a proxy is the identity; the networks of the source have to pass the signal
+through all layers. A time-varying gain is one number, a. H is a filter, the exponential of a power series
+given by the controls: one tap is a gain, more of them any minimum-phase response.
 
 There is no batch normalisation: its means are over time, which is not causal, and its running averages are no
 function of the weights.
@@ -15,7 +15,7 @@ function of the weights.
 Source: Steinmetz, Bryan and Reiss 2022, "Style transfer of audio effects with differentiable signal
 processing", section 3 (neural proxies); Steinmetz and Reiss 2022, "Efficient neural networks for real-time
 modeling of analog dynamic range compression" (causal TCN); Perez et al. 2018 (FiLM); Jia et al. 2016
-(filters told by a network).
+(filters given by a network).
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ import numpy as np
 
 from jaxapf._internal.fft import fast_length
 
-LOUDEST = 7.0  # of the moving gain's logarithm: 61 dB up or down
-QUIETEST = 1e-3  # amplitude below which the level is taken to be silent
+__all__ = ["ProxyCNN", "ProxyTCN", "features", "receptive_field"]
+
+LOUDEST = 7.0  # of the time-varying gain's logarithm: 61 dB up or down
+QUIETEST = 1e-3  # amplitude below which the level counts as silence
 DECADES = 3.0  # of amplitude, from there to one
 SLOPES = (0.0, 1.0)  # of the PReLUs at first, spread over the channels: some begin linear, as filters are
-_SPARE = 4  # times as long a transform: what it folds back is small
+_SPARE = 4  # times as long a transform, so that its wraparound is small
 _SMALL = nn.initializers.normal(1e-3)
 
 
@@ -45,11 +47,10 @@ class ProxyTCN(nn.Module):
         channels: of every block.
         kernel: taps of a convolution.
         dilations: spacings of the taps in samples, block by block.
-        hidden: widths of the dense layers that hear the controls.
-        taps: of the filter that the controls tell; 1 is a gain.
+        hidden: widths of the dense layers on the controls.
+        taps: of the filter H; 1 is a gain.
 
-    Source:
-        Steinmetz et al. 2022, section 3 (4 blocks, kernel 13, dilations 1, 8, 64, 512).
+    Source: Steinmetz et al. 2022, section 3 (4 blocks, kernel 13, dilations 1, 8, 64, 512).
 
     Example:
         >>> net = ProxyTCN(channels=4)
@@ -67,33 +68,34 @@ class ProxyTCN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, raw: jax.Array) -> jax.Array:
-        """The output (..., n_samples) for a signal (..., n_samples) and controls (..., n_controls).
+        """Return the output (..., n_samples) for a signal (..., n_samples) and controls (..., n_controls).
 
-        The controls are normalised, in [-1, 1]. Their leading axes broadcast; the signal begins from rest.
+        The controls are normalised, in [-1, 1]. Their leading axes broadcast; the initial state is zero.
         """
-        x, told, batch = _together(x, raw)
-        told = _Told(self.hidden, name="told")(told)
+        # The names of parameters are those of stored checkpoints.
+        x, raw, batch = _broadcast(x, raw)
+        condition = _Condition(self.hidden, name="told")(raw)
         y = features(x)
         for dilation in self.dilations:
-            y = _Block(self.channels, self.kernel, dilation)(y, told)
+            y = _Block(self.channels, self.kernel, dilation)(y, condition)
         log_gain, added = jnp.moveaxis(nn.Dense(2, kernel_init=_SMALL, name="last")(y), -1, 0)
-        passed = _Passed(self.taps, name="passed")(x, told)
-        return (_gain(log_gain) * (passed + added)).reshape(*batch, -1)
+        filtered = _Filter(self.taps, name="passed")(x, condition)
+        return (_gain(log_gain) * (filtered + added)).reshape(*batch, -1)
 
 
 class ProxyCNN(nn.Module):
-    """The small proxy: its blocks run once in some samples, on frames, and so cost a fraction.
+    """The small proxy: its blocks run once a frame, and so cost a fraction.
 
-    The gain at the end of a frame is made of the frames before it, and moves there in a line. Nothing is
-    added (b = 0): it would be late by a frame.
+    The gain at the end of a frame is a function of the frames before it, and is interpolated linearly. There
+    is no offset (b = 0): it would be late by a frame.
 
     Attributes:
         hop: samples of a frame.
         channels: of every block.
         kernel: taps of a convolution.
         dilations: spacings of the taps in frames, block by block.
-        hidden: widths of the dense layers that hear the controls.
-        taps: of the filter that the controls tell; 1 is a gain.
+        hidden: widths of the dense layers on the controls.
+        taps: of the filter H; 1 is a gain.
 
     Example:
         >>> net = ProxyCNN()
@@ -112,41 +114,35 @@ class ProxyCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, raw: jax.Array) -> jax.Array:
-        """As `ProxyTCN`."""
-        x, told, batch = _together(x, raw)
-        told = _Told(self.hidden, name="told")(told)
+        """Return the output as `ProxyTCN`."""
+        x, raw, batch = _broadcast(x, raw)
+        condition = _Condition(self.hidden, name="told")(raw)
         n_samples = x.shape[-1]
         padded = jnp.pad(x, ((0, 0), (self.hop, -n_samples % self.hop)))
         frames = features(padded).reshape(len(x), -1, 2 * self.hop)
         y = frames[:, :-1]
         for dilation in self.dilations:
-            y = _Block(self.channels, self.kernel, dilation)(y, told)
+            y = _Block(self.channels, self.kernel, dilation)(y, condition)
         ends = nn.Dense(1, kernel_init=_SMALL, name="last")(y)[..., 0]
-        log_gain = _in_lines(ends, self.hop)[:, :n_samples]
-        return (_gain(log_gain) * _Passed(self.taps, name="passed")(x, told)).reshape(*batch, -1)
+        log_gain = _interpolated(ends, self.hop)[:, :n_samples]
+        return (_gain(log_gain) * _Filter(self.taps, name="passed")(x, condition)).reshape(*batch, -1)
 
 
 def receptive_field(net: Any) -> int:
-    """Samples of its input, the newest with them, that one sample of a proxy's output depends on at most.
-
-    Args:
-        net: a proxy.
-
-    Returns:
-        Number of samples.
+    """Return the number of input samples, the newest included, that one output sample of a proxy depends on.
 
     Example:
         >>> receptive_field(ProxyTCN()), receptive_field(ProxyCNN())
         (7021, 16391)
     """
     steps = 1 + (net.kernel - 1) * sum(net.dilations)
-    # The last but one of a frame hears the frame before, and by its line what the last one of that does.
+    # The last but one of a frame depends on the frame before, and by interpolation on the one before that.
     blocks = steps if isinstance(net, ProxyTCN) else (steps + 2) * net.hop - 1
     return max(blocks, net.taps)
 
 
 def features(x: jax.Array) -> jax.Array:
-    """What a proxy hears of (..., n_samples): (..., n_samples, 2), the signal and its level.
+    """Return the features of a signal (..., n_samples): (..., n_samples, 2), the signal and its level.
 
     The level is 0 for silence, 1 for an amplitude of one, and logarithmic between.
 
@@ -158,7 +154,7 @@ def features(x: jax.Array) -> jax.Array:
     return jnp.stack([x, level], axis=-1)
 
 
-class _Told(nn.Module):
+class _Condition(nn.Module):
     """Dense layers on the controls."""
 
     widths: Sequence[int]
@@ -171,15 +167,15 @@ class _Told(nn.Module):
 
 
 class _Block(nn.Module):
-    """A causal convolution of (n, n_steps, channels), FiLM by (n, width), PReLU, and a way past them."""
+    """Causal convolution of (n, n_steps, channels), FiLM by (n, width), PReLU, and a skip connection."""
 
     channels: int
     kernel: int
     dilation: int
 
     @nn.compact
-    def __call__(self, y: jax.Array, told: jax.Array) -> jax.Array:
-        film = nn.Dense(2 * self.channels, kernel_init=nn.initializers.normal(0.02), name="film")(told)
+    def __call__(self, y: jax.Array, condition: jax.Array) -> jax.Array:
+        film = nn.Dense(2 * self.channels, kernel_init=nn.initializers.normal(0.02), name="film")(condition)
         gain, offset = jnp.split(film[:, None, :], 2, axis=-1)
         convolution = nn.Conv(
             self.channels,
@@ -189,34 +185,34 @@ class _Block(nn.Module):
             use_bias=False,
             name="convolution",
         )
-        heard = (1 + gain) * convolution(y) + offset
+        active = (1 + gain) * convolution(y) + offset
         slope = self._each("slope", lambda key: jnp.linspace(*SLOPES, self.channels, dtype=jnp.float32))
-        heard = jnp.where(heard >= 0, heard, slope * heard)
+        active = jnp.where(active >= 0, active, slope * active)
         if y.shape[-1] != self.channels:
-            return heard + nn.Dense(self.channels, use_bias=False, name="past")(y)
-        return heard + self._each("past", lambda key: jnp.ones(self.channels, jnp.float32)) * y
+            return active + nn.Dense(self.channels, use_bias=False, name="past")(y)
+        return active + self._each("past", lambda key: jnp.ones(self.channels, jnp.float32)) * y
 
     def _each(self, name: str, init: Any) -> jax.Array:
         return self.param(name, init).reshape(1, 1, -1)
 
 
-class _Passed(nn.Module):
-    """The signal through a filter whose logarithm is a power series told by the controls."""
+class _Filter(nn.Module):
+    """The signal through a filter whose logarithm is a power series given by the controls."""
 
     taps: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, told: jax.Array) -> jax.Array:
-        series = nn.Dense(self.taps, kernel_init=_SMALL)(told)
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        series = nn.Dense(self.taps, kernel_init=_SMALL)(condition)
         if self.taps == 1:
             return jnp.exp(series) * x
-        # Those of resonances fall as 1 / n; scaled so, all are learnt at one rate.
-        falling = np.float32(1) / np.maximum(np.arange(self.taps, dtype=np.float32), 1)
-        return _convolved(x, _exponential(series * falling.reshape(1, -1)))
+        # Coefficients of resonances fall as 1 / n; scaled so, all are learnt at one rate.
+        decay = np.float32(1) / np.maximum(np.arange(self.taps, dtype=np.float32), 1)
+        return _convolved(x, _exponential(series * decay.reshape(1, -1)))
 
 
 def _exponential(series: jax.Array) -> jax.Array:
-    """exp(sum c[n] z^-n) to as many terms (..., taps) as are given.
+    """Return exp(sum c[n] z^-n) to as many terms (..., taps) as `series` has.
 
     Causal, and so is its inverse: the logarithm of a minimum-phase filter is such a series.
     """
@@ -226,7 +222,7 @@ def _exponential(series: jax.Array) -> jax.Array:
 
 
 def _convolved(x: jax.Array, taps: jax.Array) -> jax.Array:
-    """Signals (n, n_samples) through filters (n, taps), from rest."""
+    """Filter signals (n, n_samples) by (n, taps), from a state of zero."""
     n_fft = fast_length(x.shape[-1] + taps.shape[-1])
     return jnp.fft.irfft(jnp.fft.rfft(x, n_fft) * jnp.fft.rfft(taps, n_fft), n_fft)[..., : x.shape[-1]]
 
@@ -235,15 +231,15 @@ def _gain(log_gain: jax.Array) -> jax.Array:
     return jnp.exp(LOUDEST * jnp.tanh(log_gain / LOUDEST))
 
 
-def _in_lines(ends: jax.Array, hop: int) -> jax.Array:
-    """Values (n, n_frames) at the ends of frames as lines between them, (n, n_frames * hop)."""
+def _interpolated(ends: jax.Array, hop: int) -> jax.Array:
+    """Interpolate values (n, n_frames) at the ends of frames linearly, (n, n_frames * hop)."""
     before = jnp.concatenate([ends[:, :1], ends[:, :-1]], axis=-1)[..., None]
     part = ((np.arange(hop, dtype=np.float32) + 1) / hop).reshape(1, 1, -1)
     return (before + part * (ends[..., None] - before)).reshape(len(ends), -1)
 
 
-def _together(x: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
-    """Signal (n, n_samples) and controls (n, n_controls), and the batch axes that were flattened to n."""
+def _broadcast(x: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
+    """Return signal (n, n_samples) and controls (n, n_controls), and the batch axes flattened to n."""
     if jnp.ndim(x) < 1 or jnp.ndim(raw) < 1:
         raise ValueError(
             f"x has shape {jnp.shape(x)} and raw {jnp.shape(raw)}; expected (..., n_samples) and "

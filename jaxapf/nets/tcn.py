@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+__all__ = ["TCN", "receptive_field"]
+
 DILATIONS = (1, 2, 4, 8, 16)
 NORMS = ("global", "layer", "none")
 POOLS = ("mean", "none")
@@ -17,28 +19,25 @@ POOLS = ("mean", "none")
 class TCN(nn.Module):
     """Strided, dilated convolutions, the mean over time, and dense layers to sigmoid outputs.
 
-    A block is convolution, normalisation, PReLU; each halves the time axis (at stride 2). What runs along
-    "time" may be any axis on which neighbours belong together: samples of two recordings, or the bands of
-    their cross-spectrum (see `jaxapf.alignment.network`).
+    A block is convolution, normalisation, PReLU; each halves the time axis (at stride 2). "Time" may be any
+    axis with local structure: samples of two recordings, or the bands of their cross-spectrum (see
+    `jaxapf.alignment.network`).
 
     Attributes:
-        features: number of outputs.
-        width: channels of every block.
-        depth: number of blocks.
-        kernel_size: taps of a convolution.
-        dilations: spacings of the taps, block by block, over and over.
-        stride: steps of a convolution.
-        norm: `"global"`, each example by its mean and variance over time and channels (it keeps what is loud
-            and what is soft); `"layer"`, each time by itself; `"none"`. Batch normalisation is not among
+        features: number of outputs. width: channels of every block. depth: number of blocks. kernel_size:
+        taps of a convolution. dilations: spacings of the taps, block by block, repeated. stride: steps of a
+        convolution. norm: `"global"`, each example by its mean and variance over time and channels (it keeps
+        the envelope);
+            `"layer"`, each time by itself; `"none"`. Batch normalisation is not among
             them: its running averages are no function of the weights.
-        pool: `"mean"` over time, for any number of samples; `"none"` gives the dense layers all times of the
-            last block, for an axis on which the place matters, such as frequency.
+        pool: `"mean"` over time, for any number of samples; `"none"` keeps all times of the last block, for
+            an axis of fixed positions, such as frequency.
         hidden: widths of the dense layers.
         bias, kernel: initialisers of the last layer.
 
-    Source:
-        The parameter network of the project 'Differentiable All-Pass DNNs', after the TCN of dasp-pytorch;
-        normalisation: Luo and Mesgarani 2019 (global layer norm), in place of its batch normalisation.
+    Source: the parameter network of the project 'Differentiable All-Pass DNNs', after the TCN of
+    dasp-pytorch; normalisation: Luo and Mesgarani 2019 (global layer norm), in place of its batch
+    normalisation.
 
     Example:
         >>> net = TCN(features=13, width=8)
@@ -61,7 +60,7 @@ class TCN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The outputs (..., features) for signals (..., n_channels, n_samples)."""
+        """Return the outputs (..., features) for signals (..., n_channels, n_samples)."""
         if self.norm not in NORMS:
             raise ValueError(f"norm is {self.norm!r}; choose one of {', '.join(NORMS)}.")
         if self.pool not in POOLS:
@@ -86,16 +85,9 @@ class TCN(nn.Module):
 
 
 def receptive_field(net: TCN) -> int:
-    """Samples of its input that one value before the mean over time depends on.
+    """Return the number of input samples that one value before the mean over time depends on.
 
-    Each block adds (kernel_size - 1) * dilation steps, of as many samples as the blocks before it have
-    strides in a row.
-
-    Args:
-        net: a TCN.
-
-    Returns:
-        Number of samples.
+    Each block adds (kernel_size - 1) * dilation steps, of the product of the strides before it in samples.
 
     Example:
         >>> receptive_field(TCN(features=1)), receptive_field(TCN(features=1, depth=1))

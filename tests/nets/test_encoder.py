@@ -105,7 +105,7 @@ def test_flat_spectrograms_have_finite_gradients_and_real_ones_none_that_is_zero
     ("net", "shape", "said"),
     [
         (nets.Encoder(1, 1), (20,), r"spectrogram has shape \(20,\)"),
-        (nets.Encoder(1, 1), (20, 9), "pools ask for the maximum of 2 bands"),
+        (nets.Encoder(1, 1), (20, 9), "pools has a maximum over 2 bands"),
         (nets.Encoder(1, 1, pools=(2,)), (20, 9), "dilations has 6 entries and pools 1"),
     ],
 )

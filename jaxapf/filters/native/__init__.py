@@ -1,15 +1,19 @@
 """CPU kernels in C, compiled on first use where there is a compiler.
 
 There are four: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its
-transpose, the branching smoother of dynamics processors, and the sum of outer products that the derivative of
-`jaxapf.filters.blocked` asks for. They are optional: `available()` says whether they can be had, and without
+transpose, the branching smoother of dynamics processors, and the sum of outer products in the derivative of
+`jaxapf.filters.blocked`. They are optional: see `available()`; without
 them the same is computed in JAX. They are built once a machine, in a second or two, into the user's cache
-folder (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). Environment variables:
+folder (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). They take arrays that are all float32 or all
+float64, whose batch axes have one rank and broadcast where they are 1; they are not differentiable by
+themselves, and raise ValueError where they are not available. Environment variables:
 
     JAXAPF_NATIVE=0   never build or use them; set it to export programs for the CPU (`jax.export`), whose
-                      other process would not have them. Programs for a GPU or TPU never have them.
+                      other process may not have them. Programs for a GPU or TPU never use them.
     CC                the compiler; by default `cc`, `gcc` or `clang`
 """
+
+from __future__ import annotations
 
 import ctypes
 import functools
@@ -25,6 +29,21 @@ import tempfile
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
+
+__all__ = [
+    "allpole",
+    "allpole_transpose",
+    "available",
+    "ballistics",
+    "cross",
+    "require",
+    "ring",
+    "ring_transpose",
+    "supports",
+    "usable",
+    "why_not",
+]
 
 _NAMES = ("allpole.c", "ballistics.c", "cross.c", "ring.c")
 _SOURCES = [pathlib.Path(__file__).with_name(name) for name in _NAMES]
@@ -44,7 +63,7 @@ _FLAG_CHOICES = (("-march=native",), ("-mcpu=native",), ())
 
 
 def available() -> bool:
-    """Whether the kernels are there, or can be built here. The first call builds them.
+    """Return whether the kernels exist or can be built here. The first call builds them.
 
     Example:
         >>> available() or isinstance(why_not(), str)
@@ -54,30 +73,19 @@ def available() -> bool:
 
 
 def why_not() -> str | None:
-    """The reason why the kernels are not there, in one sentence; None where they are.
-
-    Example:
-        >>> isinstance(why_not(), str) or available()
-        True
-    """
+    """Return the reason why the kernels are missing, in one sentence; None where they exist."""
     if os.environ.get("JAXAPF_NATIVE", "").lower() in ("0", "false", "no", "off"):
         return f"JAXAPF_NATIVE={os.environ['JAXAPF_NATIVE']} turns the native kernels off."
     return _register()
 
 
 def usable(*arrays: jax.Array) -> bool:
-    """Whether to use the kernels for these arrays: JAX runs on the CPU, and all are float32 or all float64.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> usable(jnp.zeros(2, jnp.complex64))
-        False
-    """
+    """Return whether to use the kernels for these arrays: on the CPU, all float32 or all float64."""
     return jax.default_backend() == "cpu" and supports(*arrays) and available()
 
 
 def supports(*arrays: jax.Array) -> bool:
-    """Whether the kernels take arrays of these dtypes: all float32 or all float64.
+    """Return whether the kernels take arrays of these dtypes: all float32 or all float64.
 
     Example:
         >>> import jax.numpy as jnp
@@ -87,18 +95,12 @@ def supports(*arrays: jax.Array) -> bool:
     return {array.dtype for array in arrays} in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
 
 
-def allpole(a: jax.Array, x: jax.Array) -> jax.Array:
-    """All-pole recurrence from rest, y[t] = x[t] - sum_i a[t, i] y[t - 1 - i]; not differentiable by itself.
+def allpole(a: Float[Array, "... n_samples n_poles"], x: Float[Array, "... n_samples"]) -> jax.Array:
+    """Run an all-pole recurrence from zero, y[t] = x[t] - sum_i a[t, i] y[t - 1 - i].
 
     Args:
-        a: `(..., n_samples or 1, n_poles)` coefficients, varying or constant; float32 or float64.
-        x: `(..., n_samples)`, of the same dtype. Batch axes have one rank; those of length 1 broadcast.
-
-    Returns:
-        `(..., n_samples)`.
-
-    Raises:
-        ValueError: the kernels are not available.
+        a: `(..., n_samples or 1, n_poles)` coefficients, varying or constant.
+        x: `(..., n_samples)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -106,21 +108,13 @@ def allpole(a: jax.Array, x: jax.Array) -> jax.Array:
         ...     y = allpole(jnp.array([[-0.5]]), jnp.array([1.0, 0.0, 0.0]))
         ...     assert y.tolist() == [1.0, 0.5, 0.25]
     """
-    return _call("jaxapf_allpole", a, x)
+    return _call("jaxapf_allpole", a.shape[:-2], (a, x))
 
 
-def allpole_transpose(a: jax.Array, g: jax.Array) -> jax.Array:
-    """Transpose of `allpole` as a linear map of x: w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i].
-
-    Args:
-        a: as in `allpole`.
-        g: `(..., n_samples)` cotangent of y.
-
-    Returns:
-        `(..., n_samples)` cotangent of x.
-
-    Raises:
-        ValueError: the kernels are not available.
+def allpole_transpose(
+    a: Float[Array, "... n_samples n_poles"], g: Float[Array, "... n_samples"]
+) -> jax.Array:
+    """Run the transpose of `allpole` by x, w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i].
 
     Example:
         >>> import jax.numpy as jnp
@@ -128,24 +122,22 @@ def allpole_transpose(a: jax.Array, g: jax.Array) -> jax.Array:
         ...     w = allpole_transpose(jnp.array([[-0.5]]), jnp.array([0.0, 0.0, 1.0]))
         ...     assert w.tolist() == [0.25, 0.5, 1.0]
     """
-    return _call("jaxapf_allpole_transpose", a, g)
+    return _call("jaxapf_allpole_transpose", a.shape[:-2], (a, g))
 
 
-def ballistics(x: jax.Array, start: jax.Array, rise: jax.Array, fall: jax.Array) -> jax.Array:
-    """Branching smoother, y[t] = y[t - 1] + b (x[t] - y[t - 1]); not differentiable by itself.
+def ballistics(
+    x: Float[Array, "... n_samples"],
+    start: Float[Array, ...],
+    rise: Float[Array, ...],
+    fall: Float[Array, ...],
+) -> jax.Array:
+    """Run a branching smoother, y[t] = y[t - 1] + b (x[t] - y[t - 1]), `(..., n_samples)`.
 
     Args:
-        x: `(..., n_samples)`, float32 or float64.
-        start: `(...)` the output before the first, of the same dtype. Batch axes have one rank; those of
-            length 1 broadcast.
+        x: `(..., n_samples)`.
+        start: `(...)` the output before the first.
         rise: `(...)` b where x[t] > y[t - 1].
         fall: `(...)` b elsewhere.
-
-    Returns:
-        `(..., n_samples)`.
-
-    Raises:
-        ValueError: the kernels are not available.
 
     Example:
         >>> import jax.numpy as jnp
@@ -153,24 +145,12 @@ def ballistics(x: jax.Array, start: jax.Array, rise: jax.Array, fall: jax.Array)
         ...     y = ballistics(jnp.array([1.0, 0.0]), jnp.array(0.0), jnp.array(0.5), jnp.array(0.25))
         ...     assert y.tolist() == [0.5, 0.375]
     """
-    require()
-    batch = np.broadcast_shapes(x.shape[:-1], start.shape, rise.shape, fall.shape)
-    result = jax.ShapeDtypeStruct((*batch, x.shape[-1]), x.dtype)
-    return jax.ffi.ffi_call("jaxapf_ballistics", result, vmap_method="expand_dims")(x, start, rise, fall)
+    batch = np.broadcast_shapes(start.shape, rise.shape, fall.shape)
+    return _call("jaxapf_ballistics", batch, (x, start, rise, fall), of=0)
 
 
-def cross(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Sum of outer products over rows, a^T b; not differentiable by itself.
-
-    Args:
-        a: `(n_rows, m)`, float32 or float64.
-        b: `(n_rows, n)`, of the same dtype.
-
-    Returns:
-        `(m, n)`.
-
-    Raises:
-        ValueError: the kernels are not available.
+def cross(a: Float[Array, "n_rows m"], b: Float[Array, "n_rows n"]) -> jax.Array:
+    """Return the sum of outer products over rows, a^T b, `(m, n)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -183,23 +163,18 @@ def cross(a: jax.Array, b: jax.Array) -> jax.Array:
     return jax.ffi.ffi_call("jaxapf_cross", result, vmap_method="broadcast_all")(a, b)
 
 
-def ring(p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
-    """First-order all-passes in a feedback loop, from rest; not differentiable by itself.
+def ring(
+    p: Float[Array, "... n_samples"], g: Float[Array, "... 2"], r: Float[Array, "... n_stages+1 n_samples"]
+) -> jax.Array:
+    """Run first-order all-passes in a feedback loop, from zero, `(..., n_stages + 1, n_samples)`.
 
     y_0[t] = r_0[t] + g_0 y_K[t] + g_1 y_K[t - 1];
     y_k[t] = r_k[t] + p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1].
 
     Args:
-        p: `(..., n_samples or 1)` coefficients; float32 or float64.
-        g: `(..., 2)` feedback without a delay and with one sample, of the same dtype.
-        r: `(..., n_stages + 1, n_samples)`, of the same dtype. Batch axes have one rank; those of length 1
-            broadcast.
-
-    Returns:
-        `(..., n_stages + 1, n_samples)`.
-
-    Raises:
-        ValueError: the kernels are not available.
+        p: `(..., n_samples or 1)` coefficients.
+        g: `(..., 2)` feedback without a delay and with one sample.
+        r: `(..., n_stages + 1, n_samples)`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -210,19 +185,10 @@ def ring(p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
     return _ring("jaxapf_ring", p, g, r)
 
 
-def ring_transpose(p: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
-    """Transpose of `ring` as a linear map of r.
-
-    Args:
-        p: as in `ring`.
-        g: as in `ring`.
-        s: `(..., n_stages + 1, n_samples)` cotangent of y.
-
-    Returns:
-        `(..., n_stages + 1, n_samples)` cotangent of r.
-
-    Raises:
-        ValueError: the kernels are not available.
+def ring_transpose(
+    p: Float[Array, "... n_samples"], g: Float[Array, "... 2"], s: Float[Array, "... n_stages+1 n_samples"]
+) -> jax.Array:
+    """Run the transpose of `ring` as a linear map of r.
 
     Example:
         >>> import jax.numpy as jnp
@@ -234,26 +200,21 @@ def ring_transpose(p: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
 
 
 def _ring(symbol: str, p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
-    require()
-    batch = np.broadcast_shapes(p.shape[:-1], g.shape[:-1], r.shape[:-2])
-    result = jax.ShapeDtypeStruct((*batch, *r.shape[-2:]), r.dtype)
-    return jax.ffi.ffi_call(symbol, result, vmap_method="expand_dims")(p, g, r)
+    batch = np.broadcast_shapes(p.shape[:-1], g.shape[:-1])
+    return _call(symbol, batch, (p, g, r), n_core=2)
 
 
-def _call(symbol: str, a: jax.Array, x: jax.Array) -> jax.Array:
+def _call(symbol: str, batch: tuple, arrays: tuple, *, of: int = -1, n_core: int = 1) -> jax.Array:
+    """Call a kernel whose result has the last `n_core` axes of array `of`, and its batch axes broadcast."""
     require()
-    batch = np.broadcast_shapes(a.shape[:-2], x.shape[:-1])
-    result = jax.ShapeDtypeStruct((*batch, x.shape[-1]), x.dtype)
-    return jax.ffi.ffi_call(symbol, result, vmap_method="expand_dims")(a, x)
+    like = arrays[of]
+    shape = *np.broadcast_shapes(batch, like.shape[:-n_core]), *like.shape[-n_core:]
+    result = jax.ShapeDtypeStruct(shape, like.dtype)
+    return jax.ffi.ffi_call(symbol, result, vmap_method="expand_dims")(*arrays)
 
 
 def require() -> None:
-    """Raise ValueError with the reason where the kernels are not there.
-
-    Example:
-        >>> if available():
-        ...     require()
-    """
+    """Raise ValueError with the reason where the kernels are not available."""
     reason = why_not()
     if reason is not None:
         raise ValueError(f"method is 'native', which is not available here: {reason} Choose another method.")
@@ -261,7 +222,7 @@ def require() -> None:
 
 @functools.cache
 def _register() -> str | None:
-    """Build the library unless it is there, load it and tell XLA; return why that failed, or None."""
+    """Build the library unless it exists, load and register it; return why that failed, or None."""
     if sys.platform == "win32":
         return "there is no build for Windows."
     compiler = _compiler()
@@ -277,7 +238,7 @@ def _register() -> str | None:
 
 
 def _compiler() -> list[str] | None:
-    """The compiler's command, which may have arguments or be a wrapper's, as `CC` allows."""
+    """Return the compiler's command, which may have arguments or be a wrapper's, as `CC` allows."""
     named = os.environ.get("CC")
     for command in [shlex.split(named)] if named else [["cc"], ["gcc"], ["clang"]]:
         if command and shutil.which(command[0]):
@@ -286,7 +247,7 @@ def _compiler() -> list[str] | None:
 
 
 def _cache_folder() -> pathlib.Path:
-    """The user's own folder for built libraries; nobody else may write there."""
+    """Return the user's own folder for built libraries, where nobody else may write."""
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(base) / "jaxapf"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -297,14 +258,14 @@ def _cache_folder() -> pathlib.Path:
 
 
 def _build(compiler: list[str], folder: pathlib.Path) -> pathlib.Path:
-    """Return the library for this source, compiler, JAX and processor, built unless it is there."""
+    """Return the library for this source, compiler, JAX and processor, built unless it exists."""
     facts = [path.read_bytes() for path in (*_SOURCES, _HEADER)]
     facts += [fact.encode() for fact in (*compiler, jax.__version__, _processor())]
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     path = folder / f"kernels-{digest}.so"
-    # A library that was cut short would end the process when it is loaded: its digest lies beside it.
-    proof = path.with_suffix(".sha256")
-    if path.exists() and proof.exists() and proof.read_text() == _digest(path):
+    # Loading a truncated library would end the process: its digest is stored beside it.
+    checksum = path.with_suffix(".sha256")
+    if path.exists() and checksum.exists() and checksum.read_text() == _digest(path):
         return path
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = pathlib.Path(scratch) / path.name
@@ -315,12 +276,12 @@ def _build(compiler: list[str], folder: pathlib.Path) -> pathlib.Path:
             if done.returncode == 0:
                 break
         else:
-            raise OSError(f"{' '.join(compiler)} says {done.stderr.strip() or 'nothing'}")
+            raise OSError(f"{' '.join(compiler)}: {done.stderr.strip() or 'no output'}")
         # Renamed, at once: another process may be building or loading the same.
         written = built.with_suffix(".sha256")
         written.write_text(_digest(built))
         built.replace(path)
-        written.replace(proof)
+        written.replace(checksum)
     return path
 
 
@@ -329,7 +290,7 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _processor() -> str:
-    """Name what `-march=native` depends on: a home folder may be shared by different machines."""
+    """Return what `-march=native` depends on: a home folder may be shared by different machines."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
