@@ -1,14 +1,4 @@
-"""What the experiment trains and measures, and what to expect.
-
-Commands:
-    python experiments/phaser/run.py train --data DIR             every training that has no result yet
-    python experiments/phaser/run.py fit --data DIR               `fit_phaser`, and what other layouts leave
-    python experiments/phaser/run.py speed                        one training step against two rivals
-    python experiments/phaser/run.py report --data DIR            tables, pictures, page to listen to
-    python experiments/phaser/run.py train --small-stone DIR      the same on the public set; so fit, report
-
-Run time on two CPU cores, and expected figures: README.md. Seeds: 0 on.
-"""
+"""What the experiment trains and measures, and what to expect. Seeds: 0 on."""
 
 from __future__ import annotations
 
@@ -26,7 +16,7 @@ TRAIN_S = 5.0  # one batch
 WINDOWS_MS = (10.0, 40.0, 160.0)
 STEPS = 600
 SEEDS = 2
-RANDOM = 1  # seeds of the starts that know less
+RANDOM = 1  # seeds of the starts with less information
 LOG_EVERY = 10
 SHAPE_STEPS, SHAPE_POINTS = 60, 129  # of Levenberg-Marquardt, to give the waveshaper its first form
 SHAPE_TRIES, SHAPE_ERROR = 4, 1e-5  # mean square, of a waveshaper between -1 and 1

@@ -1,4 +1,4 @@
-"""The recordings: what is trained on, and what is tested on."""
+"""Read the recordings to train on and to test on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Device(NamedTuple):
 
 
 def shared(folder: Path) -> list[Device]:
-    """The two settings of the shared recordings: chirps to train on, a guitar to test on.
+    """Read the two settings of the shared recordings: chirps to train on, a guitar to test on.
 
     Args:
         folder: of the shared data, with `phaser/` in it.
@@ -52,7 +52,7 @@ def shared(folder: Path) -> list[Device]:
 
 
 def targets(folder: Path) -> list[Device]:
-    """Phasers with known parameters, rendered from the same chirps and the same guitar.
+    """Render phasers with known parameters from the same chirps and the same guitar.
 
     Raises:
         ValueError: files that are missing or too short.
@@ -78,7 +78,7 @@ def targets(folder: Path) -> list[Device]:
 
 
 def small_stone(folder: Path, lengths: config.SmallStone | None = None) -> list[Device]:
-    """The recordings of an EHX Small Stone: the end of the chirps to train on, what follows them to test on.
+    """Read the recordings of an EHX Small Stone: the end of the chirps to train on, then the test.
 
     The oscillator runs on from the chirps into the test, so a test begins where the training began.
 
@@ -87,7 +87,7 @@ def small_stone(folder: Path, lengths: config.SmallStone | None = None) -> list[
         lengths: of chirps and test in seconds; None for those of the public set.
 
     Returns:
-        A device for each recording there is.
+        A device for each recording.
 
     Raises:
         ValueError: the folder or the files are missing, of different rates, or too short.
@@ -126,7 +126,7 @@ def _knobs(knobs: config.Knobs, dry_path: Path, path: Path, lengths: config.Smal
 
 
 def mono(path: Path) -> tuple[np.ndarray, int]:
-    """A recording of one channel `(n_samples,)` and its rate.
+    """Read a recording of one channel `(n_samples,)` and its rate.
 
     Raises:
         ValueError: it cannot be read, or has several channels.
@@ -138,7 +138,7 @@ def mono(path: Path) -> tuple[np.ndarray, int]:
 
 
 def pair(dry_path: Path, wet_path: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    """A dry and a wet recording, cut to the shorter one, and their rate.
+    """Read a dry and a wet recording, cut to the shorter one, and their rate.
 
     Raises:
         ValueError: they cannot be read, or their rates differ.
@@ -151,7 +151,7 @@ def pair(dry_path: Path, wet_path: Path) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def samples(x: np.ndarray, seconds: float, fs: int, path: Path) -> int:
-    """Seconds as samples.
+    """Return seconds as samples.
 
     Raises:
         ValueError: the signal is shorter.

@@ -13,8 +13,7 @@ import numpy as np
 from experiments.common.runner import Row, show_progress
 from experiments.phaser import config
 from experiments.phaser.data import Device
-from jaxapf import metrics
-from jaxapf._internal.files import write_text
+from jaxapf import audio, metrics
 from jaxapf.effects import phaser
 from jaxapf.effects.modelling import descent, sweep_estimation
 from jaxapf.effects.modelling.phaser import fit_phaser
@@ -52,7 +51,7 @@ def fitted(device: Device, folder: Path) -> Row:
         "metrics": found.metrics,
     }
     path_of(device, folder).parent.mkdir(parents=True, exist_ok=True)
-    write_text(path_of(device, folder), json.dumps(result, indent=1) + "\n")
+    audio.write_text(path_of(device, folder), json.dumps(result, indent=1) + "\n")
     return result
 
 
@@ -85,7 +84,7 @@ def compared(device: Device, folder: Path) -> list[Row]:
         show_progress(f"{device.name}: {stages} stages, delay {delay}")
         rows.append(_row(device, start._replace(layout=layout)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(rows, indent=1) + "\n")
+    audio.write_text(path, json.dumps(rows, indent=1) + "\n")
     return rows
 
 

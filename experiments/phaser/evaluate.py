@@ -1,4 +1,4 @@
-"""What came out, as rows and as Markdown."""
+"""Return the results as rows and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.runner import Row, made_with, show_progress, table, verdict
-from experiments.phaser import config, fits, known, training
+from experiments.common.runner import Row, show_progress
+from experiments.common.tables import goal, made_with, table, verdict
+from experiments.phaser import config, fits, known
+from experiments.phaser import train as training
 from experiments.phaser.data import Device
 from jaxapf.effects import phaser
 
 FIT = "fit_phaser"
+MARKERS = ("recordings", "known", "starts", "devices", "layouts", "speed")
 
 
 # Rows
@@ -214,23 +217,23 @@ def read_speed(folder: Path) -> list[Row]:
 def goals(rows: Sequence[Row], known_rows: Sequence[Row], speed_rows: Sequence[Row]) -> list[Row]:
     """What the issue asks for, met or missed."""
     found = []
-    for name, goal in config.GOALS.items():
+    for name, limit in config.GOALS.items():
         reached = [row["as recursion %"] for row in rows if row["device"] == name]
         if reached:
-            text = f"{name}: ESR on the unseen guitar of {goal:g} % or less"
-            found.append({"goal": text, "value": min(reached), "met": min(reached) <= goal})
+            text = f"{name}: ESR on the unseen guitar of {limit:g} % or less"
+            found.append(goal(text, min(reached), min(reached) <= limit))
     for name in dict.fromkeys(row["target"] for row in known_rows):
         best = min(row["test ESR %"] for row in known_rows if row["target"] == name)
         text = f"known {name}: ESR of {config.GOAL_KNOWN:g} % or less"
-        found.append({"goal": text, "value": best, "met": best <= config.GOAL_KNOWN})
+        found.append(goal(text, best, best <= config.GOAL_KNOWN))
     skipped = [row["skipped"] for row in rows if row["skipped"] is not None]
     if skipped:
-        found.append({"goal": "no step lost to a NaN", "value": sum(skipped), "met": not sum(skipped)})
+        found.append(goal("no step lost to a NaN", sum(skipped), not sum(skipped)))
     for row in speed_rows:
         if row["step"] in ("frequency sampling, 10 ms", "torchlpc, float32"):
             text = f"step {config.GOAL_SPEED:g} times as fast as {row['step']}"
             value = row["times the exact"]
-            found.append({"goal": text, "value": value, "met": value >= config.GOAL_SPEED})
+            found.append(goal(text, value, value >= config.GOAL_SPEED))
     return found
 
 
@@ -267,12 +270,10 @@ def counted(folder: Path) -> str:
     )
 
 
-def markdown(parts: dict[str, list[Row]], judged: Sequence[Row], note: str = "") -> str:
-    """All tables that have rows, and the goals; the note comes first."""
-    texts = [f"{made_with()} {note}".rstrip()]
-    for title, rows in parts.items():
-        if rows:
-            texts += [f"**{title}**", table(rows, cell)]
-    if judged:
-        texts.append(verdict(judged, cell))
-    return "\n\n".join(texts) + "\n"
+def markdown(parts: dict[str, list[Row]], goals: Sequence[Row], note: str = "") -> dict[str, str]:
+    """Return the tables that have rows by the names of their markers; versions and goals with the first."""
+    texts = {name: table(rows, cell) + "\n" for name, rows in parts.items() if rows}
+    verdicts = f"\n{verdict(goals, cell)}\n" if goals else ""
+    first = next(iter(texts))
+    texts[first] = f"{f'{made_with()} {note}'.rstrip()}\n\n{texts[first]}{verdicts}"
+    return texts

@@ -15,8 +15,7 @@ import optax
 from experiments.common.runner import Row, show_progress
 from experiments.phaser import config
 from experiments.phaser.data import Device
-from jaxapf import losses
-from jaxapf._internal.files import write_text
+from jaxapf import audio, losses
 from jaxapf.effects import phaser
 from jaxapf.effects.modelling import descent, sweep_estimation
 from jaxapf.training import fit, parallel
@@ -66,7 +65,7 @@ def start_of(device: Device, folder: Path) -> Row:
     found = {**best._asdict(), **best.layout._asdict(), "n_samples": n_samples}
     del found["layout"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found, indent=1) + "\n")
+    audio.write_text(path, json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -203,7 +202,7 @@ def trained(job: Job, folder: Path, steps: int) -> Row:
         "records": [{name: record[name] for name in kept} for record in fitted.records],
     }
     path_of(job, folder).parent.mkdir(parents=True, exist_ok=True)
-    write_text(path_of(job, folder), json.dumps(result) + "\n")
+    audio.write_text(path_of(job, folder), json.dumps(result) + "\n")
     return result
 
 

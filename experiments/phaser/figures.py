@@ -1,4 +1,4 @@
-"""Cutoff over time, learnt and true, and the distance between. Needs matplotlib, the extra `plot`."""
+"""Draw the cutoff over time, learnt and true, and the distance between; needs the extra `plot`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.lines import Line2D
 
-from jaxapf._internal.files import PathLike, atomic_path
+from experiments.common import pictures
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -21,14 +22,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     "640 ms": {"color": "#CC79A7", "lw": 1.4, "ls": "-"},
 }
 GRID = "#e2e2e2"
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
-}
 POINTS = 400  # of a curve
 PARTS = 100  # of the time, each with the RMS of the distance in it
 FLOOR_CENTS = 0.005
@@ -45,7 +38,7 @@ class Sweeps(NamedTuple):
     seconds: float
 
 
-def cutoffs(panels: Sequence[Sweeps], path: PathLike) -> None:
+def cutoffs(panels: Sequence[Sweeps], path: Path) -> None:
     """Draw a row for each device: its cutoff, and how far each way to learn it is from the truth.
 
     Where no truth is known, `fit_phaser` is what the others are compared with.
@@ -55,34 +48,21 @@ def cutoffs(panels: Sequence[Sweeps], path: PathLike) -> None:
         path: file to write, .svg or .png.
 
     Raises:
-        ValueError: there is nothing to draw, or the file's suffix is another.
-        ImportError: matplotlib is not installed.
+        ValueError: there is nothing to draw.
         AudioError: the file cannot be written.
     """
     if not panels:
         raise ValueError("panels is empty; give the sweeps of at least one device")
-    kind = Path(path).suffix.lstrip(".").lower()
-    if kind not in ("svg", "png"):
-        raise ValueError(f"path is '{path}'; give a name that ends in .svg or .png")
-    plt = _pyplot()
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(panels), 2, figsize=(9.6, 0.6 + 1.8 * len(panels)), squeeze=False, layout="constrained"
-        )
+    with pictures.drawing(path, 9.6, 0.6 + 1.8 * len(panels), dpi=160) as figure:
+        axes = figure.subplots(len(panels), 2, squeeze=False)
         for (left, right), panel in zip(axes, panels, strict=True):
             _draw(left, panel)
             _draw_distance(right, panel)
         for ax in axes[-1]:
             ax.set_xlabel("time (s)")
         names = [name for name in LOOKS if any(name in panel.cutoffs for panel in panels)]
-        handles = [plt.Line2D([], [], **LOOKS[name], label=name) for name in names]
+        handles = [Line2D([], [], **LOOKS[name], label=name) for name in names]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-        try:
-            with atomic_path(path) as temporary:
-                metadata = {"Date": None} if kind == "svg" else None
-                figure.savefig(temporary, format=kind, dpi=160, metadata=metadata)
-        finally:
-            plt.close(figure)
 
 
 def _draw(ax: Any, panel: Sweeps) -> None:
@@ -129,14 +109,3 @@ def _draw_distance(ax: Any, panel: Sweeps) -> None:
     ax.grid(color=GRID, lw=0.6)
     ax.set_ylabel("RMS, cents")
     ax.set_title(f"distance from {'the truth' if beside == 'truth' else beside}")
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError("the pictures need matplotlib; install it: pip install 'jaxapf[plot]'") from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
