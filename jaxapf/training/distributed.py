@@ -1,8 +1,5 @@
 """The same script in several processes, on one machine or many, all of which end when one of them dies.
 
-The engine is `jax.distributed`; this module finds out whether there are several processes, and gives
-failures a clean end:
-
     parser = argparse.ArgumentParser()
     distributed.add_arguments(parser)
     sys.exit(distributed.run(main, parser.parse_args()))
@@ -12,15 +9,14 @@ Then `python train.py` is one process, and these are two:
     python train.py --coordinator node0:9911 --num-processes 2 --process-id 0
     python train.py --coordinator node0:9911 --num-processes 2 --process-id 1
 
-Under SLURM, Open MPI and on TPU slices in GKE no flag is needed; `--coordinator auto` asks JAX to find out,
-as on TPU pods outside GKE.
+Under SLURM, Open MPI and on TPU slices in GKE no flag is needed; `--coordinator auto` leaves it to JAX, as on
+TPU pods outside GKE.
 
-When a process dies, JAX's runtime ends all others from C++, with a dump of its stack that Python can neither
-catch nor word otherwise; and a process that only raises waits minutes for the others, who wait for it. So
-with several processes `main` runs in a worker, a fork of this process, which stays to supervise it: it passes
-signals on, keeps back the runtime's last words (JAXAPF_DEBUG=1 shows them), and returns or raises what `main`
-did, or says in one sentence why it could not. A fork is safe here because JAX has computed nothing yet, which
-`jax.distributed.initialize` demands anyway. One process alone is not forked.
+`jax.distributed` and its heartbeats do the work. What they cannot do: when a process dies, JAX ends the others
+from C++ with a dump and an exit code of its own, which Python can neither catch nor word, and a process that
+raises waits minutes for the others. So with several processes `main` runs in a fork of this one, which waits for
+it, keeps the native messages back (JAXAPF_DEBUG=1 leaves them on stderr) and puts the end into one sentence and
+exit code 3. Forking is safe: `jax.distributed.initialize` demands that JAX has computed nothing yet.
 """
 
 from __future__ import annotations
@@ -38,55 +34,29 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal, NamedTuple
+from typing import Any
+
+__all__ = ["LOST", "MISTAKE", "add_arguments", "rows", "run"]
 
 START_TIMEOUT_S = 60
-# JAX's default is 100 s. Heartbeats come from a thread of the runtime, whatever Python or a device is doing.
-HEARTBEAT_TIMEOUT_S = 20
-# For processes that fail together to leave together, each with its own message.
-FAREWELL_S = 5
-
+HEARTBEAT_TIMEOUT_S = 20  # JAX's default is 100 s
+FAREWELL_S = 5  # for processes that fail together to leave together, each with its own message
 MISTAKE, LOST = 2, 3  # exit codes
 RESUME = "start all processes again: the run resumes from its last checkpoint"
 
-# What the exceptions of a broken exchange say, on CPU (Gloo), GPU (NCCL) and in JAX's own service.
+# What the exceptions of a broken exchange contain, on CPU (Gloo), GPU (NCCL) and in JAX's own service.
 _BROKEN = re.compile(
     "gloo|nccl|socket closed|by peer|heartbeat|coordination.?service|barrier|unavailable:|deadline_exceeded:",
     re.IGNORECASE,
 )
 _FATAL = "JAX distributed service detected fatal errors"
-_LOG_LINE = re.compile(rb"[IWEF]\d{4} [\d:.]+ +\d+ (\S+):\d+\] ")
-_SERVICE = re.compile(rb"coordination|preemption|client\.h|add_port")
+_BROKE = "jaxapf lost contact: "
 
 
 class _Mistake(ValueError):
     """Wrong use, in one sentence for the user."""
-
-
-class _Start(NamedTuple):
-    """What `jax.distributed.initialize` is given, None for what JAX finds out, and what messages name."""
-
-    coordinator: str | None
-    num_processes: int | None
-    process_id: int | None
-    detect: bool
-    count: int | None
-    me: int | None
-    timeout_s: int
-    heartbeat_timeout_s: int
-
-    def __str__(self) -> str:
-        return "this process" if self.me is None else f"process {self.me} of {self.count}"
-
-
-class _Told(NamedTuple):
-    """What the worker says of its end."""
-
-    how: Literal["returned", "raised", "mistake", "lost"]
-    value: Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,22 +123,20 @@ def run(
         7
     """
     try:
-        start = _start(arguments, heartbeat_timeout_s)
+        start = _start(arguments)
     except _Mistake as error:
-        return _say(f"error: {error}", MISTAKE)
+        return _print(f"error: {error}", MISTAKE)
     if start is None:
         return main(arguments) or 0
-    return _supervised(partial(main, arguments), start)
+    start["heartbeat_timeout_seconds"] = heartbeat_timeout_s
+    return _supervised(lambda: main(arguments) or 0, start)
 
 
 def rows(batch_size: int) -> slice:
-    """The rows of a batch that this process reads: a contiguous share, in the order of the processes.
+    """Return the rows of a batch that this process reads: a contiguous share, in the order of the processes.
 
     Args:
         batch_size: examples over all processes.
-
-    Returns:
-        A slice; all of the batch in one process.
 
     Raises:
         ValueError: `batch_size` cannot be shared equally.
@@ -207,15 +175,15 @@ def _whole(lowest: int) -> Callable[[str], int]:
     return whole
 
 
-def _start(arguments: argparse.Namespace, heartbeat_timeout_s: int) -> _Start | None:
-    """How to start as one of several processes; None for a process alone."""
-    coordinator, count, me = arguments.coordinator, arguments.num_processes, arguments.process_id
-    if count is not None and me is not None and me >= count:
-        raise _Mistake(f"--process-id is {me} and --num-processes {count}; expected 0 to {count - 1}")
+def _start(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the options of `jax.distributed.initialize`; None for a process alone."""
+    coordinator, count, index = arguments.coordinator, arguments.num_processes, arguments.process_id
+    if count is not None and index is not None and index >= count:
+        raise _Mistake(f"--process-id is {index} and --num-processes {count}; expected 0 to {count - 1}")
     if count == 1:
         return None
     cluster = _cluster()
-    flags = {"--coordinator": coordinator, "--num-processes": count, "--process-id": me}
+    flags = {"--coordinator": coordinator, "--num-processes": count, "--process-id": index}
     missing = [flag for flag, value in flags.items() if value is None]
     if len(missing) == 3 and cluster is None:
         return None
@@ -226,24 +194,23 @@ def _start(arguments: argparse.Namespace, heartbeat_timeout_s: int) -> _Start | 
         )
     if not hasattr(os, "fork"):
         raise _Mistake("several processes need Linux or macOS; start one without --coordinator")
-    if me == 0 and not missing and coordinator != "auto":
+    if index == 0 and not missing and coordinator != "auto":
         _check_port(coordinator)
-    return _Start(
-        None if coordinator == "auto" else coordinator,
-        count,
-        me,
-        # Looking for a cluster where there is none can fail, and asks the network on some machines.
-        cluster is not None or coordinator == "auto",
-        *((count, me) if None not in (count, me) else cluster or (None, None)),
-        arguments.start_timeout,
-        heartbeat_timeout_s,
-    )
+    count, index = (count, index) if None not in (count, index) else cluster or (count, index)
+    return {
+        "coordinator_address": None if coordinator == "auto" else coordinator,
+        "num_processes": count,
+        "process_id": index,
+        # Looking for a cluster where there is none can fail, and queries the network on some machines.
+        "cluster_detection_method": None if cluster or coordinator == "auto" else "deactivate",
+        "initialization_timeout": arguments.start_timeout,
+    }
 
 
 def _cluster() -> tuple[int, int] | None:
-    """How many processes there are and which one this is, where the environment says that there are several.
+    """Return how many processes there are and which one this is, where the environment names several.
 
-    JAX looks for the same variables; it has no public way to ask without starting.
+    JAX reads the same variables, but only in starting; it has no public way to look before.
     """
     environment = os.environ
     try:
@@ -275,120 +242,91 @@ def _check_port(coordinator: str) -> None:
         ) from None
 
 
-# The supervisor: the process that was started
+# The process that was started waits for its fork
 
 
-def _supervised(work: Callable[[], int | None], start: _Start) -> int:
-    reader, writer = os.pipe()
-    held: list[bytes] = []
-    # A file, not a pipe: the worker never waits for its reader, and processes that it leaves behind hold
-    # nothing open.
-    with tempfile.TemporaryFile() as outcome:
-        worker = get_context("fork").Process(target=_work, args=(work, start, (reader, writer), outcome))
+def _supervised(work: Callable[[], int], start: dict[str, Any]) -> int:
+    # Files, not pipes: the worker never waits for their reader.
+    with tempfile.TemporaryFile() as native, tempfile.TemporaryFile() as outcome:
+        worker = get_context("fork").Process(target=_work, args=(work, start, native, outcome))
         worker.start()
-        os.close(writer)
-        passing = threading.Thread(target=_pass_on, args=(reader, held), daemon=True)
-        passing.start()
         with _signals_go_to(worker) as sent:
             worker.join()
-        passing.join(timeout=2)
+        native.seek(0)
         outcome.seek(0)
-        # Empty, or cut, where the worker died.
-        told = None
-        with contextlib.suppress(EOFError, pickle.UnpicklingError):
-            told = _Told(*pickle.load(outcome))
-    native = b"".join(held).decode(errors="replace")
-    if told is None and _FATAL in native:
-        told = _Told("lost", "")
-    if sent and (told is None or told.how == "lost"):
+        messages = native.read().decode(errors="replace")
+        found = outcome.read()
+    who, code = _name(start), worker.exitcode or 0
+    if not found and (_FATAL in messages or _BROKE in messages):
+        return 128 + sent[0] if sent else _print(_lost_sentence(messages, start), LOST)
+    with contextlib.suppress(OSError):
+        os.write(2, messages.encode())
+    if found:
+        result = pickle.loads(found)
+        if isinstance(result, _Mistake):
+            return _print(f"error: {result}", MISTAKE)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+    if code >= 0:
+        return code  # by os._exit
+    if sent:
         return 128 + sent[0]
-    return _killed(worker.exitcode or 0, native, start) if told is None else _answer(told, native, start)
+    killed = f"{signal.Signals(-code).name}{' (out of memory?)' if -code == signal.SIGKILL else ''}"
+    return _print(f"{who} was ended by {killed}; {RESUME}", LOST)
 
 
-def _answer(told: _Told, native: str, start: _Start) -> int:
-    if told.how == "raised":
-        raise told.value
-    if told.how == "mistake":
-        return _say(f"error: {told.value}", MISTAKE)
-    if told.how == "lost":
-        return _say(_lost_sentence(native, told.value, start), LOST)
-    return told.value
+def _name(start: dict[str, Any]) -> str:
+    index, count = start["process_id"], start["num_processes"]
+    return "this process" if index is None else f"process {index} of {count}"
 
 
-def _killed(exitcode: int, native: str, start: _Start) -> int:
-    if exitcode >= 0:
-        return exitcode  # by os._exit
-    os.write(2, native.encode())
-    name = signal.Signals(-exitcode).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return _say(f"{start} was ended by {name}{hint}; {RESUME}", LOST)
-
-
-def _lost_sentence(native: str, reason: str, start: _Start) -> str:
-    """Say what the runtime's last words, and the exception's, mean."""
-    last = native.rpartition(_FATAL)[2]
-    if "RegisterTask" in last:
-        if "incarnation" in last:
-            return (
-                f"error: another process started as {start}, too; "
-                "give each process its own --process-id and each run its own port"
-            )
-        where = f" at {start.coordinator}" if start.coordinator else ""
+def _lost_sentence(messages: str, start: dict[str, Any]) -> str:
+    """Return what the runtime's last words mean."""
+    native, (_, broke, reason) = messages.rpartition(_FATAL)[2], messages.partition(_BROKE)
+    who, where = _name(start), start["coordinator_address"]
+    if "RegisterTask" in native and "incarnation" in native:
         return (
-            f"error: {start} did not meet all others{where} within {start.timeout_s} s; start all of them "
-            "with the same --coordinator, and let its port through to every machine"
+            f"error: another process started as {who}, too; "
+            "give each process its own --process-id and each run its own port"
         )
-    because = f" ({reason})" if reason and not native else ""
-    return f"{start} lost contact with {_dead(native, start)}{because}; {RESUME}"
+    if "RegisterTask" in native:
+        return (
+            f"error: {who} did not meet all others{f' at {where}' if where else ''} within "
+            f"{start['initialization_timeout']} s; start all of them with the same --coordinator, and let "
+            "its port through to every machine"
+        )
+    because = f" ({reason.splitlines()[0]})" if broke and _FATAL not in messages else ""
+    return f"{who} lost contact with {_dead(native, start)}{because}; {RESUME}"
 
 
-def _dead(native: str, start: _Start) -> str:
-    """Which process is gone, as far as the runtime said."""
+def _dead(native: str, start: dict[str, Any]) -> str:
+    """Return which processes are gone, as far as the runtime named them."""
+    index, count = start["process_id"], start["num_processes"]
     listed = re.search(r"unhealthy[^\n]*:\n((?:\S*?\d+\n)+)", native)
-    named = (
-        re.findall(r"(\d+)\n", listed[1]) if listed else re.findall(r"[Tt]ask \S*?(\d+) heartbeat", native)
-    )
-    ids = sorted({int(one) for one in named})
-    if not ids and start.count == 2 and start.me is not None:
-        ids = [1 - start.me]
-    if not ids and start.me != 0 and re.search("Failed to send RPC|CoordinationService/Heartbeat", native):
+    named = r"(\d+)\n" if listed else r"[Tt]ask \S*?(\d+) heartbeat"
+    ids = sorted({int(one) for one in re.findall(named, listed[1] if listed else native)})
+    if not ids and count == 2 and index is not None:
+        ids = [1 - index]
+    if not ids and index != 0 and re.search("Failed to send RPC|CoordinationService/Heartbeat", native):
         ids = [0]  # it runs the service
-    if not ids or start.me in ids:
+    if not ids or index in ids:
         return "the others"
     return f"process{'es' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
 
 
-def _pass_on(reader: int, held: list[bytes]) -> None:
-    """Pass on what native code writes to stderr, but hold what comes from the distributed service."""
-    quiet = False
-    with os.fdopen(reader, "rb") as native:
-        for line in native:
-            if found := _LOG_LINE.match(line):
-                quiet = bool(_SERVICE.search(found[1]))
-            if quiet:
-                held.append(line)
-            if not quiet or os.environ.get("JAXAPF_DEBUG"):
-                os.write(2, line)
-
-
 @contextlib.contextmanager
 def _signals_go_to(worker: BaseProcess) -> Iterator[list[int]]:
-    """Pass signals on to the worker, which has a process group of its own; gives those that ask to end.
-
-    The second of these kills: a worker that waits for others in native code hears no signal.
-    """
-    ending = (signal.SIGINT, signal.SIGTERM)
+    """Pass on the signals that end a program; the second kills, for native code ignores the first."""
     sent: list[int] = []
 
     def forward(number: int, _frame: Any) -> None:
         with contextlib.suppress(ProcessLookupError):
-            if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGKILL if sent and number in ending else number)
-        if number in ending:
-            sent.append(number)
+            os.kill(worker.pid or 0, signal.SIGKILL if sent else number)
+        sent.append(number)
 
     previous = {}
-    for number in (*ending, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGTERM):
         # ValueError: not in the main thread. A signal that is ignored stays ignored.
         with contextlib.suppress(ValueError):
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -400,62 +338,50 @@ def _signals_go_to(worker: BaseProcess) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _say(sentence: str, code: int) -> int:
+def _print(sentence: str, code: int) -> int:
     with contextlib.suppress(OSError):
         print(f"jaxapf: {sentence}", file=sys.stderr, flush=True)
     return code
 
 
-# The worker
+# The fork
 
 
-def _work(work: Callable[[], int | None], start: _Start, pipe: tuple[int, int], outcome: Any) -> None:
-    reader, writer = pipe
-    os.close(reader)
+def _work(work: Callable[[], int], start: dict[str, Any], native: Any, outcome: Any) -> None:
     os.setpgid(0, 0)  # Ctrl-C comes from the supervisor, once
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
-    _redirect_native_stderr(writer)
-    told = _attempt(work, start)
-    if told.how == "returned" and told.value == 0:
-        _shut_down()
-        _tell(outcome, told)
-        return
-    _tell(outcome, told)
-    if told.how == "lost":
-        # The runtime will name the process that died, and end this one. Of two it is the other.
-        time.sleep(0 if start.count == 2 else start.heartbeat_timeout_s + FAREWELL_S)
-    elif told.how != "mistake":
-        leaving = threading.Thread(target=_shut_down, daemon=True)
+    if not os.environ.get("JAXAPF_DEBUG"):
+        # Python's stderr stays what it was, a terminal perhaps.
+        sys.stderr = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        os.dup2(native.fileno(), 2)
+    try:
+        _initialise(start)
+        result: Any = work()
+    except BaseException as error:
+        if reason := _broken_exchange(error):
+            os.write(native.fileno(), f"{_BROKE}{reason}\n".encode())
+            # Of more than two, JAX will name the process that died, and end this one.
+            time.sleep(0 if start["num_processes"] == 2 else start["heartbeat_timeout_seconds"] + FAREWELL_S)
+            os._exit(LOST)
+        result = error if isinstance(error, _Mistake) else _portable(error, _name(start))
+    if not isinstance(result, _Mistake):
+        import jax
+
+        leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
         leaving.start()
-        leaving.join(FAREWELL_S)
+        leaving.join(None if result == 0 else FAREWELL_S)
+    pickle.dump(result, outcome)
+    outcome.flush()
     sys.stdout.flush()
     os._exit(1)  # an ordinary end would wait for the others
 
 
-def _attempt(work: Callable[[], int | None], start: _Start) -> _Told:
-    try:
-        _initialise(start)
-        return _Told("returned", work() or 0)
-    except _Mistake as error:
-        return _Told("mistake", str(error))
-    except BaseException as error:
-        reason = _broken_exchange(error)
-        return _Told("lost", reason) if reason else _Told("raised", _portable(error, start))
-
-
-def _initialise(start: _Start) -> None:
+def _initialise(start: dict[str, Any]) -> None:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         import jax
 
-        jax.distributed.initialize(
-            start.coordinator,
-            start.num_processes,
-            start.process_id,
-            cluster_detection_method=None if start.detect else "deactivate",
-            initialization_timeout=start.timeout_s,
-            heartbeat_timeout_seconds=start.heartbeat_timeout_s,
-        )
+        jax.distributed.initialize(**start)
     except Exception as error:
         raise _Mistake(
             f"JAX cannot start as one of several processes: {_first_line(error)}; "
@@ -465,19 +391,12 @@ def _initialise(start: _Start) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL if on_sigterm is None else on_sigterm)
 
 
-def _shut_down() -> None:
-    import jax
-
-    jax.distributed.shutdown()
-
-
-def _broken_exchange(error: BaseException) -> str:
-    """What an exception says of lost contact; empty where it is about something else."""
-    at: BaseException | None = error
-    while at is not None:
-        if isinstance(at, (ValueError, RuntimeError)) and _BROKEN.search(str(at)):
-            return _first_line(at)
-        at = at.__cause__ or at.__context__
+def _broken_exchange(error: BaseException | None) -> str:
+    """Return what an exception says of lost contact; empty where it is about something else."""
+    while error is not None:
+        if isinstance(error, (ValueError, RuntimeError)) and _BROKEN.search(str(error)):
+            return _first_line(error)
+        error = error.__cause__ or error.__context__
     return ""
 
 
@@ -486,22 +405,16 @@ def _first_line(error: BaseException) -> str:
     return re.sub(r"^[A-Z_]+: |\[external/\S+\] ", "", line)[:200].rstrip(".")
 
 
-def _portable(error: BaseException, start: _Start) -> BaseException:
-    """The exception, or one like it, that the supervisor can raise, with this process's traceback noted."""
-    note = f"In the worker of {start}:\n{''.join(traceback.format_exception(error))}"
+def _portable(error: BaseException, who: str) -> BaseException:
+    """Return the exception, or one like it, as pickle can hold it, with this process's traceback noted."""
+    note = f"In the worker of {who}:\n{''.join(traceback.format_exception(error))}"
+    error.add_note(note)
     try:
-        error.add_note(note)
         pickle.loads(pickle.dumps(error))
-        return error
     except Exception:
-        portable = RuntimeError(f"{type(error).__name__}: {error}")
-        portable.add_note(note)
-        return portable
-
-
-def _tell(outcome: Any, told: _Told) -> None:
-    pickle.dump(tuple(told), outcome)
-    outcome.flush()
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+        error.add_note(note)
+    return error
 
 
 def _end_with_supervisor() -> None:
@@ -509,10 +422,3 @@ def _end_with_supervisor() -> None:
     if supervisor is not None:
         supervisor.join()
     os._exit(LOST)
-
-
-def _redirect_native_stderr(writer: int) -> None:
-    """Give native code's stderr to the supervisor; Python's stays what it was, a terminal perhaps."""
-    sys.stderr = open(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    os.dup2(writer, 2)
-    os.close(writer)

@@ -425,19 +425,13 @@ FATAL += "detected fatal errors. absl::Status: "
     ],
 )
 def test_the_dead_process_is_named(native, dead):
-    start = distributed._Start("here:1", 8, 1, False, 8, 1, 60, 20)
-    sentence = distributed._lost_sentence(FATAL + native, "", start)
+    start = {
+        "coordinator_address": "here:1",
+        "num_processes": 8,
+        "process_id": 1,
+        "initialization_timeout": 60,
+    }
+    sentence = distributed._lost_sentence(FATAL + native, start)
     assert sentence == f"process 1 of 8 lost contact with process{dead}; {RESUME}"
-    silent = distributed._lost_sentence("", "Gloo failed", start)
+    silent = distributed._lost_sentence(f"{distributed._BROKE}Gloo failed\n", start)
     assert silent == f"process 1 of 8 lost contact with the others (Gloo failed); {RESUME}"
-
-
-def test_other_native_messages_are_passed_on_and_those_of_the_service_held(capfd):
-    reader, writer = os.pipe()
-    ours = "I1121 09:30:45.492745    4922 cpu_client.cc:80] compiling\nmore of it\n"
-    os.write(writer, f"plain\n{FATAL}UNAVAILABLE\n    @ 0x7f stack\n{ours}".encode())
-    os.close(writer)
-    held: list[bytes] = []
-    distributed._pass_on(reader, held)
-    assert capfd.readouterr().err == f"plain\n{ours}"
-    assert b"".join(held).decode() == f"{FATAL}UNAVAILABLE\n    @ 0x7f stack\n"

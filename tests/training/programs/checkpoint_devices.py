@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[depth]) for depth in (1, 2)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
