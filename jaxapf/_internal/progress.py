@@ -71,6 +71,7 @@ def progress(
     )
     with bar:
         task = bar.add_task(description, total=total, completed=start, text="")
+        shown = False
 
         def update(
             completed: float | None = None,
@@ -78,10 +79,15 @@ def progress(
             description: str | None = None,
             **options: Any,
         ) -> None:
+            nonlocal shown
+            shown = True
             fields = options if text is None else {**options, "text": text}
             bar.update(task, completed=completed, description=description, refresh=True, **fields)
 
-        yield update
+        try:
+            yield update
+        finally:
+            bar.live.transient = transient or not shown
 
 
 class _Lenient:

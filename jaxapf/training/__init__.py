@@ -1,4 +1,14 @@
-"""Training: the step, the loop, data, parallelism, checkpoints, logging.
+"""Training: pure steps, the loop that runs them, and what surrounds it; import the modules.
 
-from jaxapf.training import data, fit, parallel, step
+    from jaxapf.training import data, fit, parallel, step
+
+- `step`: the training state, the train step, many starts at once;
+- `fit`: the loop, `fit.fit`;
+- `data`: batches as a function of their position;
+- `parallel`: the step on one device, a mesh, or under `pmap`;
+- `distributed`: the same script in several processes;
+- `checkpoint`: save, restore, resume;
+- `logging`: records on the terminal, in a file, in TensorBoard;
+- `pretrained`: the checkpoints that come with jaxapf;
+- `lowering`: the step's program for other platforms, and its cost.
 """

@@ -11,26 +11,27 @@ import numpy as np
 
 from jaxapf._internal.arrays import count as checked_count
 
+__all__ = ["BatchAt", "endless", "prefetched", "shuffled"]
+
 Tree = Any
 BatchAt = Callable[[int], Tree]
 
 
 def shuffled(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice(None)) -> BatchAt:
-    """Batches of examples in a new random order each epoch, by position.
+    """Return batches of examples in a new random order each epoch, by position.
 
-    Every epoch shows each example at most once; the last ones, too few for a batch, wait for the next
-    order. The same position always gives the same batch, in every process and every run.
+    Every epoch has each example at most once; the last ones, too few for a batch, are left out of it. The
+    same position always gives the same batch, in every process and every run.
 
     Args:
         arrays: pytree of arrays (examples, ...), one batch or more.
         batch_size: examples in a batch, over all processes.
         seed: of the orders, an int >= 0.
         rows: those of a batch to read, for a process that reads only its share
-            (`jaxapf.training.distributed.rows`).
+            (`training.distributed.rows`).
 
     Returns:
-        ``batch_at``: position -> pytree of NumPy arrays (examples in `rows`, ...), as `jaxapf.training.fit.fit`
-        wants it.
+        ``batch_at`` of `training.fit.fit`: position -> pytree of NumPy arrays (examples in `rows`, ...).
 
     Raises:
         ValueError: the arrays differ in length or hold less than one batch; the batch is below one, or the
@@ -56,22 +57,11 @@ def shuffled(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slic
 
 
 def endless(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice(None)) -> BatchAt:
-    """As `shuffled`, but with batches that reach over the end of an epoch, so that none leaves examples out.
+    """Return batches as `shuffled` does, but across the ends of epochs, so that no example is left out.
 
-    For data of few batches, of which `shuffled` would leave out a good part: position n shows the examples
-    n * batch_size and following of all epochs' orders in a row.
-
-    Args:
-        arrays: as in `shuffled`.
-        batch_size: as in `shuffled`.
-        seed: as in `shuffled`.
-        rows: as in `shuffled`.
-
-    Returns:
-        ``batch_at``, as that of `shuffled`.
-
-    Raises:
-        ValueError: as in `shuffled`.
+    For data of few batches, of which `shuffled` would leave out a good part: position n has the examples n
+    * batch_size and following of all epochs' orders in a row. Arguments, result and errors as in
+    `shuffled`.
 
     Example:
         >>> batch_at = endless(np.arange(3), 2)
@@ -90,17 +80,17 @@ def endless(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice
 
 
 def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4) -> BatchAt:
-    """Batches of examples that are made when asked for, some of them in advance, in threads.
+    """Return batches of examples that are computed on demand, some of them in advance, in threads.
 
-    Batch n holds the examples n * batch_size and following. Batches asked for one after the other are ready
-    in advance; after a jump (a resumed run) the pipeline starts anew at that position.
+    Batch n holds the examples n * batch_size and following. Consecutive batches are ready in advance; after a
+    jump (a resumed run) the pipeline starts anew at that position.
 
     Args:
-        source: a sequence of examples, pytrees of arrays: `len` and random access, for any position the
-            same example whenever it is asked for; `jaxapf.datasets.Pairs` is one.
+        source: a sequence of examples, pytrees of arrays: `len` and random access, always the same example at
+            the same index; `jaxapf.datasets.Pairs` is one.
         batch_size: examples in a batch.
-        threads: that make examples.
-        ahead: batches that are made in advance.
+        threads: number of threads that make examples.
+        ahead: number of batches made in advance.
 
     Returns:
         ``batch_at``: position -> pytree of NumPy arrays (examples, ...).
@@ -141,7 +131,7 @@ def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4
 
 
 def _checked(arrays: Tree, batch_size: int, seed: int) -> tuple[Tree, int]:
-    """The arrays, NumPy's, and the number of examples in them."""
+    """Return the arrays, NumPy's, and the number of examples in them."""
     batch_size = checked_count("batch_size", batch_size)
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed is {seed!r}; expected a whole number of 0 or more.")
@@ -157,7 +147,7 @@ def _checked(arrays: Tree, batch_size: int, seed: int) -> tuple[Tree, int]:
 
 
 def _orders(examples: int, seed: int) -> Callable[[int], np.ndarray]:
-    """The order of each epoch."""
+    """Return a function of the epoch that returns its order."""
 
     @lru_cache(maxsize=3)
     def order(epoch: int) -> np.ndarray:

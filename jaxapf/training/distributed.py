@@ -12,11 +12,12 @@ Then `python train.py` is one process, and these are two:
 Under SLURM, Open MPI and on TPU slices in GKE no flag is needed; `--coordinator auto` leaves it to JAX, as on
 TPU pods outside GKE.
 
-`jax.distributed` and its heartbeats do the work. What they cannot do: when a process dies, JAX ends the others
-from C++ with a dump and an exit code of its own, which Python can neither catch nor word, and a process that
-raises waits minutes for the others. So with several processes `main` runs in a fork of this one, which waits for
-it, keeps the native messages back (JAXAPF_DEBUG=1 leaves them on stderr) and puts the end into one sentence and
-exit code 3. Forking is safe: `jax.distributed.initialize` demands that JAX has computed nothing yet.
+`jax.distributed` and its heartbeats do the work. What they cannot do: when a process dies, JAX ends the
+others from C++ with a dump and an exit code of its own, which Python can neither catch nor word, and a
+process that raises waits minutes for the others. So with several processes `main` runs in a fork of this
+one, which waits for it, keeps the native messages back (JAXAPF_DEBUG=1 leaves them on stderr) and puts the
+end into one sentence and exit code 3. Forking is safe: `jax.distributed.initialize` demands that JAX has
+computed nothing yet.
 """
 
 from __future__ import annotations

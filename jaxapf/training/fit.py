@@ -4,9 +4,8 @@
         state = checkpoints.restore(state) or state
         fitted = fit(plan, state, batch_at, 5000, checkpoints=checkpoints, on_record=print)
 
-Data is a function of the position: ``batch_at(n)`` is the batch of step n, whenever and wherever it is
-asked for. So the position is all that a checkpoint has to hold of it, and a resumed run sees what it would
-have seen.
+Data is a function of the position: ``batch_at(n)`` is always the batch of step n. So the position is all
+that a checkpoint needs to hold of it, and a resumed run continues with the batches of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ from jaxapf._internal.arrays import enable_x64, whole_number
 from jaxapf.training.parallel import Plan, of_this_process
 from jaxapf.training.step import RESERVED, TrainState
 
+__all__ = ["Fitted", "Record", "TrainingError", "fit", "position"]
+
 Tree = Any
 Record = dict[str, Any]
 # Steps handed to the device before the first of them must be done: enough to hide the loop, few enough
@@ -41,8 +42,8 @@ class TrainingError(RuntimeError):
     """Training cannot go on, in one sentence for the user."""
 
 
-class Keeper(Protocol):
-    """What `fit` needs of `jaxapf.training.checkpoint.Checkpoints`."""
+class Saver(Protocol):
+    """What `fit` needs of `training.checkpoint.Checkpoints`."""
 
     def save(self, state: Any, metrics: Any = None, *, step: int | None = None) -> Any: ...
 
@@ -50,10 +51,10 @@ class Keeper(Protocol):
 
 
 class Fitted(NamedTuple):
-    """What `fit` returns.
+    """The result of `fit`.
 
     ``state`` after the last step; ``records`` of this run; ``losses`` (), or (starts,) of many starts, means
-    since the last record but one, what `training.step.best_start` chooses by; NaN where no step was left to do.
+    over the last record's steps, for `training.step.best_start`; NaN where no step was left to do.
     """
 
     state: TrainState
@@ -62,13 +63,10 @@ class Fitted(NamedTuple):
 
 
 def position(state: TrainState) -> int:
-    """Batches seen so far: the position in the data of the next one.
+    """Return the number of batches seen, which is the position in the data of the next one.
 
     Args:
         state: a TrainState, of one start or many.
-
-    Returns:
-        The position, an int.
 
     Example:
         >>> import optax
@@ -87,40 +85,40 @@ def fit(
     *,
     log_every: int = 50,
     save_every: int | None = None,
-    checkpoints: Keeper | None = None,
+    checkpoints: Saver | None = None,
     evaluate: Callable[[TrainState], dict[str, Any]] | None = None,
     on_record: Callable[[Record], None] | None = None,
     max_skipped: int = 100,
     prefetch: int = 2,
 ) -> Fitted:
-    """Train until step `steps`, from wherever the state is.
+    """Train from the state's position to step `steps`.
 
-    The loop waits for the device only every `log_every` steps, to read the metrics; batches are made and
-    brought to the device meanwhile, in a thread.
+    The loop waits for the device only every `log_every` steps, to read the metrics; a thread makes batches
+    and brings them to the device meanwhile.
 
     Args:
-        plan: the step and its devices, of `jaxapf.training.parallel`.
+        plan: the step and its devices, of `training.parallel`.
         state: of `init_state` or `init_starts`, or restored from a checkpoint.
         batch_at: position -> pytree of arrays with the examples on the leading axis (in several processes
-            this process's share). Called in a thread; must always give the same for the same position, and
-            new arrays each time or ones that nobody changes.
+            this process's share). Called in a thread; must always return the same for the same position, in
+            new arrays or ones that are never changed.
         steps: total, those already done included.
         log_every: steps between records.
         save_every: steps between checkpoints, a multiple of `log_every`; its default is `log_every`. The last
-            step is always kept.
-        checkpoints: an open `jaxapf.training.checkpoint.Checkpoints`; without it nothing is kept.
-        evaluate: state -> numbers, asked before each checkpoint and put into its record, under names that
-            records do not have. The state's memory is the next step's: copy what is to be kept.
+            step is always saved.
+        checkpoints: an open `training.checkpoint.Checkpoints`; without it nothing is saved.
+        evaluate: state -> numbers, called before each checkpoint and added to its record, under names that
+            records do not have. The next step reuses the state's memory: copy what is to be kept.
         on_record: called with each record, a dictionary of numbers: `step`; means over the steps since the
             record before (the skipped ones left out) of `loss`, `grad_norm` and the loss function's
             metrics; `skipped` so far; `seconds` since the first step of this run; `samples_per_s`, elements
             of the batch's largest array; `compile_s`, in a run's first record. Of many starts, those of the
             one with the lowest loss, `best_start`, and `loss_median`.
-        max_skipped: steps skipped in a row, at which training stops.
-        prefetch: batches made in advance, in a thread; 0 makes each when it is due.
+        max_skipped: number of steps skipped in a row at which training stops.
+        prefetch: number of batches made in advance, in a thread; 0 makes each when it is due.
 
     Returns:
-        Fitted: the last state, as one device has it, and the records.
+        Fitted: the last state, as on one device, and the records.
 
     Raises:
         TrainingError: `max_skipped` steps in a row, or the last half of the run, were not finite; parameters
@@ -200,7 +198,7 @@ def _evaluated(found: dict[str, Any]) -> Record:
 
 @partial(jax.jit, static_argnums=1)
 def _all_broken(params: Tree, stacked: int) -> jax.Array:
-    """Whether parameters are not finite: of one start, or of all that are stacked on the first axis."""
+    """Return whether parameters are not finite: of one start, or of all along the first axis."""
     leaves = jax.tree.leaves(params)
     whole = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(stacked, leaf.ndim))) for leaf in leaves]
     return ~jnp.any(jnp.all(jnp.stack(whole), axis=0)) if whole else jnp.array(False)
@@ -223,12 +221,12 @@ def _only_skipped(count: int, done: int) -> str:
 def _batches(
     batch_at: Callable[[int], Tree], positions: range, put: Callable[[Tree], Tree], ahead: int
 ) -> Generator[Tree, None, None]:
-    """The batches of these positions on the device, some of them in advance."""
+    """Yield the batches of these positions on the device, some of them made in advance."""
     if not ahead:
         yield from (put(batch_at(position)) for position in positions)
         return
     ready: SimpleQueue[tuple[Tree, BaseException | None]] = SimpleQueue()
-    room: SimpleQueue[bool] = SimpleQueue()  # False: nothing more is wanted
+    room: SimpleQueue[bool] = SimpleQueue()  # False: stop
     for _ in range(ahead):
         room.put(True)
 
@@ -262,7 +260,7 @@ def _batches(
 
 
 def _settings() -> list[AbstractContextManager[Any]]:
-    """JAX's settings of this thread, such as those of an open `jax.enable_x64`, to enter in another one."""
+    """Return JAX's settings of this thread, such as an open `jax.enable_x64`, to enter in another."""
     config: Any = jax.config
     return [
         enable_x64(config.jax_enable_x64),
@@ -303,14 +301,14 @@ class _Clock:
 
 
 def _means(metrics: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Means over steps; of the counts the last."""
+    """Return the means over steps; of the counts the last."""
     stacked = {name: np.stack([one[name] for one in metrics]).astype(np.float64) for name in metrics[0]}
     means = {name: _finite_mean(values) for name, values in stacked.items()}
     return means | {name: stacked[name][-1] for name in COUNTS}
 
 
 def _summary(means: dict[str, np.ndarray]) -> Record:
-    """The record of one start, or of the best of many."""
+    """Return the record of one start, or of the best of many."""
     if means["loss"].ndim == 0:
         return _numbers(means)
     losses = np.where(np.isfinite(means["loss"]), means["loss"], np.inf)
@@ -325,7 +323,7 @@ def _summary(means: dict[str, np.ndarray]) -> Record:
 
 
 def _finite_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the steps, the first axis, of what is finite; NaN where nothing is."""
+    """Return the mean over the steps, the first axis, of finite values; NaN where none is."""
     finite = np.isfinite(values)
     total, number = np.sum(np.where(finite, values, 0.0), axis=0), np.sum(finite, axis=0)
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)

@@ -1,14 +1,14 @@
-"""What people see of a training run: a line on the terminal, a metrics file, TensorBoard, plots.
+"""Records of a training run: a line on the terminal, a metrics file, TensorBoard.
 
-A record is a plain dict of numbers, `{"step": 1200, "loss": 0.0123, ...}`, made once per log interval. A
-sink is a function of a record; `progress`, `open_metrics` and `open_tensorboard` are context managers that
-give one, and `track` joins several:
+A record is a dict of numbers, `{"step": 1200, "loss": 0.0123, ...}`, made once per log interval. A sink is a
+function of a record; `progress`, `open_metrics` and `open_tensorboard` are context managers that yield one,
+and `track` joins several:
 
     with track(progress(5000), open_metrics("metrics.jsonl"), active=process == 0) as log:
         log({"step": 100, "loss": 0.5, "samples_per_s": 3.1e6})
 
-Names with a meaning here: `step` (always there), `loss`, `samples_per_s`, `skipped` (steps skipped so far),
-`grad_norm`, `learning_rate`. All others are written as they are.
+`step` is always there; `loss`, `samples_per_s`, `skipped` (steps skipped so far), `grad_norm` and
+`learning_rate` have a meaning for what shows them; all others are written as they are.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ import contextlib
 import json
 import math
 import os
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from jaxapf._internal.files import AudioError, PathLike, atomic_path, check_writable, reason
-from jaxapf._internal.text import clock
+from jaxapf._internal.progress import progress as terminal_progress
+
+__all__ = ["open_metrics", "open_tensorboard", "plain_record", "progress", "read_metrics", "track"]
 
 Number = int | float
 Record = Mapping[str, Any]
 Sink = Callable[[Record], None]
 
-_RECENT = 20  # records that the time left is judged by
 _START = b'{"step": '  # of every line of a metrics file
 
 
@@ -77,7 +76,7 @@ def _opened(stack: contextlib.ExitStack, sink: Sink | AbstractContextManager[Sin
 
 
 def plain_record(record: Record) -> dict[str, Number]:
-    """A record in Python's own numbers: scalars of NumPy and JAX become int, float or bool.
+    """Return a record in Python's own numbers: scalars of NumPy and JAX become int, float or bool.
 
     Args:
         record: a dict of numbers, or arrays of one number, with a whole number `step`.
@@ -114,10 +113,10 @@ def _plain_number(name: str, value: Any) -> Number:
 
 @contextlib.contextmanager
 def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> Iterator[Sink]:
-    """Show the newest record on one line of a terminal; say nothing in a pipe or a file.
+    """Show the newest record on one line of a terminal; write nothing into a pipe or a file.
 
     The line has the step, the loss, the steps skipped if there are any, the speed if the record has
-    `samples_per_s`, and the time left; on a narrow terminal, as many of these as fit. The last one stays.
+    `samples_per_s`, and the time left, from the second record on. The last one stays.
 
     Args:
         n_steps: step at which the run ends.
@@ -136,85 +135,28 @@ def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> I
     """
     if n_steps < 1:
         raise ValueError(f"n_steps is {n_steps}; give the step at which the run ends, 1 or more")
-    stream = sys.stderr if stream is None else stream
-    if stream is None or not stream.isatty():
-        yield lambda record: None
-        return
-    marks = deque([(time.monotonic(), start)], maxlen=_RECENT)
-    shown = 0
-    _print(stream, f"step {start}/{n_steps}  compiling"[: max(_columns(stream) - 1, 0)])
+    with terminal_progress(
+        n_steps, f"step {start}/{n_steps}  compiling", start=start, stream=stream
+    ) as update:
 
-    def show(record: Record) -> None:
-        nonlocal shown
-        plain = plain_record(record)
-        if shown == 0 and plain.get("compile_s"):
-            marks[0] = (marks[0][0] + plain["compile_s"], start)
-        if shown == 1:
-            marks.popleft()  # the first interval has compiled: it says little about the others
-        marks.append((time.monotonic(), int(plain["step"])))
-        _print(stream, f"\r\x1b[K{progress_line(plain, n_steps, _left(marks, n_steps), _columns(stream))}")
-        shown += 1
+        def show(record: Record) -> None:
+            plain = plain_record(record)
+            step, loss, speed = plain["step"], plain.get("loss"), plain.get("samples_per_s")
+            parts = [f"step {step}/{n_steps}", "" if loss is None else f"loss {loss:.4g}"]
+            parts += [f"{plain['skipped']:.0f} skipped" if plain.get("skipped") else ""]
+            parts += ["" if speed is None else f"{short_number(speed)}samples/s"]
+            update(step, description="  ".join(filter(None, parts)))
 
-    try:
         yield show
-    finally:
-        _print(stream, "\n" if shown else "\r\x1b[K")
 
 
-def _columns(stream: TextIO) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    return 80
-
-
-def _print(stream: TextIO, text: str) -> None:
-    # A terminal that was closed does not end the training.
-    with contextlib.suppress(OSError, ValueError):
-        print(text, end="", file=stream, flush=True)
-
-
-def _left(marks: Sequence[tuple[float, int]], n_steps: int) -> float | None:
-    """Seconds that the rest takes at the speed from the first mark to the last; None where unknown."""
-    (since, first), (now, step) = marks[0], marks[-1]
-    return (now - since) * max(n_steps - step, 0) / (step - first) if step > first else None
-
-
-def progress_line(record: Record, n_steps: int, left_s: float | None, width: int) -> str:
-    """What `progress` shows: the parts that fit into `width` columns.
-
-    Args:
-        record: a plain record.
-        n_steps: step at which the run ends.
-        left_s: seconds left; None leaves them out.
-        width: columns of the terminal.
-
-    Returns:
-        A line shorter than `width`.
+def short_number(number: float) -> str:
+    """Format a number in two or three digits with the prefix of its unit, as in "3.1 M".
 
     Example:
-        >>> record = {"step": 1200, "loss": 0.0123, "samples_per_s": 3.1e6}
-        >>> progress_line(record, 5000, 42.0, 80)
-        'step 1200/5000  24 %  loss 0.0123  3.1 M samples/s  0:42 left'
-        >>> progress_line(record, 5000, 42.0, 40)
-        'step 1200/5000  loss 0.0123  0:42 left'
+        >>> short_number(9.96), short_number(999.6), short_number(0.5)
+        ('10 ', '1.0 k ', '0.5 ')
     """
-    step, loss, speed = record["step"], record.get("loss"), record.get("samples_per_s")
-    parts = {  # with the one to leave out first having the highest rank
-        f"step {step}/{n_steps}": 0,
-        f"{100 * step // n_steps} %": 4,
-        f"loss {loss:.4g}" if loss is not None else "": 1,
-        f"{record['skipped']:.0f} skipped" if record.get("skipped") else "": 2,
-        f"{_short(speed)}samples/s" if speed is not None else "": 5,
-        f"{clock(left_s).removeprefix('0:').removeprefix('0')} left" if left_s is not None else "": 3,
-    }
-    parts.pop("", None)
-    while len(line := "  ".join(parts)) >= width and len(parts) > 1:
-        parts.pop(max(parts, key=lambda part: parts[part]))
-    return line[: max(width - 1, 0)]
-
-
-def _short(number: float) -> str:
-    """A number in two or three digits with the prefix of its unit, as in "3.1 M"."""
     for unit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")):
         if abs(number) >= 0.9995 * unit:
             scaled = number / unit
@@ -229,9 +171,9 @@ def _short(number: float) -> str:
 def open_metrics(path: PathLike, *, after: int | None = None) -> Iterator[Sink]:
     """Append records to a metrics file: JSON lines, one a record, handed to the system one by one.
 
-    A number that is not finite is written as null, for JSON has no other. What a killed run left
-    half-written is cut off first, and so are records that the resumed run is going to write again: with
-    them gone, the file is that of a run that was never interrupted.
+    A number that is not finite is written as null, for JSON has no other. What a killed run left half-written
+    is cut off first, and so are records that the resumed run will write again: the file becomes that of a
+    run that was never interrupted.
 
     Args:
         path: the file, new or of an earlier run.

@@ -1,4 +1,4 @@
-"""What a compiled step is made of: its program for other platforms, its work, what devices exchange."""
+"""The program of a step on any platform, its operations, and the bytes that devices exchange."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from jax import export
 
 from jaxapf.filters import native
 
+__all__ = ["COLLECTIVES", "PLATFORMS", "Cost", "collective_bytes", "cost", "lowered", "wide_types"]
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
@@ -20,7 +22,7 @@ _BYTES |= {"f64": 8, "s64": 8, "u64": 8, "c64": 8, "c128": 16}
 
 
 class Cost(NamedTuple):
-    """Of one run on one device: floating-point operations, bytes moved, bytes of collectives by kind."""
+    """One run on one device: floating-point operations, bytes moved, bytes of collectives by kind."""
 
     flops: float
     bytes_accessed: float
@@ -30,15 +32,12 @@ class Cost(NamedTuple):
 def lowered(
     function: Callable[..., Any], *arguments: Any, platforms: Sequence[str] = PLATFORMS
 ) -> dict[str, str]:
-    """Lower a function for platforms that need not be there.
+    """Return the StableHLO text of a function by platform, which need not be present.
 
     Args:
         function: a pure function or a jitted one, such as a train step.
         *arguments: arrays, or `jax.ShapeDtypeStruct` in their place.
         platforms: of "cpu", "cuda", "rocm", "tpu".
-
-    Returns:
-        The StableHLO text of each platform.
 
     Raises:
         ValueError: another platform. Whatever JAX raises where the function cannot be lowered for one.
@@ -62,7 +61,7 @@ def lowered(
 
 
 def wide_types(program: str) -> set[str]:
-    """The double-precision types that occur in a StableHLO program, which TPUs do not have.
+    """Return the double-precision types that occur in a StableHLO program, which TPUs do not have.
 
     Example:
         >>> wide_types("tensor<4xf64>, tensor<2xcomplex<f32>>, tensor<f32>")
@@ -72,13 +71,10 @@ def wide_types(program: str) -> set[str]:
 
 
 def cost(compiled: Any) -> Cost:
-    """What a compiled function costs, by XLA's own analysis.
+    """Return the cost of a compiled function on one device, by XLA's analysis, in which a loop counts once.
 
     Args:
         compiled: ``jax.jit(function).lower(...).compile()``.
-
-    Returns:
-        A Cost for one device. Loops count once, as XLA counts them, however often they run.
 
     Example:
         >>> import jax.numpy as jnp
@@ -95,7 +91,7 @@ def cost(compiled: Any) -> Cost:
 
 
 def collective_bytes(hlo: str) -> dict[str, int]:
-    """Bytes of the results of each kind of collective in an HLO program.
+    """Return the bytes of the results of each kind of collective in an HLO program.
 
     Example:
         >>> collective_bytes("%r = (f32[3]{0}, f32[]) all-reduce(%a, %b), channel_id=1")

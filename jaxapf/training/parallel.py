@@ -1,18 +1,16 @@
 """One train step on one device, on a mesh of devices, and under `pmap`.
 
-A `Plan` is a step made ready for some devices, and the ways in and out: where the state and the batch
-go, how metrics come back. All plans run the same step of `jaxapf.training.step` and give the same result:
+A `Plan` is a step compiled for some devices, and the ways in and out: where the state and the batch go, how
+metrics come back. All plans run the same step of `training.step` and give the same result:
 
 - `single`: `jit` on one device;
-- `mesh`: `jit` over a device mesh with named shardings, JAX's way of today: the state is on every device,
-  the batch is split. The step runs in a `shard_map`, so that each device does to its part what one device
-  would do and the only exchange is one all-reduce of the gradient. Left to find a partition by itself,
-  XLA gathers whole batches for FFTs, for native kernels and for the block matrices of a cascade;
-- `pmap`: the older way. JAX keeps `pmap` in maintenance: it works, on top of the same machinery, but new
-  code should take `mesh`;
+- `mesh`: `jit` over a device mesh with named shardings: the state is on every device, the batch is split. The
+  step runs in a `shard_map`, so that the only exchange is one all-reduce of the gradient. Left to find a
+  partition by itself, XLA gathers whole batches for FFTs, native kernels and the block matrices of a cascade;
+- `pmap`: the older way, which JAX only maintains; new code should take `mesh`;
 - `starts`: many starts (`training.step.many_starts`), spread over the devices of a mesh.
 
-In several processes (`jaxapf.training.distributed`) a mesh has the devices of all, and each process puts in the
+In several processes (`training.distributed`) a mesh has the devices of all, and each process puts in the
 examples that it read.
 """
 
@@ -30,16 +28,18 @@ from jax.sharding import PartitionSpec as P
 
 from jaxapf.training.step import Metrics, TrainState, TrainStep
 
+__all__ = ["AXIS", "Plan", "all_devices", "mesh", "of_this_process", "pmap", "single", "starts"]
+
 AXIS = "data"
 Tree = Any
 
 
 class Plan(NamedTuple):
-    """A train step made ready for some devices.
+    """A train step compiled for some devices.
 
-    ``step(state, batch) -> (state, metrics)``, compiled, takes the state's memory for its result;
-    ``put_state(state)`` and ``put_batch(batch)`` bring arrays to the devices; ``get_state(state)`` gives
-    the state as one device would have it; ``get_metrics(list of metrics)`` brings metrics to the host.
+    ``step(state, batch) -> (state, metrics)`` takes the state's memory for its result; ``put_state(state)``
+    and ``put_batch(batch)`` bring arrays to the devices; ``get_state(state)`` returns the state as on one
+    device; ``get_metrics(list of metrics)`` brings metrics to the host.
     """
 
     step: Callable[[TrainState, Tree], tuple[TrainState, Metrics]]
@@ -50,14 +50,11 @@ class Plan(NamedTuple):
 
 
 def single(step: TrainStep, device: Any = None) -> Plan:
-    """The step on one device.
+    """Return the plan of a step on one device.
 
     Args:
         step: a step of `make_train_step` or `many_starts`.
         device: a `jax.Device`, the first one of this process unless given.
-
-    Returns:
-        A Plan.
 
     Raises:
         ValueError: there are several processes, and no device is named.
@@ -85,7 +82,7 @@ def single(step: TrainStep, device: Any = None) -> Plan:
 
 
 def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
-    """The step over a mesh: the state on every device, the examples of the batch split among them.
+    """Return the plan of a step over a mesh: the state on every device, the batch split among them.
 
     Args:
         step: a step of `make_train_step`.
@@ -124,7 +121,7 @@ def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
 
 
 def pmap(step: TrainStep, devices: Sequence[Any] | None = None) -> Plan:
-    """The step under `jax.pmap`, for code that has it; `mesh` does the same and is what JAX develops.
+    """Return the plan of a step under `jax.pmap`, for code that has it; `mesh` does the same.
 
     Args:
         step: a step of `make_train_step`.
@@ -163,7 +160,7 @@ def pmap(step: TrainStep, devices: Sequence[Any] | None = None) -> Plan:
 
 
 def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
-    """Many starts over a mesh: each device has some of them, and all of the batch.
+    """Return the plan of many starts over a mesh: each device has some of them, and all of the batch.
 
     Args:
         step: a step of `many_starts`.
@@ -190,13 +187,13 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
     axis = _only_axis(devices)
     alone = jax.process_count() == 1
 
-    def told(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
+    def stepped(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
         state, metrics = step(state, batch)
-        # Each process has to know the losses of all starts, to choose the same one.
+        # Each process needs the losses of all starts, to choose the same one.
         return state, metrics if alone else jax.lax.all_gather(metrics, axis, tiled=True)
 
     body = jax.shard_map(
-        told,
+        stepped,
         mesh=devices,
         in_specs=(P(axis), P()),
         out_specs=(P(axis), P(axis) if alone else P()),
@@ -219,7 +216,7 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
 
 
 def all_devices() -> Mesh:
-    """A mesh of one axis, "data", over all devices of all processes.
+    """Return a mesh of one axis, "data", over all devices of all processes.
 
     Example:
         >>> all_devices().size == jax.device_count()
@@ -245,7 +242,7 @@ def _put(tree: Tree, where: Any) -> Tree:
 
 
 def _put_everywhere(leaf: Any, where: NamedSharding) -> jax.Array:
-    """An array that every process has, on devices of which each process sees its own."""
+    """Put an array that every process has on the devices of all processes."""
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
         data = _put_everywhere(jax.random.key_data(leaf), where)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -261,7 +258,7 @@ def _put_shares(batch: Tree, where: NamedSharding) -> Tree:
 
 
 def _owned(put: Callable[[TrainState], TrainState]) -> Callable[[TrainState], TrainState]:
-    """Let the step take the memory of what was put, and never that of the caller's arrays."""
+    """Copy before putting, so that the step takes the copy's memory and never that of the caller's arrays."""
     return lambda state: put(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state))
 
 
@@ -285,7 +282,7 @@ def _on_host(metrics: Sequence[Metrics]) -> list[dict[str, np.ndarray]]:
 
 
 def _uncommitted(leaf: Any) -> jax.Array:
-    """A copy that is bound to no device, whatever plan the array comes from: pmap refuses others."""
+    """Return a copy that is bound to no device, whatever plan the array comes from: pmap refuses others."""
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
         data = _uncommitted(jax.random.key_data(of_this_process(leaf)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -293,7 +290,7 @@ def _uncommitted(leaf: Any) -> jax.Array:
 
 
 def of_this_process(value: Any) -> Any:
-    """An array as this process has it: of one that spans processes, the part on its first device.
+    """Return this process's part of an array: of one that spans processes, the part on its first device.
 
     Example:
         >>> of_this_process(jnp.ones(2)).shape

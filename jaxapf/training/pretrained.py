@@ -1,10 +1,10 @@
 """The checkpoints that come with jaxapf: what each of them is, where it lies, and whether it is whole.
 
 They lie in `checkpoints/` of the repository, and in the installed package, each a file or a folder of its
-own; `manifest.json` says what they are, and the table in `README.md` is made from it.
+own; `manifest.json` describes them, and the table in `README.md` is made from it.
 
-    jaxapf.training.pretrained.path("biasnet-tape")        # where it lies
-    jaxapf.training.pretrained.add("biasnet-tape", "results/checkpoints", what=..., command=..., data=..., figure=...)
+    pretrained.path("biasnet-tape")
+    pretrained.add("biasnet-tape", "results/checkpoints", what=..., command=..., data=..., figure=...)
 """
 
 from __future__ import annotations
@@ -23,20 +23,32 @@ from typing import Any
 from jaxapf._internal.files import PathLike, reason, write_text
 from jaxapf._internal.version import __version__
 
+__all__ = [
+    "EMPTY",
+    "FIELDS",
+    "MAX_BYTES",
+    "add",
+    "digest",
+    "folder",
+    "manifest",
+    "path",
+    "updated_readme",
+    "verify",
+]
+
 Entry = dict[str, Any]
 
 # A clone of the repository, and every wheel, carries all of them.
 MAX_BYTES = 25_000_000
-MARKERS = "checkpoints"
 FIELDS = ("name", "path", "what", "command", "data", "figure", "sha256", "bytes", "jaxapf", "date")
 _MANIFEST, _README = "manifest.json", "README.md"
-_MARKED = "<!-- checkpoints:begin -->\nNone yet.\n<!-- checkpoints:end -->\n"
-EMPTY = {_MANIFEST: "[]\n", _README: _MARKED}  # files of a folder that holds no checkpoint yet
+_BEGIN, _END = "<!-- checkpoints:begin -->", "<!-- checkpoints:end -->"
+EMPTY = {_MANIFEST: "[]\n", _README: f"{_BEGIN}\nNone yet.\n{_END}\n"}  # of a folder without checkpoints
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def folder() -> Path:
-    """Where the checkpoints lie: in the installed package, or in the repository.
+    """Return where the checkpoints lie: in the installed package, or in the repository.
 
     Raises:
         ValueError: this copy of jaxapf came without them.
@@ -53,7 +65,7 @@ def folder() -> Path:
 
 
 def manifest(*, at: PathLike | None = None) -> list[Entry]:
-    """Read what the stored checkpoints are.
+    """Return the entries of the stored checkpoints.
 
     Args:
         at: folder of the checkpoints; None for those of jaxapf.
@@ -61,7 +73,7 @@ def manifest(*, at: PathLike | None = None) -> list[Entry]:
     Returns:
         A dict for each, by name: `name`; `path`, relative to the folder; `what` it is; the `command` that
         made it and the `data` it was made from; `figure`, what it reaches, as `{"name": ..., "value": ...}`;
-        `sha256` and `bytes`; the version of `jaxapf` and the `date` it was made with.
+        `sha256` and `bytes`; the version of `jaxapf` and the `date`.
 
     Raises:
         ValueError: there is no manifest, or it cannot be read.
@@ -81,14 +93,11 @@ def manifest(*, at: PathLike | None = None) -> list[Entry]:
 
 
 def path(name: str, *, at: PathLike | None = None) -> Path:
-    """Find a stored checkpoint by its name.
+    """Return the file or folder of a stored checkpoint.
 
     Args:
         name: as in the manifest.
         at: folder of the checkpoints; None for those of jaxapf.
-
-    Returns:
-        The file, or the folder, that it is.
 
     Raises:
         ValueError: there is none of this name.
@@ -115,17 +124,15 @@ def add(
     figure: tuple[str, float],
     at: PathLike | None = None,
 ) -> Entry:
-    """Store a checkpoint: copy it, and put it into the manifest and into the table of the README.
-
-    One of the same name is replaced.
+    """Store a checkpoint: copy it, and enter it in the manifest and the table of the README.
 
     Args:
-        name: lower-case letters, digits, dots and dashes.
+        name: lower-case letters, digits, dots and dashes; one of the same name is replaced.
         source: a file, or a folder of files, that stays as it is.
         what: what it is, in a few words.
         command: the command that makes it again.
         data: what it was trained on.
-        figure: what it reaches: name and value.
+        figure: name and value of what it reaches.
         at: folder of the checkpoints; None for those of jaxapf.
 
     Returns:
@@ -141,8 +148,8 @@ def add(
         >>> with tempfile.TemporaryDirectory() as at:
         ...     for name, text in EMPTY.items():
         ...         _ = (Path(at) / name).write_text(text)
-        ...     said = {"what": "a list", "command": "make list", "data": "none", "figure": ("length", 0.0)}
-        ...     entry = add("list", Path(at) / "manifest.json", **said, at=at)
+        ...     texts = {"what": "a list", "command": "make list", "data": "none", "figure": ("length", 0.0)}
+        ...     entry = add("list", Path(at) / "manifest.json", **texts, at=at)
         ...     path("list", at=at).name, verify(at=at)
         ('list.json', [])
     """
@@ -188,7 +195,7 @@ def verify(*, at: PathLike | None = None) -> list[str]:
         at: folder of the checkpoints; None for those of jaxapf.
 
     Returns:
-        What is wrong, a sentence each; nothing if all is well.
+        A sentence for each difference.
 
     Raises:
         ValueError: there is no manifest, or it cannot be read.
@@ -218,15 +225,9 @@ def verify(*, at: PathLike | None = None) -> list[str]:
 
 
 def digest(source: PathLike) -> str:
-    """SHA-256 of a file; of a folder, that of the list of its files with theirs.
+    """Return the SHA-256 of a file; of a folder, that of the list of its files with theirs.
 
     The list is what `find . -type f | LC_ALL=C sort | xargs sha256sum` prints inside the folder.
-
-    Args:
-        source: a file or a folder.
-
-    Returns:
-        64 hexadecimal digits.
 
     Raises:
         ValueError: it is missing or has symbolic links.
@@ -246,14 +247,11 @@ def digest(source: PathLike) -> str:
 
 
 def updated_readme(text: str, entries: Sequence[Entry]) -> str:
-    """A README with the table of these entries between its markers.
+    """Return a README with the table of these entries between its markers.
 
     Args:
         text: with a line `<!-- checkpoints:begin -->` and, after it, `<!-- checkpoints:end -->`.
-        entries: as `manifest` gives them.
-
-    Returns:
-        The text with the table in place.
+        entries: of `manifest`.
 
     Raises:
         ValueError: the markers are not there once each, in order.
@@ -264,15 +262,14 @@ def updated_readme(text: str, entries: Sequence[Entry]) -> str:
         None yet.
         <!-- checkpoints:end -->
     """
+    before, found_begin, rest = text.partition(_BEGIN)
+    _, found_end, after = rest.partition(_END)
+    if not (found_begin and found_end) or _BEGIN in rest or _END in before + after:
+        raise ValueError(f"needs one line '{_BEGIN}' and, after it, one line '{_END}'")
     rows = [_row(entry) for entry in entries]
     lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)] if rows else []
     table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) or "None yet."
-    begin, end = f"<!-- {MARKERS}:begin -->", f"<!-- {MARKERS}:end -->"
-    before, found_begin, rest = text.partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end) or begin in rest or end in before + after:
-        raise ValueError(f"needs one line '{begin}' and, after it, one line '{end}'")
-    return f"{before}{begin}\n{table}\n{end}{after}"
+    return f"{before}{_BEGIN}\n{table}\n{_END}{after}"
 
 
 def _readme(place: Path, entries: Sequence[Entry]) -> str:
@@ -345,7 +342,7 @@ def _problems(entry: Entry, place: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _copied(source: Path, place: Path) -> Iterator[Path]:
-    """A copy under a name of its own, gone at the end unless it was renamed."""
+    """Copy under a temporary name, which is removed at the end unless it was renamed."""
     copy = place / f".{source.name}.part"
     _remove(copy)
     try:

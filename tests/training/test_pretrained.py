@@ -241,10 +241,13 @@ def test_a_broken_manifest_is_one_sentence(place, text):
 def test_a_copy_of_the_package_alone_says_so(tmp_path):
     """A vendored package has no checkpoints; an installed one has them inside."""
     package = tmp_path / "jaxapf"
-    package.mkdir()
-    for name in ("__init__", "stored", "files", "version", "_experiments"):
-        shutil.copy(Path(pretrained.__file__).with_name(f"{name}.py"), package)
-    program = "from jaxapf import stored\ntry:\n print(stored.folder())\nexcept ValueError as e:\n print(e)"
+    source = Path(jaxapf.__file__).parent
+    for name in ("__init__", "training/__init__", "training/pretrained"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / f"{name}.py", package / f"{name}.py")
+    shutil.copytree(source / "_internal", package / "_internal")
+    program = "from jaxapf.training.pretrained import folder\n"
+    program += "try:\n print(folder())\nexcept ValueError as e:\n print(e)"
 
     def run():
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -203,7 +203,12 @@ def test_no_start_left():
         best_start({"w": jnp.zeros(2)}, [np.nan, np.inf])
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+QUICK = ["dense", "spectra", "cascade-blocked"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PROBLEMS]
+)
 def test_steps_compile_once_and_lower_for_every_platform(name):
     problem = PROBLEMS[name]()
     optimizer = optax.adamw(optax.cosine_decay_schedule(1e-3, 100))
