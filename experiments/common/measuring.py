@@ -66,6 +66,15 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
+def float64() -> Any:
+    """Return JAX's context manager for float64, under the name that this JAX has it."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax import experimental
+
+    return experimental.enable_x64(True)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def growth_on_host(run: Callable[[], Any]) -> int | None:
     """Return the bytes by which resident memory rose at most during a call; None without Linux's /proc."""
     try:

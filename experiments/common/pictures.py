@@ -26,6 +26,17 @@ STYLE: Any = {
 }
 
 
+def save(figure: Figure, path: Path, *, dpi: int = 110) -> None:
+    """Write a figure as PNG or SVG, whole or not at all, and close it."""
+    kind = path.suffix.removeprefix(".")
+    metadata: Any = {"Date": None} if kind == "svg" else None
+    try:
+        with audio.atomic_path(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
+    finally:
+        plt.close(figure)
+
+
 @contextlib.contextmanager
 def drawing(
     path: Path,
@@ -50,9 +61,7 @@ def drawing(
         figure = plt.figure(figsize=(width, height), layout=layout)
         try:
             yield figure
-            kind = path.suffix.removeprefix(".")
-            with audio.atomic_path(path) as temporary:
-                metadata: Any = {"Date": None} if kind == "svg" else None
-                figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
-        finally:
+        except BaseException:
             plt.close(figure)
+            raise
+        save(figure, path, dpi=dpi)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -92,6 +93,13 @@ def put(folder: Path | None, tables: dict[str, str]) -> None:
     if folder is not None:
         for path, text in _changed(folder, tables).items():
             audio.write_text(path, text)
+
+
+def copy(folder: Path, update: Path | None, names: Sequence[str]) -> None:
+    """Copy the pictures that there are of these from the folder of results to where tables are put."""
+    for name in names:
+        if update is not None and (folder / name).exists() and folder.resolve() != update.resolve():
+            shutil.copyfile(folder / name, update / name)
 
 
 def _changed(folder: Path, tables: dict[str, str]) -> dict[Path, str]:

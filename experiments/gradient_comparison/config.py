@@ -1,11 +1,5 @@
 """What is compared, on what, and what to expect.
 
-Commands:
-    python experiments/gradient_comparison/run.py                    every figure, table and picture
-    python experiments/gradient_comparison/run.py --only radius,box  some of them
-    python experiments/gradient_comparison/run.py --quick            tiny sizes, to see that everything runs
-    make comparison                                                  the first, and the set-up before
-
 Seed: SEED. Run time and expected figures: README.md.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,12 +11,11 @@ import numpy as np
 import scipy.signal
 
 from experiments.common.measuring import interleaved, printed_by
-from experiments.common.runner import Row
+from experiments.common.runner import Row, show_progress
 from experiments.gradient_comparison import config, forms, moving, standing
-from experiments.gradient_comparison.standing import Say
 from jaxapf import frequency
 
-MEMORY = Path(__file__).with_name("memory.py")
+MEMORY = "experiments.gradient_comparison.memory"
 SCIPY = "scipy.signal.sosfilt"
 RADIUS = 0.99
 ENOUGH = 9  # time constants of padding
@@ -66,14 +64,14 @@ def gradient_of(form: forms.Form) -> Callable[..., Any]:
     return jax.value_and_grad(loss, argnums=(1, 2))
 
 
-def cost(settings: config.Settings, say: Say) -> list[Row]:
+def cost(settings: config.Settings) -> list[Row]:
     """All forms, all sizes; times are the fastest of many turns, compiling apart."""
     sizes = [("standing", *size) for size in settings.cost_sizes] + [("moving", *settings.moving_cost)]
-    return [row for size in sizes for row in _of_size(*size, settings, say)]
+    return [row for size in sizes for row in _of_size(*size, settings)]
 
 
-def _of_size(kind: str, batch: int, n_samples: int, settings: config.Settings, say: Say) -> list[Row]:
-    say(f"time: {kind}, {batch} x {n_samples}")
+def _of_size(kind: str, batch: int, n_samples: int, settings: config.Settings) -> list[Row]:
+    show_progress(f"time: {kind}, {batch} x {n_samples}")
     arguments = inputs(kind, batch, n_samples)
     found = forms_of(kind, n_samples)
     forward: dict[str, Callable[[], Any]] = {SCIPY: _scipy(batch, n_samples)}
@@ -96,7 +94,7 @@ def _of_size(kind: str, batch: int, n_samples: int, settings: config.Settings, s
         row["gradient ms"] = slope and 1e3 * slope.fastest
         row["gradient / SciPy"] = slope and slope.fastest / unit
         row["compile s"] = slope and slope.first_extra
-        say(f"memory: {kind}, {batch} x {n_samples}, {name}")
+        show_progress(f"memory: {kind}, {batch} x {n_samples}, {name}")
         rows.append(row | _memory(kind, name, batch, n_samples))
     return rows
 

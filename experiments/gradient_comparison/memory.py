@@ -1,7 +1,7 @@
-"""Memory of one value and gradient, in a process of its own: `memory.py KIND FORM BATCH SAMPLES`.
+"""Memory of one value and gradient in a process of its own, `-m experiments.gradient_comparison.memory`.
 
-KIND is `standing` or `moving`, FORM one of `cost.forms_of`. Prints a JSON object of bytes: `input`, `planned`
-and `measured`, the last two null where XLA or the system does not say.
+Arguments: `standing` or `moving`, one of `cost.forms_of`, batch, samples. Prints a JSON object of
+bytes: `input`, `planned` and `measured`, the last two null where unknown.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.common.runner import Row
+from experiments.common.runner import Row, show_progress
 from experiments.gradient_comparison import config, errors, forms
-from experiments.gradient_comparison.standing import Say
 
 
 class Problem(NamedTuple):
@@ -57,14 +56,14 @@ def framed(one: Problem, exact: errors.Found, hop: int, n_fft: int, n_window: in
     return errors.compared(measured(form, one), exact, one.signals.x)
 
 
-def hop(settings: config.Settings, say: Say) -> list[Row]:
+def hop(settings: config.Settings) -> list[Row]:
     """Over the hop and the speed of the swing, with the default frame of eight hops, half of them padding."""
     rows = []
     for rate_hz in settings.rates_hz:
         one = _drawn(settings, config.MOVING_RADIUS, rate_hz)
         exact = truth(one)
         for value in settings.hops:
-            say(f"{rate_hz:g} Hz, hop {value}")
+            show_progress(f"{rate_hz:g} Hz, hop {value}")
             row = framed(one, exact, value, 8 * value)
             rows.append({"rate_hz": rate_hz, "hop": value} | row)
         float32 = measured(forms.every_sample(), one, "float32")
@@ -72,7 +71,7 @@ def hop(settings: config.Settings, say: Say) -> list[Row]:
     return rows
 
 
-def frame(settings: config.Settings, say: Say) -> list[Row]:
+def frame(settings: config.Settings) -> list[Row]:
     """Over the length of the frame, windows of half of it, and without any padding, at one hop."""
     rows = []
     one = _drawn(settings, config.MOVING_RADIUS, config.MOVING_RATE_HZ)
@@ -81,13 +80,13 @@ def frame(settings: config.Settings, say: Say) -> list[Row]:
         n_fft = hops * config.MOVING_HOP
         windows = [("none", n_fft)] + ([("half", n_fft // 2)] if hops >= 4 else [])
         for padding, n_window in windows:
-            say(f"frame {n_fft}, padding {padding}")
+            show_progress(f"frame {n_fft}, padding {padding}")
             row = framed(one, exact, config.MOVING_HOP, n_fft, n_window)
             rows.append({"n_fft": n_fft, "padding": padding} | row)
     return rows
 
 
-def moving_radius(settings: config.Settings, say: Say) -> list[Row]:
+def moving_radius(settings: config.Settings) -> list[Row]:
     """Over the pole radius, by speed and hop."""
     rows = []
     for rate_hz in settings.radius_rates_hz:
@@ -95,7 +94,7 @@ def moving_radius(settings: config.Settings, say: Say) -> list[Row]:
             one = _drawn(settings, value, rate_hz)
             exact = truth(one)
             for hop in settings.radius_hops:
-                say(f"{rate_hz:g} Hz, radius {value:g}, hop {hop}")
+                show_progress(f"{rate_hz:g} Hz, radius {value:g}, hop {hop}")
                 row = framed(one, exact, hop, 8 * hop)
                 rows.append({"rate_hz": rate_hz, "radius": value, "hop": hop} | row)
             float32 = measured(forms.every_sample(), one, "float32")

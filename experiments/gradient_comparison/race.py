@@ -18,9 +18,8 @@ import scipy.optimize
 import scipy.signal
 
 import jaxapf
-from experiments.common.runner import Row
+from experiments.common.runner import Row, show_progress
 from experiments.gradient_comparison import config, forms, moving
-from experiments.gradient_comparison.standing import Say
 from jaxapf import allpass, audio, datasets, metrics
 
 Weights = Any
@@ -176,19 +175,19 @@ def best_of(problem: Problem, start: Weights) -> Best:
     return Best(float(found.fun), np.asarray(output))
 
 
-def box(settings: config.Settings, say: Say) -> list[Row]:
+def box(settings: config.Settings) -> list[Row]:
     """Sequences of a recorded box: how near each form brings its cascade to the best there is."""
-    say("aligning the recording")
+    show_progress("aligning the recording")
     recorded = read_box(settings.box_s)
     rows = []
     for length, count in settings.race_sequences:
-        rows += _of_length(recorded, length, count, settings, say)
-    say("the whole recording")
+        rows += _of_length(recorded, length, count, settings)
+    show_progress("the whole recording")
     rows.append({"samples": len(recorded.dry), "form": "recursion", "start": 0} | whole(settings, recorded))
     return rows
 
 
-def _of_length(recorded: Box, length: int, count: int, settings: config.Settings, say: Say) -> list[Row]:
+def _of_length(recorded: Box, length: int, count: int, settings: config.Settings) -> list[Row]:
     """All forms from all starts; the goal is the best that any of the recursion's ends leads to."""
     exact = of_margins(forms.exact("auto"))
     contenders = {"recursion": exact} | {
@@ -198,7 +197,7 @@ def _of_length(recorded: Box, length: int, count: int, settings: config.Settings
     for seed in range(settings.race_starts):
         problem = sequences(recorded, length, count, seed)
         for form, model in contenders.items():
-            say(f"sequences of {length}, start {seed}: {form}")
+            show_progress(f"sequences of {length}, start {seed}: {form}")
             course = trained(model, problem, settings.race_steps)
             found.append((seed, form, problem, course))
             if form == "recursion":
@@ -245,7 +244,7 @@ def whole(settings: config.Settings, recorded: Box) -> Row:
 # A moving filter
 
 
-def swinging(settings: config.Settings, say: Say) -> list[Row]:
+def swinging(settings: config.Settings) -> list[Row]:
     """Sections that swing, several draws: the answer is known, so that its output is the goal."""
     rows = []
     for radius in config.SWING_RADII:
@@ -258,7 +257,7 @@ def swinging(settings: config.Settings, say: Say) -> list[Row]:
                 f"hop {hop}": forms.every_frame(hop, 8 * hop) for hop in settings.swing_hops
             }
             for name, form in contenders.items():
-                say(f"swinging, radius {radius:g}, draw {draw}: {name}")
+                show_progress(f"swinging, radius {radius:g}, draw {draw}: {name}")
                 found = _swung(form, one, settings.swing_steps)
                 rows.append({"radius": radius, "form": name, "start": draw} | found)
     return rows
@@ -283,7 +282,7 @@ def _at_rate(form: forms.Form, rate_hz: float) -> Model:
 # Coefficients that nothing keeps stable
 
 
-def bare(settings: config.Settings, say: Say) -> list[Row]:
+def bare(settings: config.Settings) -> list[Row]:
     """The coefficients c and d trained as they are, from many starts: how many filters end as no filter."""
     rng = np.random.default_rng(config.SEED)
     white = rng.standard_normal(config.BARE_SAMPLES)
@@ -294,7 +293,7 @@ def bare(settings: config.Settings, say: Say) -> list[Row]:
     for kind, x in signals.items():
         wanted = np.asarray(allpass.cascade(answer, x))
         for form, filtered in _bare_forms().items():
-            say(f"bare coefficients, {kind}: {form}")
+            show_progress(f"bare coefficients, {kind}: {form}")
             rows.append({"signal": kind, "form": form} | _bare_row(filtered, x, wanted, settings))
     return rows
 

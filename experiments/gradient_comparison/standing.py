@@ -1,18 +1,15 @@
-"""Cascades that stand still: frequency sampling against the recursion over radius, length, order, dtype."""
+"""Constant cascades: frequency sampling against the recursion over radius, length, order, signal, dtype."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments.common.runner import Row
+from experiments.common.runner import Row, show_progress
 from experiments.gradient_comparison import config, errors, forms
 from jaxapf import audio, datasets, frequency
-
-Say = Callable[[str], None]
 
 
 class Problem(NamedTuple):
@@ -74,22 +71,22 @@ def padded(one: Problem) -> dict[str, Row]:
 # The figures: each returns rows, one for every point
 
 
-def radius(settings: config.Settings, say: Say) -> list[Row]:
+def radius(settings: config.Settings) -> list[Row]:
     """Over the pole radius."""
     rows = []
     for value in settings.radii:
-        say(f"radius {value:g}")
+        show_progress(f"radius {value:g}")
         one = drawn(settings.draws, settings.n_sections, settings.n_samples, value)
         rows += [{"radius": value, "form": form} | row for form, row in padded(one).items()]
     return rows
 
 
-def length(settings: config.Settings, say: Say) -> list[Row]:
+def length(settings: config.Settings) -> list[Row]:
     """Over the length of the signal, at several radii."""
     rows = []
     for n_samples in settings.lengths:
         for value in settings.length_radii:
-            say(f"length {n_samples}, radius {value:g}")
+            show_progress(f"length {n_samples}, radius {value:g}")
             one = drawn(settings.draws, settings.n_sections, n_samples, value)
             rows += [
                 {"samples": n_samples, "radius": value, "form": form} | row
@@ -98,7 +95,7 @@ def length(settings: config.Settings, say: Say) -> list[Row]:
     return rows
 
 
-def padding(settings: config.Settings, say: Say) -> list[Row]:
+def padding(settings: config.Settings) -> list[Row]:
     """Over the padding in time constants of the pole, whatever the length, and near the answer."""
     rows = []
     cases = [(radius, 1.0) for radius in settings.padding_radii]
@@ -107,7 +104,7 @@ def padding(settings: config.Settings, say: Say) -> list[Row]:
         one = drawn(settings.draws, settings.n_sections, settings.n_samples, value, away=away)
         exact = truth(one)
         for constants in settings.padding_constants:
-            say(f"radius {value:g}, distance {away:g}, {constants:g} time constants")
+            show_progress(f"radius {value:g}, distance {away:g}, {constants:g} time constants")
             n_fft = settings.n_samples + round(constants / (1 - value))
             found = measured(forms.sampled(n_fft), one)
             row = {"radius": value, "distance": away, "constants": constants, "n_fft": n_fft}
@@ -115,27 +112,27 @@ def padding(settings: config.Settings, say: Say) -> list[Row]:
     return rows
 
 
-def order(settings: config.Settings, say: Say) -> list[Row]:
+def order(settings: config.Settings) -> list[Row]:
     """Over the order of the cascade."""
     rows = []
     for n_sections in settings.sections:
-        say(f"order {2 * n_sections}")
+        show_progress(f"order {2 * n_sections}")
         one = drawn(settings.draws, n_sections, settings.n_samples, settings.order_radius)
         rows += [{"order": 2 * n_sections, "form": form} | row for form, row in padded(one).items()]
     return rows
 
 
-def near(settings: config.Settings, say: Say) -> list[Row]:
+def near(settings: config.Settings) -> list[Row]:
     """Over the distance from the answer: what is left of the gradient as training arrives."""
     rows = []
     for away in settings.near:
-        say(f"distance {away:g}")
+        show_progress(f"distance {away:g}")
         one = drawn(settings.draws, settings.n_sections, settings.n_samples, settings.near_radius, away=away)
         rows += [{"distance": away, "form": form} | row for form, row in padded(one).items()]
     return rows
 
 
-def dtype(settings: config.Settings, say: Say) -> list[Row]:
+def dtype(settings: config.Settings) -> list[Row]:
     """What rounding costs every form, with a transform so long that nothing wraps around."""
     rows = []
     for value in settings.dtype_radii:
@@ -151,18 +148,18 @@ def dtype(settings: config.Settings, say: Say) -> list[Row]:
         }
         for form, filtered in found.items():
             for kind in ("float32", "float64"):
-                say(f"radius {value:g}, {form}, {kind}")
+                show_progress(f"radius {value:g}, {form}, {kind}")
                 row = errors.compared(measured(filtered, one, np.dtype(kind)), exact, one.signals.x)
                 rows.append({"form": form, "dtype": kind, "radius": value, "n_fft": n_fft} | row)
     return rows
 
 
-def signal(settings: config.Settings, say: Say) -> list[Row]:
+def signal(settings: config.Settings) -> list[Row]:
     """Over the kind of signal."""
     rows = []
     hz = frequencies(np.random.default_rng(config.SEED), settings.draws, settings.n_sections)
     for kind, x in signals(settings.draws, settings.n_samples).items():
-        say(kind)
+        show_progress(kind)
         one = problem(x, hz, settings.near_radius)
         rows += [{"signal": kind, "form": form} | row for form, row in padded(one).items()]
     return rows

@@ -1,37 +1,54 @@
-"""What was found, as Markdown: pictures, captions and tables."""
+"""Rows of figures: how they are looked up, and their tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
-from experiments.common.runner import Row, table
-from experiments.gradient_comparison import captions, config
-from experiments.gradient_comparison.lookup import Rows, median, values, where
+import numpy as np
 
+from experiments.common.runner import Row
+from experiments.common.tables import table
+from experiments.gradient_comparison import config
 
-class Figure(NamedTuple):
-    """One part of the results: its heading, picture (or None), caption, table, and what its cells are."""
-
-    title: str
-    picture: str | None
-    caption: Callable[[Rows], str]
-    rows: Callable[[Rows], Rows]
-    cells: str = ""
+CLOSE = {1e-2: "1 %", 1e-4: "0.01 %"}  # errors of a gradient, and how they are called
+Rows = list[Row]
 
 
-def markdown(results: dict[str, Rows], made_with: str, seconds: float) -> str:
-    """All parts that there are results of."""
-    whole = "The whole run" if set(results) == set(FIGURES) else "What is shown"
-    parts = [f"{made_with} {whole} took {seconds / 60:.1f} minutes."]
-    for name, figure in FIGURES.items():
-        if name in results:
-            rows = results[name]
-            parts += [f"### {figure.title}"]
-            if figure.picture:
-                parts += [f"![{figure.title}]({figure.picture}.svg)"]
-            parts += [f"{figure.caption(rows)} {figure.cells}".strip(), table(figure.rows(rows), cell)]
-    return "\n\n".join(parts) + "\n"
+def where(rows: Sequence[Row], **wanted: Any) -> Rows:
+    """Return the rows with these values."""
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def values(rows: Sequence[Row], column: str) -> list[Any]:
+    """Return the different values of a column, in their order."""
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def lengths_of(rows: Rows) -> list[int]:
+    """Return the lengths of sequences: all but the whole recording."""
+    return values([row for row in rows if row["form"] != "recursion"], "samples")
+
+
+def padding(row: Row) -> int:
+    """Return the samples of padding."""
+    return (int(row["form"].rstrip("x")) - 1) * row["samples"]
+
+
+def median(rows: Rows, column: str) -> float:
+    """Return the median of a column."""
+    return float(np.median([row[column] for row in rows]))
+
+
+def needed(rows: Rows, close: float, column: str) -> float | None:
+    """Return the time constants of padding from which on the error stays below `close`; None if none does."""
+    enough = None
+    for row in sorted(rows, key=lambda row: -row["constants"]):
+        if row[column] > close:
+            break
+        enough = row["constants"]
+    return enough
 
 
 def cell(column: str, value: Any) -> str:
@@ -48,9 +65,7 @@ def cell(column: str, value: Any) -> str:
 
 
 def spread(rows: Rows, index: str) -> Rows:
-    """A row for every value of `index`, the forms side by side: output / effect / gradient (worst) / "
-    "cosine.
-    """
+    """Return a row for each value of `index`: forms by output / effect / gradient (worst) / cosine."""
     found: Rows = []
     for value in values(rows, index):
         line: Row = {index: value}
@@ -64,15 +79,26 @@ def spread(rows: Rows, index: str) -> Rows:
     return found
 
 
-def _over(index: str) -> Callable[[Rows], Rows]:
-    return lambda rows: spread(rows, index)
-
-
 def _radius_rows(rows: Rows) -> Rows:
     return [
         {"radius": line["radius"], "rings for": f"{1 / (1 - line['radius']):.0f}"} | line
         for line in spread(rows, "radius")
     ]
+
+
+def rows_of_needed(rows: Rows) -> Rows:
+    """Return the padding in time constants from which on a gradient is close, median and worst draw."""
+    found: Rows = []
+    for radius, distance in dict.fromkeys((row["radius"], row["distance"]) for row in rows):
+        chosen = where(rows, radius=radius, distance=distance)
+        line: Row = {"radius": radius, "distance from the answer": distance}
+        for close, name in CLOSE.items():
+            for column, which in (("gradient", "median"), ("gradient, worst", "worst draw")):
+                enough = needed(chosen, close, column)
+                most = max(row["constants"] for row in chosen)
+                line[f"{name}, {which}"] = f"over {most:g}" if enough is None else f"{enough:g}"
+        found.append(line)
+    return found
 
 
 def rows_of_padding(rows: Rows) -> Rows:
@@ -212,53 +238,32 @@ def rows_of_bare(rows: Rows) -> Rows:
     ]
 
 
-FOUR = (
-    "*In the table, medians of all draws: error of the output / the same over what the filter does / "
-    "error of the gradient (in the worst draw) / cosine.*"
-)
-FIGURES = {
-    "radius": Figure("Pole radius", "radius", captions.said_of_radius, _radius_rows, FOUR),
-    "length": Figure(
-        "Length of the signal",
-        "length",
-        captions.said_of_length,
-        rows_of_length,
-        "*In the table: error of the gradient, transform of twice the signal, medians.*",
-    ),
-    "padding": Figure(
-        "Padding",
-        None,
-        captions.said_of_padding,
-        rows_of_padding,
-        "*In the table: error of the gradient by padding in time constants, medians (in the worst draw).*",
-    ),
-    "near": Figure("Distance from the answer", None, captions.said_of_near, _over("distance"), FOUR),
-    "order": Figure("Order", None, captions.said_of_order, _over("order"), FOUR),
-    "signal": Figure("Signals", None, captions.said_of_signal, _over("signal"), FOUR),
-    "dtype": Figure(
-        "float32 and float64",
-        None,
-        captions.said_of_dtype,
-        rows_of_dtype,
-        "*In the table, of one draw: error of the output / of the gradient.*",
-    ),
-    "hop": Figure(
-        "Moving: hop and speed",
-        "moving",
-        captions.said_of_hop,
-        rows_of_hop,
-        "*In the table, medians: error of the output / of the gradient.*",
-    ),
-    "frame": Figure("Moving: frame and padding", None, captions.said_of_frame, _frame_rows),
-    "moving_radius": Figure(
-        "Moving: pole radius",
-        None,
-        captions.said_of_moving_radius,
-        rows_of_moving_radius,
-        "*In the table, medians: error of the output / of the gradient / cosine.*",
-    ),
-    "cost": Figure("Time and memory", "cost", captions.said_of_cost, rows_of_cost),
-    "box": Figure("Race on a recorded box", "race", captions.said_of_box, rows_of_box),
-    "swinging": Figure("Race on a moving filter", None, captions.said_of_swinging, rows_of_swinging),
-    "bare": Figure("Trained by sampling, run as a recursion", "bare", captions.said_of_bare, rows_of_bare),
+# Figure -> the rows of its table
+TABLES: dict[str, Callable[[Rows], Rows]] = {
+    "radius": _radius_rows,
+    "length": rows_of_length,
+    "padding": rows_of_padding,
+    "near": partial(spread, index="distance"),
+    "order": partial(spread, index="order"),
+    "signal": partial(spread, index="signal"),
+    "dtype": rows_of_dtype,
+    "hop": rows_of_hop,
+    "frame": _frame_rows,
+    "moving_radius": rows_of_moving_radius,
+    "cost": rows_of_cost,
+    "box": rows_of_box,
+    "swinging": rows_of_swinging,
+    "bare": rows_of_bare,
 }
+
+
+def markdown(results: dict[str, Row]) -> dict[str, str]:
+    """Return the tables of all figures that there are, by the names of their markers."""
+    named = {name: (rows_of, results[name]) for name, rows_of in TABLES.items() if name in results}
+    if "padding" in results:
+        named["needed"] = (rows_of_needed, results["padding"])
+    texts = {}
+    for name, (rows_of, one) in named.items():
+        caution = " Quick run: these sizes mean nothing." if one["quick"] else ""
+        texts[name] = f"{table(rows_of(one['rows']), cell)}\n\n{one['made_with']}{caution}\n"
+    return texts

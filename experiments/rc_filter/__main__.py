@@ -1,6 +1,6 @@
 """Train an all-pass to follow an RC low-pass: `python -m experiments.rc_filter`.
 
-Writes NAME.json and NAME.md into the folder of results, and rc.png where matplotlib is installed; NAME is rc,
+Writes NAME.json and NAME.md into the folder of results, and picture.png where matplotlib is installed; NAME is rc,
 with -order-N and -power-2 where these are given, and the name of the markers that `--update` fills.
 """
 
@@ -55,7 +55,8 @@ def draw(args: argparse.Namespace, results: runner.Row) -> None:
     except ImportError as error:
         print(f"no picture: {error} (pip install 'jaxapf[plot]')", file=sys.stderr)
     else:
-        figures.draw(results, args.folder / "rc.png")
+        figures.draw(results, args.folder / "picture.png")
+        tables.copy(args.folder, args.update, ["picture.png"])
 
 
 if __name__ == "__main__":

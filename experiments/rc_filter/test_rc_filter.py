@@ -198,7 +198,7 @@ def test_smoke(results, tmp_path, monkeypatch, capsys):
     assert run(results, "--steps", "1", "--starts", "1", "--update", str(tmp_path)) == 0
     tables = (results / "rc.md").read_text(encoding="utf-8")
     assert tables in (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert sorted(path.name for path in results.iterdir()) == ["rc.json", "rc.md", "rc.png"]
+    assert sorted(path.name for path in results.iterdir()) == ["picture.png", "rc.json", "rc.md"]
     assert capsys.readouterr() == (tables, "")
 
 
@@ -212,12 +212,12 @@ def test_a_run_writes_draws_and_updates_the_readme(results, tmp_path, monkeypatc
     begin, end = "<!-- rc:begin -->\n", "<!-- rc:end -->"
     assert readme.read_text(encoding="utf-8") == README.replace(f"{begin}old\n{end}", begin + tables + end)
     assert tables.count("\n| --- |") == 2
-    assert (results / "rc.png").stat().st_size > 50_000
-    assert sorted(path.name for path in results.iterdir()) == ["rc.json", "rc.md", "rc.png"]
+    assert (results / "picture.png").stat().st_size > 50_000
+    assert sorted(path.name for path in results.iterdir()) == ["picture.png", "rc.json", "rc.md"]
     assert capsys.readouterr() == (tables, "")
     # Drawn again from the file alone.
     figures.draw(read(results), tmp_path / "again.png")
-    assert (tmp_path / "again.png").read_bytes() == (results / "rc.png").read_bytes()
+    assert (tmp_path / "again.png").read_bytes() == (results / "picture.png").read_bytes()
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_no_picture_without_matplotlib(results, monkeypatch, capsys):
     only(monkeypatch, "mse")
     assert run(results, "--steps", "1", "--starts", "1") == 0
     assert "jaxapf[plot]" in capsys.readouterr().err
-    assert not (results / "rc.png").exists()
+    assert not (results / "picture.png").exists()
     assert read(results)["steps"] == 1
 
 

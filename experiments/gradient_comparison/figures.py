@@ -1,4 +1,4 @@
-"""Pictures of the comparison, as SVG. Needs matplotlib."""
+"""Pictures of the comparison, as SVG (needs the extra `plot`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.runner import PICTURES
+from experiments.common import pictures
+from experiments.common.pictures import plt, save
 from experiments.gradient_comparison import config
-from experiments.gradient_comparison.lookup import Rows, lengths_of, median, padding, values, where
-from jaxapf._internal.files import atomic_path
+from experiments.gradient_comparison.tables import Rows, lengths_of, median, padding, values, where
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers tell them apart in grey.
 BLUE, ORANGE, GREEN, PURPLE, SKY, INK, GRID = (
@@ -20,7 +20,7 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, INK, GRID = (
 )
 OF_FORM = {"recursion": BLUE, "1x": ORANGE, "2x": GREEN, "4x": PURPLE}
 MARKS = ("o", "s", "^", "v", "D", "P", "X")
-STYLE: Any = PICTURES | {
+STYLE: Any = pictures.STYLE | {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": GRID,
@@ -28,40 +28,19 @@ STYLE: Any = PICTURES | {
     "legend.frameon": False,
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
-    "savefig.facecolor": "white",
 }
 FLOOR = 1e-16
 
 
-def check() -> None:
-    """Find out before the long work whether pictures can be drawn.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError("pictures need matplotlib: pip install 'jaxapf[plot]'") from error
-
-
 def draw(results: dict[str, Rows], folder: Path) -> None:
     """Draw all that there are figures of."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     with plt.rc_context(STYLE):
         for name, (needs, picture) in DRAWN.items():
             if all(one in results for one in needs):
-                figure = picture(plt, *(results[one] for one in needs))
-                with atomic_path(folder / f"{name}.svg") as temporary:
-                    figure.savefig(temporary, format="svg", metadata={"Date": None})
-        plt.close("all")
+                save(picture(*(results[one] for one in needs)), folder / f"{name}.svg")
 
 
-def radius(plt: Any, rows: Rows) -> Any:
+def radius(rows: Rows) -> Any:
     """Errors of value and gradient, and the cosine, over 1 - R."""
     figure, axes = plt.subplots(2, 2, figsize=(7.2, 5.6), layout="constrained")
     for ax, (column, title) in zip(
@@ -90,7 +69,7 @@ def radius(plt: Any, rows: Rows) -> Any:
     return figure
 
 
-def length(plt: Any, rows: Rows) -> Any:
+def length(rows: Rows) -> Any:
     """Gradient errors of all lengths over the padding in time constants, and over the radius."""
     figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.8), layout="constrained", sharey=True)
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(values(rows, "samples"))))
@@ -113,7 +92,7 @@ def length(plt: Any, rows: Rows) -> Any:
     return figure
 
 
-def moving(plt: Any, hops: Rows, lengthened: Rows, radii: Rows) -> Any:
+def moving(hops: Rows, lengthened: Rows, radii: Rows) -> Any:
     """Gradient errors of frames: over the hop, the frame, the radius at two speeds."""
     figure, grid = plt.subplots(2, 2, figsize=(7.6, 7.0), layout="constrained", sharey=True)
     axes = grid.ravel()
@@ -167,7 +146,7 @@ def _columns(rows: Rows, column: str) -> tuple[list[float], list[float]]:
     return [row[column] for row in rows], [max(row["gradient"], FLOOR) for row in rows]
 
 
-def cost(plt: Any, rows: Rows) -> Any:
+def cost(rows: Rows) -> Any:
     """Bars: time with the gradient, and memory."""
     groups = [(row["kind"], row["size"]) for row in rows]
     groups = list(dict.fromkeys(groups))
@@ -193,7 +172,7 @@ def cost(plt: Any, rows: Rows) -> Any:
     return figure
 
 
-def race(plt: Any, box: Rows, swinging: Rows) -> Any:
+def race(box: Rows, swinging: Rows) -> Any:
     """The recursion's distance from the goal, over steps and over seconds."""
     panels = [(f"tape machine, sequences of {n}", where(box, samples=n)) for n in lengths_of(box)]
     panels += [(f"moving, R = {r:g}", where(swinging, radius=r)) for r in values(swinging, "radius")]
@@ -219,7 +198,7 @@ def race(plt: Any, box: Rows, swinging: Rows) -> Any:
     return figure
 
 
-def bare(plt: Any, rows: Rows, box: Rows) -> Any:
+def bare(rows: Rows, box: Rows) -> Any:
     """How many blew up; and the error in the form that was trained beside that of the recursion."""
     figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.4), layout="constrained")
     forms = values(rows, "form")
