@@ -1,5 +1,7 @@
 """The notebooks as files: clean, small, alike where they should be; and the script that runs them."""
 
+import ast
+import importlib
 import importlib.metadata
 import importlib.util
 import re
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import jaxapf
 from experiments.notebooks.notebook_cells import FOLDER, NOTEBOOKS, ROOT, read, sources
 
 ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
@@ -99,6 +102,27 @@ def test_code_compiles_and_is_folded(path):
             compile(code, path.name, "exec")
             assert code.startswith("# @title ")
             assert cell["metadata"]["cellView"] == "form"
+
+
+@every
+def test_names_of_the_package_exist(path):
+    """Imports from jaxapf, and attributes of the modules that were imported."""
+    imported = {}
+    trees = [ast.parse(code) for code in sources(path)]
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxapf"):
+            for alias in node.names:
+                module = importlib.import_module(node.module or "")
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+                imported[alias.asname or alias.name] = getattr(module, alias.name)
+        elif isinstance(node, ast.Import) and node.names[0].name == "jaxapf":
+            imported["jaxapf"] = jaxapf
+    modules = {name: one for name, one in imported.items() if isinstance(one, types.ModuleType)}
+    assert "notebooks" in modules
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
 
 
 @every
