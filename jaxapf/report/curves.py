@@ -29,7 +29,6 @@ RUN_COLOURS = (
     ("#0d8296", "#5fd0e0"),
     ("#8a6d00", "#d8c258"),
 )
-_WIDE, _NARROW = 920, 360
 _FEW = 30  # records: up to so many, each is a dot of its own and nothing is smoothed
 _ROW = 0.028  # height of a row of skip marks, as a share of the panel
 _BESIDE = {"grad_norm": "Gradient norm", "learning_rate": "Learning rate"}
@@ -126,45 +125,42 @@ def _panels(runs: list[_Run], metric: str, columns: int, letters: int) -> tuple[
     shares = {"learning_rate": 0.8, metric: 2.2}
     panels = []
     for name in dict.fromkeys([metric, *beside]):
-        curves, y = _curves(runs, name, columns, 5 if name == metric else 3)
-        if name == metric:
-            labels = [_cut(_label(run), letters) if len(runs) > 1 or run.label else "" for run in runs]
-            curves = [c._replace(label=labels[n]) if main else c for c, n, main in curves]
+        main = name == metric
+        labels = [_label(run, letters) if main and (len(runs) > 1 or run.label) else "" for run in runs]
+        curves, y = _curves(runs, name, columns, 5 if main else 3, labels)
+        if main:
             marks, y = _marks(runs, y, columns)
             curves += marks
-        else:
-            curves = [c for c, _, _ in curves]
         panels.append(Panel(tuple(curves), y, "No finite values", shares.get(name, 1.0)))
     return tuple(panels)
 
 
 def _curves(
-    runs: list[_Run], name: str, columns: int, count: int
-) -> tuple[list[tuple[Curve, int, bool]], Axis]:
-    """Return curves of one quantity with the number of the run, and whether each is the run's main curve."""
-    everything = np.concatenate([run.series[name].values for run in runs])
-    positive = everything[everything > 0]
-    log = positive.size > 0 and not np.any(everything < 0) and name != "learning_rate"
-    everything = np.append(everything, 0.0) if name == "learning_rate" else everything
-    y = (log_axis if log else linear_axis)(_name(name), everything, count)
-    below, above = [], []
+    runs: list[_Run], name: str, columns: int, count: int, labels: list[str]
+) -> tuple[list[Curve], Axis]:
+    """Return the curves of one quantity, the faint ones first, and its axis."""
+    every = np.concatenate([run.series[name].values for run in runs])
+    positive = every[every > 0]
+    log = positive.size > 0 and not np.any(every < 0) and name != "learning_rate"
+    every = np.append(every, 0.0) if name == "learning_rate" else every
+    y = (log_axis if log else linear_axis)(_name(name), every, count)
+    value_of = np.exp if log else np.asarray
+    faint, strong = [], []
     for index, run in enumerate(runs):
         steps, values = run.series[name]
         if log:  # a zero is drawn at the bottom
             values = np.log(np.where(values == 0, positive.min(), values))
         few = len(values) <= _FEW
-        # a learning rate is no measurement: as it is
-        smooth = not few and name != "learning_rate"
+        smooth = not few and name != "learning_rate"  # a learning rate is not measured: as it is
         at, line = _sampled(steps, _smoothed(values) if smooth else values, columns)
-        above.append((Curve(at, np.exp(line) if log else line, f"{_role(index)} line"), index, True))
+        strong.append(Curve(at, value_of(line), f"{_role(index)} line", labels[index]))
         if smooth:
             at, line, kind = _raw(steps, values, columns)
-            curve = Curve(at, np.exp(line) if log else line, f"{_role(index)} {kind}")
-            below.append((curve, index, False))
-        if few:
-            dots = _dots(steps, np.exp(values) if log else values)
-            above.append((Curve(*dots, f"{_role(index)} dots"), index, False))
-    return below + above, y
+            faint.append(Curve(at, value_of(line), f"{_role(index)} {kind}"))
+        if few:  # a point between breaks of the line is a dot
+            dots = np.stack([value_of(values), np.full(len(values), np.nan)], axis=1).ravel()
+            strong.append(Curve(np.repeat(steps, 2), dots, f"{_role(index)} dots"))
+    return faint + strong, y
 
 
 def _role(index: int) -> str:
@@ -219,11 +215,6 @@ def _sampled(steps: np.ndarray, values: np.ndarray, columns: int) -> tuple[np.nd
     return steps[at], values[at]
 
 
-def _dots(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # a point between breaks of the line is a dot
-    return np.repeat(steps, 2), np.stack([values, np.full(len(values), np.nan)], axis=1).ravel()
-
-
 def _marks(runs: list[_Run], y: Axis, columns: int) -> tuple[list[Curve], Axis]:
     """Return ticks at the foot where runs skipped steps, a row a run, and the axis with room for them."""
     rows = [(index, run) for index, run in enumerate(runs) if len(run.skips)]
@@ -246,11 +237,8 @@ def _at(y: Axis, share: float) -> float:
     return y.low * (y.high / y.low) ** share if y.log else y.low + share * (y.high - y.low)
 
 
-def _label(run: _Run) -> str:
-    return f"{run.label} ({run.n_skipped} skipped)".lstrip() if run.n_skipped else run.label
-
-
-def _cut(label: str, letters: int) -> str:
+def _label(run: _Run, letters: int) -> str:
+    label = f"{run.label} ({run.n_skipped} skipped)".lstrip() if run.n_skipped else run.label
     return label if len(label) <= letters else label[: letters - 1].rstrip() + "…"
 
 
@@ -275,13 +263,13 @@ def _step_label(value: float) -> str:
 # Files
 
 
-def _figure(name: str, runs: list[_Run], title: str, metric: str, width: int) -> tuple[str, Size]:
-    wide = width == _WIDE
-    panels = _panels(runs, metric, 420 if wide else 200, 90 if wide else 44)
-    height = {1: 400, 2: 560, 3: 660}[len(panels)] if wide else {1: 300, 2: 440, 3: 540}[len(panels)]
-    size = Size(width, height + 22 * (max(0, len(runs) - 2) // (4 if wide else 1)), 14 if wide else 12)
-    steps = _steps_axis(runs)
-    return figure(name, title, "; ".join(_sentence(run, metric) for run in runs), panels, steps, size), size
+def _figure(name: str, runs: list[_Run], title: str, metric: str, *, wide: bool = True) -> tuple[str, Size]:
+    width, font, columns, letters, entries = (920, 14, 420, 90, 4) if wide else (360, 12, 200, 44, 1)
+    panels = _panels(runs, metric, columns, letters)
+    height = ((400, 560, 660) if wide else (300, 440, 540))[len(panels) - 1]
+    size = Size(width, height + 22 * (max(0, len(runs) - 2) // entries), font)
+    text = "; ".join(_sentence(run, metric) for run in runs)
+    return figure(name, title, text, panels, _steps_axis(runs), size), size
 
 
 def _extremes(run: _Run, metric: str) -> tuple[str, str, str]:
@@ -305,7 +293,7 @@ def _sentence(run: _Run, metric: str) -> str:
 
 
 def _drawing(runs: list[_Run], title: str, metric: str) -> str:
-    plot, size = _figure("losses", runs, title, metric, _WIDE)
+    plot, size = _figure("losses", runs, title, metric)
     place = f'x="16" y="8" width="{size.width:g}" height="{size.height:g}"'
     return render(
         "curves.svg",
@@ -328,8 +316,8 @@ def _page(runs: list[_Run], title: str, metric: str) -> str:
         title=title,
         metric=_name(metric).lower(),
         figures=[
-            (name, Markup(_figure(f"losses-{name}", runs, title, metric, width)[0]))
-            for name, width in (("wide", _WIDE), ("narrow", _NARROW))
+            (name, Markup(_figure(f"losses-{name}", runs, title, metric, wide=name == "wide")[0]))
+            for name in ("wide", "narrow")
         ],
         smoothed=any(len(run.series[metric].steps) > _FEW for run in runs),
         marked=any(len(run.skips) for run in runs),

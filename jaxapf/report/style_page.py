@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import signal
@@ -18,7 +18,7 @@ from jaxapf.report.figures import responsive
 from jaxapf.report.rendering import render
 from jaxapf.report.svg import Curve, Panel, frequency_axis, linear_axis, snug_axis
 
-__all__ = ["Sound", "write"]
+__all__ = ["write"]
 
 _NOTHING = "Nothing to show"
 _PLAYED_S = 10.0
@@ -26,22 +26,11 @@ _POINTS = 12  # of a spectrum, an octave
 _LEAST_DB = -60.0  # of a spectrum, against its strongest third of an octave
 
 
-class Sound(Protocol):
-    """An open recording: `read(start, stop)` gives (channels, stop - start)."""
-
-    @property
-    def fs(self) -> int: ...
-    @property
-    def n_samples(self) -> int: ...
-    @property
-    def read(self) -> Any: ...
-
-
 def write(
     path: str | PathLike[str],
     settings: transfer.Settings,
-    given: Sound,
-    reference: Sound,
+    given: Any,
+    reference: Any,
     *,
     places: Sequence[Sequence[tuple[int, int]]],
     names: Sequence[str],
@@ -53,8 +42,8 @@ def write(
     Args:
         path: file to write; it appears whole or not at all.
         settings: of `transfer`.
-        given: the recording that was processed.
-        reference: the recording whose style was transferred.
+        given: the recording that was processed: a `transfer.Recording`, or any with its fields.
+        reference: the recording whose style was transferred, likewise.
         places: of both, the stretches that the network analysed, in samples.
         names: of both.
         notes: sentences shown near the top.
@@ -109,7 +98,7 @@ def _processed(settings: transfer.Settings, x: np.ndarray, fs: int) -> np.ndarra
     return np.concatenate(list(blocks), axis=-1)
 
 
-def _loudest(one: Sound, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def _loudest(one: Any, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return ten seconds around the loudest of the stretches, as start and stop in samples."""
     length = min(round(_PLAYED_S * one.fs), one.n_samples)
     powers = [float(np.mean(np.square(one.read(*place), dtype=np.float64))) for place in places]
@@ -197,7 +186,8 @@ def _equaliser(settings: transfer.Settings, fs: int) -> str:
 def _curve(settings: transfer.Settings) -> str:
     controls = transfer.parts(settings.controls)[1]
     level_db = np.linspace(-60.0, 0.0, 241)
-    out_db = level_db + np.asarray(compressor.curve_db(level_db, controls)) + controls.makeup_db
+    gain_db = np.asarray(compressor.curve_db(level_db, controls))  # pyright: ignore[reportArgumentType]
+    out_db = level_db + gain_db + controls.makeup_db
     curves = (
         Curve(level_db, level_db, "wet", "Unprocessed"),
         Curve(level_db, out_db, "aligned", "Compressed"),
