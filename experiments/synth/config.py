@@ -1,13 +1,7 @@
 """What the experiment trains, and what to expect.
 
-Commands:
-    python experiments/synth/run.py train --data DIR     28 trainings: 2 sets of notes, 2 filters, 7 forms
-    python experiments/synth/run.py report               tables, pictures, listening page
-    python experiments/synth/run.py speed                one training step of every form, and of torchlpc
-
-Run time: about 2 min a training on half a CPU core. Seeds: --seeds (first weights, batches), SPLIT_SEED,
-KNOWN_SEED. Expected figures: the tables in README.md; another machine rounds otherwise, and 300 steps amplify
-that to about a hundredth.
+Seeds: --seeds (first weights, batches), SPLIT_SEED, KNOWN_SEED. Another machine rounds otherwise, and 300
+steps amplify that to about a hundredth.
 """
 
 from __future__ import annotations

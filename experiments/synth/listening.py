@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from experiments.common import listening
-from experiments.synth import config, pictures, tables
+from experiments.synth import config, evaluate, figures
+from experiments.synth.evaluate import Group
 from experiments.synth.protocol import RECURSION
-from experiments.synth.tables import Group
 
 NOTES = 10  # in a row
 GAP = 1200  # samples of silence between them: 25 ms
@@ -29,8 +29,8 @@ def write(groups: Sequence[Group], folder: Path) -> Path:
 
 
 def _section(group: Group, folder: Path) -> dict[str, Any]:
-    bad = pictures.worst(group)
-    exact, other = (pictures.arrays_of(folder, group, form) for form in (RECURSION, bad))
+    bad = figures.worst(group)
+    exact, other = (figures.arrays_of(folder, group, form) for form in (RECURSION, bad))
     versions: list[tuple[str, str | None, np.ndarray]] = [
         ("Target", None, exact["target"]),
         ("Trained in the recursion", RECURSION, exact["recursion"]),
@@ -40,12 +40,12 @@ def _section(group: Group, folder: Path) -> dict[str, Any]:
     phrases = [in_a_row(x) for _, _, x in versions]
     gain = listening.common_gain(phrases)
     return {
-        "title": f"{tables.TITLES[group.notes].capitalize()}, {tables.FILTERS[group.filter]}",
+        "title": f"{evaluate.TITLES[group.notes].capitalize()}, {evaluate.FILTERS[group.filter]}",
         "versions": [
             (
                 name,
                 listening.encoded(gain * x, config.FS),
-                f"{tables.mean(group.forms[form], RECURSION):.3f}" if form else "",
+                f"{evaluate.mean(group.forms[form], RECURSION):.3f}" if form else "",
             )
             for (name, form, _), x in zip(versions, phrases, strict=True)
         ],

@@ -1,4 +1,4 @@
-"""Network, controls and loss of one training, and the training."""
+"""Define network, controls and loss of a training, and train."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from experiments.synth import config
-from experiments.synth.notes import Notes
+from experiments.synth.data import Notes
 from jaxapf import losses, nets, params
 from jaxapf.effects import synth
 from jaxapf.filters import biquad
@@ -40,7 +40,7 @@ class Setting(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Weights of the lowest validation loss, the step they are from, and what was seen on the way."""
+    """Weights of the lowest validation loss, the step they are from, and the records on the way."""
 
     weights: Tree
     step: int
@@ -66,15 +66,15 @@ def examples(notes: Notes) -> dict[str, np.ndarray]:
     return {**notes._asdict(), "features": np.asarray(features(notes.audio))}
 
 
-def heard(filter_name: str, weights: Tree, notes: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-    """The network's answer to notes: modulation (n, n_frames, k), shares of the ranges (n, m)."""
+def network_output(filter_name: str, weights: Tree, notes: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
+    """Return the network's output for notes: modulation (n, n_frames, k), shares of the ranges (n, m)."""
     answer: Any = network(filter_name).apply(weights, notes["features"])
     return answer
 
 
 def controls_of(filter_name: str, weights: Tree, notes: dict[str, Any]) -> synth.Controls:
-    """What the network hears in the notes, as controls of the synthesiser."""
-    modulation, shares = heard(filter_name, weights, notes)
+    """Return the network's output for the notes as controls of the synthesiser."""
+    modulation, shares = network_output(filter_name, weights, notes)
     shape, gain, drive, decay = params.denormalise(2 * shares[..., :4] - 1, config.GLOBALS)
     if filter_name == "coeff":
         rows = synth.free(modulation)
@@ -85,20 +85,22 @@ def controls_of(filter_name: str, weights: Tree, notes: dict[str, Any]) -> synth
 
 
 def cutoff_and_q(modulation: jax.Array, shares: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cutoff (..., n_frames) in Hz and Q (...) of the low-pass."""
+    """Return cutoff (..., n_frames) in Hz and Q (...) of the low-pass."""
     (cutoff_hz,) = params.denormalise(jnp.tanh(modulation), [config.CUTOFF_HZ])
     (q,) = params.denormalise(2 * shares[..., 4:] - 1, [config.Q])
     return cutoff_hz, q
 
 
-def heard_cutoff(weights: Tree, notes: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Cutoff (n, n_frames) in Hz and Q (n,) that a low-pass network hears in notes."""
-    cutoff_hz, q = jax.jit(lambda weights, notes: cutoff_and_q(*heard("lp", weights, notes)))(weights, notes)
+def estimated_cutoff(weights: Tree, notes: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return cutoff (n, n_frames) in Hz and Q (n,) that a low-pass network estimates from notes."""
+    cutoff_hz, q = jax.jit(lambda weights, notes: cutoff_and_q(*network_output("lp", weights, notes)))(
+        weights, notes
+    )
     return np.asarray(cutoff_hz, np.float32), np.asarray(q, np.float32)
 
 
-def played(controls: synth.Controls, form: str | int) -> jax.Array:
-    """The notes, by the recursion or by windows of so many samples."""
+def rendered_by(controls: synth.Controls, form: str | int) -> jax.Array:
+    """Render the notes by the recursion, or by windows of so many samples."""
     if form == RECURSION:
         start = synth.initial_state(controls.f0_hz.shape)
         return synth.synth(controls, start, config.LENGTH, config.FS, hop=config.HOP)[0]
@@ -106,10 +108,10 @@ def played(controls: synth.Controls, form: str | int) -> jax.Array:
 
 
 def make_loss(filter_name: str, form: str | int) -> LossFn:
-    """Multi-scale spectral loss of a batch of notes, as auraloss 0.4.0 has it."""
+    """Return the multi-scale spectral loss of a batch of notes, as auraloss 0.4.0 has it."""
 
     def loss_fn(weights: Tree, batch: dict[str, Any], key: jax.Array) -> jax.Array:
-        return losses.mrstft(played(controls_of(filter_name, weights, batch), form), batch["audio"])
+        return losses.mrstft(rendered_by(controls_of(filter_name, weights, batch), form), batch["audio"])
 
     return loss_fn
 
@@ -145,17 +147,17 @@ def trained(
 
 
 def started(setting: Setting, sets: dict[str, dict[str, Any]]) -> Tree:
-    """First weights: the same for every form."""
+    """Return the first weights, the same for every form."""
     init = jax.jit(network(setting.filter).init)
     return init(jax.random.key(setting.seed), sets["train"]["features"][:1])
 
 
 def rendered(filter_name: str, form: str | int) -> Callable[[Tree, dict[str, Any]], tuple]:
-    """Of weights and notes: how these are played (n, n_samples), and the loss of each by itself (n,)."""
+    """Return a function of weights and notes: the rendered notes (n, n_samples) and their losses (n,)."""
 
     @jax.jit
     def play(weights: Tree, notes: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-        found = played(controls_of(filter_name, weights, notes), form)
+        found = rendered_by(controls_of(filter_name, weights, notes), form)
         return found, jax.vmap(losses.mrstft)(found, notes["audio"])
 
     return play

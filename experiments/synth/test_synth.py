@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
-import sys
+import shutil
 from pathlib import Path
-from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import scipy.signal
 
 from experiments.common.runner import read_figures
+from experiments.synth import __main__ as command
+from experiments.synth import config, evaluate, protocol, train
+from experiments.synth import data as notes
 from jaxapf import audio
 
 FOLDER = Path(__file__).parent
-MODULES = ("config", "listening", "notes", "pictures", "protocol", "tables", "timing", "trainings")
-README = "# Title\n\n<!-- synth:begin -->\nold\n<!-- synth:end -->\n\nThe rest.\n"
 FS = 48_000
 
 
-@pytest.fixture
-def run(monkeypatch, loose_jax):
-    """The script as a module, with short notes, a small network and few forms."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in MODULES:  # another experiment's modules may have the same names
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    config = importlib.import_module("config")
+@pytest.fixture(autouse=True)
+def short(monkeypatch, loose_jax):
+    """Short notes, a small network and few forms."""
     small = {"LENGTH": 1500, "LEAST": 1000, "HOP": 150, "WINDOWS": (256,), "FILTERS": ("lp",)}
     small |= {"CHANNELS": 2, "MELS": 32, "KNOWN": 12, "BATCH": 4, "DILATIONS": (1, 2), "POOLS": (4, 4)}
     for name, value in small.items():
         monkeypatch.setattr(config, name, value)
-    spec = importlib.util.spec_from_file_location("synth_run", FOLDER / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def notes(run):
-    return run.notes
+    monkeypatch.setattr(train, "FORMS", ("recursion", 256))
+    monkeypatch.setattr(evaluate, "FORMS", ("recursion", "256"))
 
 
 # Finding notes
@@ -62,7 +46,7 @@ def silence(seconds: float) -> np.ndarray:
     return np.zeros(round(seconds * FS))
 
 
-def test_notes_are_found_where_they_begin_and_where_their_pitch_changes(notes):
+def test_notes_are_found_where_they_begin_and_where_their_pitch_changes():
     pieces = [silence(0.1), tone(110, 0.12), silence(0.05), tone(65, 0.11), tone(98, 0.2), silence(0.1)]
     x = np.concatenate(pieces)
     found = notes.find(x)
@@ -76,25 +60,25 @@ def test_notes_are_found_where_they_begin_and_where_their_pitch_changes(notes):
 
 @pytest.mark.parametrize("f0_hz", [41.2, 73.4, 110.0, 246.9])
 @pytest.mark.parametrize("phase", [0.0, 0.3, 0.8])
-def test_frequency_and_phase_of_a_note(notes, f0_hz, phase):
+def test_frequency_and_phase_of_a_note(f0_hz, phase):
     found_hz, found_phase = notes.fundamental(tone(f0_hz, 0.12, phase))
     assert found_hz == pytest.approx(f0_hz, rel=2e-3)
     assert abs((found_phase - phase + 0.5) % 1 - 0.5) < 0.02
 
 
-def test_a_short_note_is_left_out_and_a_long_one_cut(notes, run, tmp_path):
+def test_a_short_note_is_left_out_and_a_long_one_cut(tmp_path):
     pieces = [
         piece for _ in range(10) for piece in (tone(110, 0.05), silence(0.1), tone(82, 0.01), silence(0.1))
     ]
     audio.write(tmp_path / "line.wav", np.concatenate([silence(0.1), *pieces]), FS)
     found = notes.from_recording(tmp_path / "line.wav")
-    assert found.audio.shape == (10, run.config.LENGTH)
+    assert found.audio.shape == (10, config.LENGTH)
     np.testing.assert_allclose(found.f0_hz, 110, rtol=0.01)
-    np.testing.assert_allclose(found.on_s, run.config.LENGTH / FS)
+    np.testing.assert_allclose(found.on_s, config.LENGTH / FS)
     np.testing.assert_allclose(np.diff(found.start_s), 0.26, atol=2e-3)
 
 
-def test_a_folder_of_notes(notes, tmp_path):
+def test_a_folder_of_notes(tmp_path):
     for number in range(11):
         audio.write(tmp_path / f"{number:02}.wav", tone(80 + 4 * number, 0.025), FS)
     audio.write(tmp_path / "short.wav", tone(80, 0.01), FS)
@@ -105,26 +89,26 @@ def test_a_folder_of_notes(notes, tmp_path):
     assert not found.audio[:, 1200:].any()
 
 
-def test_known_notes_are_what_they_say(notes, run):
+@pytest.mark.slow
+def test_known_notes_are_what_they_say():
     found, truth = notes.known(5, 1)
     again, _ = notes.known(5, 1)
     np.testing.assert_array_equal(found.audio, again.audio)
     assert truth.cutoff_hz.shape == (5, 11)
-    assert np.all(
-        (truth.cutoff_hz >= run.config.CUTOFF_HZ.low) & (truth.cutoff_hz <= run.config.CUTOFF_HZ.high)
-    )
+    assert np.all((truth.cutoff_hz >= config.CUTOFF_HZ.low) & (truth.cutoff_hz <= config.CUTOFF_HZ.high))
     assert np.all(np.isfinite(found.audio))
     assert np.all(np.max(np.abs(found.audio), axis=1) > 0.05)
 
 
-def test_frequencies_measured_from_known_notes_are_those_that_made_them(notes, run, monkeypatch):
-    monkeypatch.setattr(run.config, "LENGTH", 6000)
+@pytest.mark.slow
+def test_frequencies_measured_from_known_notes_are_those_that_made_them(monkeypatch):
+    monkeypatch.setattr(config, "LENGTH", 6000)
     found, _ = notes.known(5, 1)
     for x, f0_hz in zip(found.audio, found.f0_hz, strict=True):
         assert notes.fundamental(np.asarray(x, np.float64))[0] == pytest.approx(f0_hz, rel=5e-3)
 
 
-def test_every_note_is_in_one_set(notes):
+def test_every_note_is_in_one_set():
     rows = notes.split(48)
     assert [len(rows[name]) for name in ("train", "validation", "test")] == [29, 9, 10]
     assert sorted(np.concatenate(list(rows.values()))) == list(range(48))
@@ -133,27 +117,28 @@ def test_every_note_is_in_one_set(notes):
 # Training
 
 
-def trained_one_step(run, folder: Path, *forms: str) -> list[dict]:
+def trained_one_step(folder: Path, *forms: str) -> list[dict]:
     """Train, check that it goes on without training again, and that other steps are refused."""
     arguments = ["train", "--steps", "1", "--folder", str(folder)]
-    assert run.main(arguments) == 0
+    assert command.main(arguments) == 0
     results = [read_figures(folder / f"known-lp-{form}-0.json") for form in forms]
     assert len(list(folder.iterdir())) == 2 * len(forms)
-    n_test = len(run.notes.split(12)["test"])
+    n_test = len(notes.split(12)["test"])
     for one in results:
         assert (one["steps"], one["best_step"], one["skipped"]) == (1, 1, 0)
         assert {form: len(values) for form, values in one["tested"].items()} == dict.fromkeys(forms, n_test)
         assert np.all(np.isfinite([*one["tested"]["recursion"], *one["known"].values()]))
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert run.main(arguments) == 0
+    assert command.main(arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-    assert run.main(["train", "--steps", "2", "--folder", str(folder)]) == 2
+    assert command.main(["train", "--steps", "2", "--folder", str(folder)]) == 2
     return results
 
 
-def test_one_step(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run.trainings, "FORMS", ("recursion",))
-    (result,) = trained_one_step(run, tmp_path / "r", "recursion")
+@pytest.mark.slow
+def test_one_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "FORMS", ("recursion",))
+    (result,) = trained_one_step(tmp_path / "r", "recursion")
     assert "has 1 steps, not 2" in capsys.readouterr().err
     with np.load(tmp_path / "r" / "known-lp-recursion-0.npz") as kept:
         assert kept["own"].shape == kept["recursion"].shape == kept["target"].shape == (2, 1500)
@@ -163,21 +148,21 @@ def test_one_step(run, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_one_step_in_every_form_and_the_report(run, tmp_path, capsys):
-    exact, windows = trained_one_step(run, tmp_path / "r", "recursion", "256")
+def test_one_step_in_every_form_and_the_report(tmp_path, capsys):
+    exact, windows = trained_one_step(tmp_path / "r", "recursion", "256")
     assert exact["tested"]["recursion"] != windows["tested"]["recursion"]
-    assert run.main(["report", "--folder", str(tmp_path / "r")]) == 0
+    assert command.main(["report", "--folder", str(tmp_path / "r")]) == 0
     assert "| known parameters | low-pass | recursion |" in capsys.readouterr().out
 
 
 # The report
 
 
-def made_up(run, folder: Path, losses: dict[str, float]) -> None:
+def made_up(folder: Path, losses: dict[str, float]) -> None:
     """Results as if trained in these forms, with these losses when tested as recursion."""
     rng = np.random.default_rng(0)
     folder.mkdir()
-    n_test = len(run.notes.split(12)["test"])
+    n_test = len(notes.split(12)["test"])
     for form, loss in losses.items():
         result = {
             "made_with": "Made up.",
@@ -191,14 +176,16 @@ def made_up(run, folder: Path, losses: dict[str, float]) -> None:
         np.savez(folder / f"known-lp-{form}-0.npz", **signals, **heard)
 
 
-def test_a_report_of_what_is_there(run, tmp_path, capsys):
-    folder, readme = tmp_path / "r", tmp_path / "README.md"
-    made_up(run, folder, {"recursion": 1.0, "256": 1.25})
-    readme.write_text(README, encoding="utf-8")
-    assert run.main(["report", "--folder", str(folder), "--update", str(readme)]) == 0
+@pytest.mark.slow
+def test_a_report_of_what_is_there(tmp_path, capsys):
+    folder = tmp_path / "r"
+    made_up(folder, {"recursion": 1.0, "256": 1.25})
+    for name in ("README.md", "tables.md"):
+        shutil.copy(FOLDER / name, tmp_path)
+    assert command.main(["report", "--folder", str(folder), "--update", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.strip() in readme.read_text(encoding="utf-8")
+    assert "Made up. 7 steps" in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| known parameters | low-pass | recursion | 1.050 | 1.050 | 1.050 | – | – | 0 |" in out
     assert "| known parameters | low-pass | 256 | 1.300 | 1.300 | 1.300 | +0.250 | 100% | 0 |" in out
     assert "| 256 | 0.125 | 0.500 | 1.250 |" in out
@@ -210,25 +197,22 @@ def test_a_report_of_what_is_there(run, tmp_path, capsys):
         assert (folder / name).stat().st_size > 5000
 
 
-def test_an_ordering_that_does_not_hold_is_said(run, tmp_path):
-    made_up(run, tmp_path / "r", {"recursion": 1.0, "256": 0.9})
-    tables = importlib.import_module("tables")
-    text = tables.markdown(tables.collected(tmp_path / "r"))
+def test_an_ordering_that_does_not_hold_is_said(tmp_path):
+    made_up(tmp_path / "r", {"recursion": 1.0, "256": 0.9})
+    text = evaluate.markdown(evaluate.collected(tmp_path / "r"))["synth"]
     assert "Goals met: 1 of 2. **Missed**: known parameters, low-pass" in text
     assert "1.050 against 0.950 of 256" in text
 
 
-def test_forms_share_first_weights_and_batches(run):
+@pytest.mark.slow
+def test_forms_share_first_weights_and_batches():
     """What differs between two trainings is the form alone."""
-    found, _ = run.notes.known(12, 1)
-    sets = run.trainings.sets_of(found)
-    protocol = importlib.import_module("protocol")
+    found, _ = notes.known(12, 1)
+    sets = train.sets_of(found)
     one, other = (
         protocol.started(protocol.Setting("known", "lp", form, 3), sets) for form in ("recursion", 256)
     )
-    for a, b in zip(
-        *(importlib.import_module("jax").tree.leaves(tree) for tree in (one, other)), strict=True
-    ):
+    for a, b in zip(*(jax.tree.leaves(tree) for tree in (one, other)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -239,38 +223,35 @@ def test_forms_share_first_weights_and_batches(run):
     "words",
     [[], ["play"], ["train", "--steps", "0"], ["train", "--seeds", "11"], ["speed", "--repeats", "x"]],
 )
-def test_wrong_arguments_end_with_two(run, words, capsys):
+def test_wrong_arguments_end_with_two(words, capsys):
     with pytest.raises(SystemExit, match="2"):
-        run.main(words)
+        command.main(words)
     assert "usage" in capsys.readouterr().err
 
 
-def test_what_is_not_there_is_one_sentence(run, tmp_path, capsys):
-    assert run.main(["train", "--data", str(tmp_path), "--folder", str(tmp_path / "r")]) == 2
+def test_what_is_not_there_is_one_sentence(tmp_path, capsys):
+    assert command.main(["train", "--data", str(tmp_path), "--folder", str(tmp_path / "r")]) == 2
     assert "has 0 notes" in capsys.readouterr().err
-    assert run.main(["report", "--folder", str(tmp_path / "r")]) == 2
-    assert "run `run.py train` first" in capsys.readouterr().err
+    assert command.main(["report", "--folder", str(tmp_path / "r")]) == 2
+    assert "run the command train first" in capsys.readouterr().err
     (tmp_path / "README.md").write_text("nothing", encoding="utf-8")
-    assert run.main(["report", "--folder", str(tmp_path / "r"), "--update", str(tmp_path / "README.md")]) == 2
+    assert command.main(["report", "--folder", str(tmp_path / "r"), "--update", str(tmp_path)]) == 2
     assert "synth:begin" in capsys.readouterr().err
     (tmp_path / "r" / "known-lp-256-0.json").write_text("{", encoding="utf-8")
-    assert run.main(["report", "--folder", str(tmp_path / "r")]) == 2
+    assert command.main(["report", "--folder", str(tmp_path / "r")]) == 2
     assert "is no file of figures" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_speed_is_told(run, tmp_path, capsys):
-    assert run.main(["speed", "--repeats", "1", "--folder", str(tmp_path)]) == 0
+def test_speed_is_told(tmp_path, capsys):
+    assert command.main(["speed", "--repeats", "1", "--folder", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "| synth, recursion |" in out
     assert "times as fast" in out
 
 
 def test_the_readme_has_the_tables_of_a_full_run():
-    text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    for marker in ("synth", "synth-speed"):
-        part = text.partition(f"<!-- {marker}:begin -->")[2].partition(f"<!-- {marker}:end -->")[0]
-        assert part.count("| --- |") >= 1
+    text, more = ((FOLDER / name).read_text(encoding="utf-8") for name in ("README.md", "tables.md"))
     assert "300 steps" in text
-    for name in ("losses.svg", "cutoff.svg", "spectrograms.png", "listening.html"):
-        assert (FOLDER / name).is_file()
+    assert text.count("| recursion |") >= 4
+    assert more.count("| --- |") >= 3

@@ -1,4 +1,4 @@
-"""Pictures: losses over the length of the windows, cutoff curves, spectrograms. Needs matplotlib."""
+"""Draw losses over the length of the windows, cutoff curves, spectrograms; needs the extra `plot`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.runner import PICTURES
-from experiments.synth import config, notes, tables
+from experiments.common import pictures
+from experiments.synth import config, data, evaluate
+from experiments.synth.evaluate import Group
 from experiments.synth.protocol import RECURSION
-from experiments.synth.tables import Group
-from jaxapf._internal.files import atomic_path
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes tell them apart in grey.
 BLUE, ORANGE, GREEN, INK, GRID = "#0072B2", "#D55E00", "#009E73", "#333333", "#e2e2e2"
@@ -20,45 +19,27 @@ SHOWN = 6  # notes with their cutoff
 
 
 def draw(groups: Sequence[Group], folder: Path) -> None:
-    """Draw all that there is something for, into `folder`.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ValueError("pictures need matplotlib: pip install 'jaxapf[plot]'") from error
-    with plt.rc_context(PICTURES):
-        _save(losses(plt, groups), folder / "losses.svg")
-        for group in groups:
-            if group.notes == "known" and group.filter == "lp":
-                _save(cutoffs(plt, group, folder), folder / "cutoff.svg")
-        _save(spectrograms(plt, groups, folder), folder / "spectrograms.png")
-        plt.close("all")
+    """Draw all that there are results for, into a folder."""
+    with pictures.drawing(folder / "losses.svg", max(3.2 * len(groups), 6.8), 3.3) as figure:
+        losses(figure, groups)
+    for group in groups:
+        if group.notes == "known" and group.filter == "lp":
+            with pictures.drawing(folder / "cutoff.svg", 9.6, 4.6) as figure:
+                cutoffs(figure, group, folder)
+    with pictures.drawing(folder / "spectrograms.png", 9.0, 2.0 * len(groups)) as figure:
+        spectrograms(figure, groups, folder)
 
 
-def _save(figure: Any, path: Path) -> None:
-    metadata = {"Date": None} if path.suffix == ".svg" else {}
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=110, metadata=metadata)
-
-
-def losses(plt: Any, groups: Sequence[Group]) -> Any:
-    """Loss of the test notes over the windows trained in: tested in them, and as recursion."""
-    figure, axes = plt.subplots(
-        1, len(groups), figsize=(max(3.2 * len(groups), 6.8), 3.3), squeeze=False, layout="constrained"
-    )
+def losses(figure: Any, groups: Sequence[Group]) -> None:
+    """Draw the loss of the test notes over the windows trained in: tested in them, and as recursion."""
+    axes = figure.subplots(1, len(groups), squeeze=False)
     places = np.arange(len(config.WINDOWS))
     for ax, group in zip(axes[0], groups, strict=True):
         forms = [str(window) for window in config.WINDOWS]
-        own = [tables.mean(group.forms[form], form) for form in forms]
-        exact = [tables.mean(group.forms[form], RECURSION) for form in forms]
-        seeds = [np.mean(tables.losses(group.forms[form], RECURSION), axis=1) for form in forms]
-        best = np.mean(tables.losses(group.forms[RECURSION], RECURSION), axis=1)
+        own = [evaluate.mean(group.forms[form], form) for form in forms]
+        exact = [evaluate.mean(group.forms[form], RECURSION) for form in forms]
+        seeds = [np.mean(evaluate.losses(group.forms[form], RECURSION), axis=1) for form in forms]
+        best = np.mean(evaluate.losses(group.forms[RECURSION], RECURSION), axis=1)
         ax.axhline(np.mean(best), color=BLUE, lw=1.5, label="trained in the recursion")
         ax.plot(places, exact, "o-", ms=4, color=ORANGE, label="in windows, tested as recursion")
         ax.plot(places, own, "s:", ms=3, color=GREEN, label="in windows, tested in windows")
@@ -68,33 +49,31 @@ def losses(plt: Any, groups: Sequence[Group]) -> Any:
             ax.plot([-0.4] * len(best), best, "_", color=BLUE, ms=8)
         ax.set_xticks(places, forms)
         ax.set(
-            title=f"{tables.TITLES[group.notes]}, {tables.FILTERS[group.filter]}", xlabel="window, samples"
+            title=f"{evaluate.TITLES[group.notes]}, {evaluate.FILTERS[group.filter]}",
+            xlabel="window, samples",
         )
         ax.grid(color=GRID, lw=0.6)
     axes[0][0].set_ylabel("multi-scale spectral loss")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    return figure
 
 
 def arrays_of(folder: Path, group: Group, form: str) -> dict[str, np.ndarray]:
-    """What was kept of the first seed's test notes."""
+    """Read the results of the first seed's test notes."""
     seed = group.forms[form][0]["seed"]
     with np.load(folder / f"{group.notes}-{group.filter}-{form}-{seed}.npz") as file:
         return dict(file)
 
 
-def cutoffs(plt: Any, group: Group, folder: Path) -> Any:
-    """Cutoff over time, heard by networks trained in several forms, and the truth."""
-    _, truth = notes.known(config.KNOWN, config.KNOWN_SEED)
-    on_s = notes.known(config.KNOWN, config.KNOWN_SEED)[0].on_s
-    rows = notes.split(config.KNOWN)["test"]
+def cutoffs(figure: Any, group: Group, folder: Path) -> None:
+    """Draw the cutoff over time, estimated by networks trained in several forms, and the truth."""
+    _, truth = data.known(config.KNOWN, config.KNOWN_SEED)
+    on_s = data.known(config.KNOWN, config.KNOWN_SEED)[0].on_s
+    rows = data.split(config.KNOWN)["test"]
     time_ms = 1e3 * np.arange(truth.cutoff_hz.shape[-1]) * config.HOP / config.FS
-    figure, axes = plt.subplots(
-        2, SHOWN // 2, figsize=(9.6, 4.6), sharex=True, sharey=True, layout="constrained"
-    )
+    axes = figure.subplots(2, SHOWN // 2, sharex=True, sharey=True)
     compared = dict.fromkeys((RECURSION, str(config.WINDOWS[0]), str(config.WINDOWS[-1])))
-    heard = {form: arrays_of(folder, group, form) for form in compared}
+    estimated = {form: arrays_of(folder, group, form) for form in compared}
     for number, ax in enumerate(axes.flat[: len(rows)]):
         sounding = time_ms < 1e3 * on_s[rows[number]]
         ax.plot(
@@ -106,12 +85,12 @@ def cutoffs(plt: Any, group: Group, folder: Path) -> Any:
             label="truth",
         )
         for (form, one), colour, dash in zip(
-            heard.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False
+            estimated.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False
         ):
             label = "trained in the recursion" if form == RECURSION else f"in windows of {form}"
             ax.plot(time_ms[sounding], one["cutoff_hz"][number][sounding], dash, color=colour, label=label)
-        said = f"Q {truth.q[rows[number]]:.1f}, heard {heard[RECURSION]['q'][number]:.1f}"
-        ax.set(yscale="log", title=said)
+        title = f"Q {truth.q[rows[number]]:.1f}; estimated {estimated[RECURSION]['q'][number]:.1f}"
+        ax.set(yscale="log", title=title)
         ax.set_yticks([200, 500, 1000, 2000, 5000], ["200", "500", "1k", "2k", "5k"])
         ax.minorticks_off()
         ax.grid(color=GRID, lw=0.6)
@@ -121,42 +100,32 @@ def cutoffs(plt: Any, group: Group, folder: Path) -> Any:
         ax.set_ylabel("cutoff, Hz")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return figure
 
 
 def worst(group: Group) -> str:
-    """The window length that is worst to train in, tested as recursion."""
+    """Return the window length that is worst to train in, tested as recursion."""
     return max(
         (form for form in group.forms if form != RECURSION),
-        key=lambda form: tables.mean(group.forms[form], RECURSION),
+        key=lambda form: evaluate.mean(group.forms[form], RECURSION),
     )
 
 
-def spectrograms(plt: Any, groups: Sequence[Group], folder: Path) -> Any:
-    """A test note of each group: the target, trained in the recursion, trained in the worst windows."""
-    figure, axes = plt.subplots(
-        len(groups),
-        3,
-        figsize=(9.0, 2.0 * len(groups)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+def spectrograms(figure: Any, groups: Sequence[Group], folder: Path) -> None:
+    """Draw a test note of each group: the target, trained in the recursion, trained in the worst windows."""
+    axes = figure.subplots(len(groups), 3, sharex=True, sharey=True, squeeze=False)
     for row, group in zip(axes, groups, strict=True):
         bad = worst(group)
         exact, other = (arrays_of(folder, group, form) for form in (RECURSION, bad))
-        note = int(np.argsort(tables.losses(group.forms[bad], RECURSION)[0])[-2])
+        note = int(np.argsort(evaluate.losses(group.forms[bad], RECURSION)[0])[-2])
         titles = ("target", "trained in the recursion", f"trained in windows of {bad}")
         for ax, title, x in zip(
             row, titles, (exact["target"], exact["recursion"], other["recursion"]), strict=True
         ):
             _spectrogram(ax, x[note])
             ax.set_title(title)
-        row[0].set_ylabel(f"{tables.TITLES[group.notes]},\n{tables.FILTERS[group.filter]}\nkHz")
+        row[0].set_ylabel(f"{evaluate.TITLES[group.notes]},\n{evaluate.FILTERS[group.filter]}\nkHz")
     for ax in axes[-1]:
         ax.set_xlabel("ms")
-    return figure
 
 
 def _spectrogram(ax: Any, x: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Notes: cut from a recording or read from a folder, and with known parameters."""
+"""Cut notes from a recording, read them from a folder, or make them with known parameters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Truth(NamedTuple):
 
 
 def from_recording(path: Path) -> Notes:
-    """The notes of a recording, cut where a level rises or a pitch changes.
+    """Cut the notes of a recording where a level rises or a pitch changes.
 
     Raises:
         ValueError: fewer than ten notes were found.
@@ -63,7 +63,7 @@ def from_recording(path: Path) -> Notes:
 
 
 def from_folder(folder: Path) -> Notes:
-    """One note from each WAV file of a folder, in the order of their names, as the paper's set is stored.
+    """Read one note from each WAV file of a folder, by name, as the paper's set is stored.
 
     Raises:
         ValueError: fewer than ten files with a note.
@@ -95,7 +95,7 @@ def _note(x: np.ndarray, start: int) -> tuple[np.ndarray, float, float, float, f
 
 
 def find(x: np.ndarray) -> list[tuple[int, int]]:
-    """First and last sample of each note that is long enough; of a long one what comes first."""
+    """Return first and last sample of each note that is long enough; of a long one what comes first."""
     level = np.sqrt(_smoothed(x**2, FRAME))
     loud = level > LOUD * np.max(level)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], loud.astype(int), [0]])))
@@ -114,7 +114,7 @@ def _smoothed(x: np.ndarray, length: int) -> np.ndarray:
 
 
 def _changes(pitches: np.ndarray) -> list[int]:
-    """Where the pitch leaves that of the note so far, and stays away for three looks."""
+    """Where the pitch leaves that of the note so far, and stays away for three frames."""
     changes: list[int] = []
     i, begin = 1, 0
     while i < len(pitches) - 2:
@@ -129,7 +129,7 @@ def _changes(pitches: np.ndarray) -> list[int]:
 
 
 def pitch(x: np.ndarray) -> float:
-    """Fundamental in Hz: the first high peak of the autocorrelation, in the range of `config.F0_HZ`."""
+    """Return the fundamental in Hz within `config.F0_HZ`: the first high peak of the autocorrelation."""
     spectrum = np.fft.rfft(x - np.mean(x), 2 * x.size)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)[: x.size] / (x.size - np.arange(x.size))
     low, high = (int(config.FS / f0) for f0 in reversed(config.F0_HZ))
@@ -147,7 +147,7 @@ def pitch(x: np.ndarray) -> float:
 
 
 def fundamental(x: np.ndarray) -> tuple[float, float]:
-    """Frequency in Hz and phase in cycles of a note's fundamental: where its harmonics carry most energy."""
+    """Return frequency in Hz and phase in cycles of the fundamental whose harmonics have most energy."""
     n = np.arange(x.size)
     window = np.hanning(x.size)
     coarse = pitch(x[: 2 * WINDOW])
@@ -170,7 +170,7 @@ def fundamental(x: np.ndarray) -> tuple[float, float]:
 
 
 def known(count: int, seed: int) -> tuple[Notes, Truth]:
-    """Notes of our own synthesiser, by the exact recursion, whose cutoff falls as fast as it likes.
+    """Make notes of our own synthesiser, by the exact recursion.
 
     The cutoff goes from `high` to `low` along an exponential of a random time constant, with a ripple of up
     to a third of an octave; all else is constant in a note.
@@ -207,17 +207,17 @@ def known(count: int, seed: int) -> tuple[Notes, Truth]:
 
 
 def truth_of(source: str) -> Truth | None:
-    """What is known of these notes: everything of `"known"`, nothing of others."""
+    """Return the parameters of the notes `"known"`, None for others."""
     return known(config.KNOWN, config.KNOWN_SEED)[1] if source == "known" else None
 
 
 def split(count: int) -> dict[str, np.ndarray]:
-    """Numbers of the notes for training, validation and test, in random order, the same in every run."""
+    """Return the numbers of the notes for training, validation and test, shuffled by SPLIT_SEED."""
     order = np.random.default_rng(config.SPLIT_SEED).permutation(count)
     ends = np.round(np.cumsum(config.SHARES) * count).astype(int)
     return dict(zip(("train", "validation", "test"), np.split(order, ends[:-1]), strict=True))
 
 
 def chosen(notes: Notes, rows: np.ndarray) -> Notes:
-    """Some of the notes."""
+    """Return some of the notes."""
     return Notes(*(column[rows] for column in notes))

@@ -1,25 +1,25 @@
-"""All trainings, one after the other, each kept as it ends: a folder that is finished later goes on there."""
+"""Train one setting after the other; each result is kept, and a later run goes on there."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.common.runner import Row, check_steps, made_with
-from experiments.synth import config, notes, protocol
+from experiments.common import tables
+from experiments.common.runner import Row, check_steps, show_progress
+from experiments.synth import config, data, protocol
 from experiments.synth.protocol import RECURSION, Setting
-from jaxapf._internal.files import atomic_path, write_text
+from jaxapf import audio
 
 FORMS = (RECURSION, *config.WINDOWS)
 Sets = dict[str, dict[str, Any]]
 
 
 def settings(sources: Sequence[str], seeds: int) -> Iterator[Setting]:
-    """What is to be trained, the first seed of all before the second of any."""
+    """Give what is to be trained, the first seed of all before the second of any."""
     for seed in range(seeds):
         for source in sources:
             for filter_name in config.FILTERS:
@@ -29,12 +29,11 @@ def settings(sources: Sequence[str], seeds: int) -> Iterator[Setting]:
 
 def run(
     wanted: Sequence[Setting],
-    found: dict[str, notes.Notes],
+    found: dict[str, data.Notes],
     steps: int,
     folder: Path,
-    say: Callable[[str], None],
 ) -> None:
-    """Train what is not there yet; of each, a JSON file with the figures and an NPZ file with test notes.
+    """Train what has no result yet; write of each NAME.json (figures) and NAME.npz (test notes).
 
     Raises:
         ValueError: a file that is there is of another number of steps.
@@ -47,26 +46,29 @@ def run(
             continue
 
         def progress(record: Row, label: str = f"{number} of {len(wanted)}, {setting.name}") -> None:
-            say(f"{label}: step {record['step']} of {steps}, loss {record['loss']:.3f}")
+            show_progress(f"{label}: step {record['step']} of {steps}, loss {record['loss']:.3f}")
 
         fitted = protocol.trained(setting, steps, sets[setting.notes], progress)
         test = sets[setting.notes]["test"]
-        result, arrays = measured(setting, fitted, test, notes.truth_of(setting.notes))
-        with atomic_path(folder / f"{setting.name}.npz") as temporary, Path(temporary).open("wb") as file:
+        result, arrays = measured(setting, fitted, test, data.truth_of(setting.notes))
+        with (
+            audio.atomic_path(folder / f"{setting.name}.npz") as temporary,
+            Path(temporary).open("wb") as file,
+        ):
             np.savez_compressed(file, **arrays)
-        write_text(path, json.dumps({**result, "steps": steps}, indent=1, allow_nan=False) + "\n")
+        tables.write_json(path, {**result, "steps": steps})
 
 
-def sets_of(found: notes.Notes) -> Sets:
-    """Training, validation and test notes, with their spectrograms."""
-    rows = notes.split(len(found.f0_hz))
-    return {name: protocol.examples(notes.chosen(found, which)) for name, which in rows.items()}
+def sets_of(found: data.Notes) -> Sets:
+    """Return training, validation and test notes, with their spectrograms."""
+    rows = data.split(len(found.f0_hz))
+    return {name: protocol.examples(data.chosen(found, which)) for name, which in rows.items()}
 
 
 def measured(
-    setting: Setting, fitted: protocol.Trained, test: dict[str, Any], truth: notes.Truth | None
+    setting: Setting, fitted: protocol.Trained, test: dict[str, Any], truth: data.Truth | None
 ) -> tuple[Row, dict[str, Any]]:
-    """Losses of the test notes in all forms, what the notes sound like, and the cutoff where there is one."""
+    """Return losses of the test notes in all forms; rendered notes, and the cutoff of a low-pass."""
     losses, arrays = {}, {"target": np.asarray(test["audio"], np.float32)}
     for form in FORMS:
         found, each = protocol.rendered(setting.filter, form)(fitted.weights, test)
@@ -76,7 +78,7 @@ def measured(
         if form == RECURSION:
             arrays["recursion"] = np.asarray(found, np.float32)
     result: Row = {
-        "made_with": made_with(),
+        "made_with": tables.made_with(),
         **setting._asdict(),
         "best_step": fitted.step,
         "skipped": fitted.records[-1]["skipped"],
@@ -86,16 +88,16 @@ def measured(
         "tested": losses,
     }
     if setting.filter == "lp":
-        cutoff_hz, q = protocol.heard_cutoff(fitted.weights, test)
+        cutoff_hz, q = protocol.estimated_cutoff(fitted.weights, test)
         arrays |= {"cutoff_hz": cutoff_hz, "q": q}
         if truth is not None:
             result["known"] = recovered(cutoff_hz, q, truth, test["on_s"])
     return result, arrays
 
 
-def recovered(cutoff_hz: np.ndarray, q: np.ndarray, truth: notes.Truth, on_s: np.ndarray) -> Row:
-    """How far cutoff and Q are from what made the notes: octaves, while a note sounds, and a ratio."""
-    rows = notes.split(len(truth.q))["test"]
+def recovered(cutoff_hz: np.ndarray, q: np.ndarray, truth: data.Truth, on_s: np.ndarray) -> Row:
+    """Return the distance of cutoff and Q from the truth: octaves, while a note sounds, and a ratio."""
+    rows = data.split(len(truth.q))["test"]
     time_s = np.arange(cutoff_hz.shape[-1]) * config.HOP / config.FS
     octaves = np.abs(np.log2(cutoff_hz / truth.cutoff_hz[rows]))[time_s < on_s[:, None]]
     return {

@@ -1,4 +1,4 @@
-"""What the trainings say: trained in one form, tested in another, as Markdown."""
+"""Compare the trainings, trained in one form, tested in another; make the tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.common.runner import Row, read_figures, table, verdict
-from experiments.synth import config, trainings
+from experiments.common.runner import Row, read_figures
+from experiments.common.tables import goal, table, verdict
+from experiments.synth import config, train
 from experiments.synth.protocol import RECURSION
 
-FORMS = tuple(str(form) for form in trainings.FORMS)
+FORMS = tuple(str(form) for form in train.FORMS)
 TITLES = {"acid": "acid bass line", "known": "known parameters"}
 FILTERS = {"coeff": "free coefficients", "lp": "low-pass"}
+
+
+MARKERS = ("synth", "matrices", "recovered")
 
 
 class Group(NamedTuple):
@@ -26,7 +30,7 @@ class Group(NamedTuple):
 
 
 def collected(folder: Path) -> list[Group]:
-    """The trainings of a folder; of each group the seeds that have all forms, so that means compare alike.
+    """Read the trainings of a folder; of each group the seeds that have all forms.
 
     Raises:
         ValueError: there is no group with all forms.
@@ -42,22 +46,22 @@ def collected(folder: Path) -> list[Group]:
                 forms = {form: [one[seed] for seed in seeds] for form, one in by_form.items()}
                 groups.append(Group(notes, filter_name, forms))
     if not groups:
-        raise ValueError(f"'{folder}' has no set of trainings in all forms; run `run.py train` first")
+        raise ValueError(f"'{folder}' has no set of trainings in all forms; run the command train first")
     return groups
 
 
 def losses(results: Sequence[Row], form: str) -> np.ndarray:
-    """Of the test notes in one form, (seeds, n)."""
+    """Return the losses of the test notes in one form, (seeds, n)."""
     return np.array([one["tested"][form] for one in results])
 
 
 def mean(results: Sequence[Row], form: str) -> float:
-    """Over seeds and test notes."""
+    """Return the mean loss over seeds and test notes."""
     return float(np.mean(losses(results, form)))
 
 
 def compared(group: Group) -> list[Row]:
-    """Each form against the recursion, both tested as recursion, note by note and seed by seed."""
+    """Compare each form with the recursion, both tested as recursion, note by note and seed by seed."""
     best = losses(group.forms[RECURSION], RECURSION)
     rows = []
     for form, results in group.forms.items():
@@ -80,7 +84,7 @@ def compared(group: Group) -> list[Row]:
 
 
 def matrix(group: Group) -> list[Row]:
-    """Trained in (rows), tested in (columns)."""
+    """Return the mean losses: trained in (rows), tested in (columns)."""
     return [
         {"trained in": form, **{f"tested in {other}": mean(results, other) for other in FORMS}}
         for form, results in group.forms.items()
@@ -88,7 +92,7 @@ def matrix(group: Group) -> list[Row]:
 
 
 def recovered(group: Group) -> list[Row]:
-    """How near the low-pass is to the one that made the notes."""
+    """Return the distance of the low-pass from the one that made the notes."""
     return [
         {
             "trained in": form,
@@ -106,22 +110,19 @@ def recovered(group: Group) -> list[Row]:
 
 
 def goals(groups: Sequence[Group]) -> Iterator[Row]:
-    """The recursion is the best to train in, when tested as recursion; no step was lost."""
+    """Give the goals: training in the recursion is best when tested as recursion; no step lost."""
     for group in groups:
         tested = {form: mean(results, RECURSION) for form, results in group.forms.items()}
         best = min((form for form in tested if form != RECURSION), key=lambda form: tested[form])
         value = tested[RECURSION] - tested[best]
-        yield {
-            "goal": f"{TITLES[group.notes]}, {FILTERS[group.filter]}: recursion below every window length",
-            "value": f"{tested[RECURSION]:.3f} against {tested[best]:.3f} of {best}",
-            "met": value < 0,
-        }
+        text = f"{TITLES[group.notes]}, {FILTERS[group.filter]}: recursion below every window length"
+        yield goal(text, f"{tested[RECURSION]:.3f} against {tested[best]:.3f} of {best}", value < 0)
     skipped = sum(one["skipped"] for group in groups for results in group.forms.values() for one in results)
-    yield {"goal": "no step lost to a number that is not finite", "value": skipped, "met": skipped == 0}
+    yield goal("no step lost to a number that is not finite", skipped, skipped == 0)
 
 
 def cell(column: str, value: Any) -> str:
-    """A value as the table shows it."""
+    """Return a value as the table shows it."""
     if value is None:
         return "–"
     if column == "more than recursion":
@@ -129,16 +130,18 @@ def cell(column: str, value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def markdown(groups: Sequence[Group]) -> str:
-    """Tables, ready for the README."""
+def markdown(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the tables by the names of their markers."""
     first = next(iter(groups[0].forms.values()))[0]
-    parts = [f"{first['made_with']} {first['steps']} steps; as many seeds as *of the seeds* has figures."]
-    parts.append(table([row for group in groups for row in compared(group)], cell))
-    parts.append(verdict(list(goals(groups)), cell))
-    for group in groups:
-        parts.append(f"Trained in, tested in: {TITLES[group.notes]}, {FILTERS[group.filter]}.")
-        parts.append(table(matrix(group), cell))
+    intro = f"{first['made_with']} {first['steps']} steps; as many seeds as *of the seeds* has figures."
+    main = [intro, table([row for group in groups for row in compared(group)], cell)]
+    texts = {"synth": "\n\n".join([*main, verdict(list(goals(groups)), cell)]) + "\n"}
+    matrices = [
+        f"{TITLES[group.notes].capitalize()}, {FILTERS[group.filter]}:\n\n{table(matrix(group), cell)}\n"
+        for group in groups
+    ]
+    texts["matrices"] = "\n".join(matrices)
     for group in groups:
         if group.notes == "known" and group.filter == "lp":
-            parts += ["Cutoff and Q against those that made the test notes.", table(recovered(group), cell)]
-    return "\n\n".join(parts) + "\n"
+            texts["recovered"] = table(recovered(group), cell) + "\n"
+    return texts

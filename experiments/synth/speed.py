@@ -1,4 +1,4 @@
-"""How long a step takes, forward and backward: the recursion, windows of every length, and torchlpc.
+"""Time a step, forward and backward: the recursion, windows of every length, and torchlpc.
 
 All in one run, in turns, so that a busy moment hits all alike; the fastest of many counts. Compiling is timed
 apart.
@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.runner import Row, made_with, table
+from experiments.common.runner import Row, show_progress
+from experiments.common.tables import made_with, table
 from experiments.synth import config, protocol
 from experiments.synth.protocol import RECURSION
 from jaxapf.effects import synth
@@ -27,8 +28,8 @@ IN_A_TURN = 3
 Timed = Callable[[], Any]
 
 
-def measured(repeats: int, say: Callable[[str], None]) -> Row:
-    """Milliseconds of each, and of compiling; None where torchlpc is not installed."""
+def measured(repeats: int) -> Row:
+    """Return the milliseconds of each step and of compiling it; torchlpc where it is installed."""
     steps = {f"synth, {form}": synth_step(form) for form in (RECURSION, *config.WINDOWS)}
     steps["all-pole filter, jaxapf"] = allpole_step()
     peer = torchlpc_step()
@@ -38,10 +39,10 @@ def measured(repeats: int, say: Callable[[str], None]) -> Row:
         steps[f"with network and loss, {form}"] = training_step(form)
     first, fastest = {}, dict.fromkeys(steps, np.inf)
     for name, step in steps.items():
-        say(f"compiling: {name}")
+        show_progress(f"compiling: {name}")
         first[name] = seconds(step)
     for number in range(repeats):
-        say(f"timing: {number + 1} of {repeats}")
+        show_progress(f"timing: {number + 1} of {repeats}")
         for name, step in steps.items():
             # The first of a turn finds caches full of what the others left there.
             fastest[name] = min(fastest[name], *(seconds(step) for _ in range(IN_A_TURN)))
@@ -49,14 +50,14 @@ def measured(repeats: int, say: Callable[[str], None]) -> Row:
 
 
 def seconds(step: Timed) -> float:
-    """Of one call, to its end."""
+    """Return the seconds of one call, to its end."""
     began = time.perf_counter()
     jax.block_until_ready(step())
     return time.perf_counter() - began
 
 
 def synth_step(form: str | int) -> Timed:
-    """Value and gradient, by the filter's raw numbers and the other controls, of a mean square."""
+    """Return value and gradient, by the filter's raw numbers and the other controls, of a mean square."""
     rng = np.random.default_rng(0)
     raw = jnp.asarray(0.3 * rng.standard_normal((NOTES, 51, 5)), jnp.float32)
     others = jnp.asarray(rng.uniform(0.3, 0.9, (4, NOTES)), jnp.float32)
@@ -68,7 +69,7 @@ def synth_step(form: str | int) -> Timed:
         def loss(raw: jax.Array, others: jax.Array) -> jax.Array:
             on_s = jnp.full((NOTES,), 0.1, jnp.float32)
             controls = synth.Controls(f0_hz, on_s, synth.free(raw), *others)
-            return jnp.mean((protocol.played(controls, form) - target) ** 2)
+            return jnp.mean((protocol.rendered_by(controls, form) - target) ** 2)
 
         return jax.value_and_grad(loss, (0, 1))(raw, others)
 
@@ -76,7 +77,7 @@ def synth_step(form: str | int) -> Timed:
 
 
 def poles_and_signal() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stable moving coefficients (n, t, 2), signals and what their derivatives are weighed by (n, t)."""
+    """Return stable moving coefficients (n, t, 2), signals and weights of their derivatives (n, t)."""
     rng = np.random.default_rng(1)
     raw = rng.standard_normal((NOTES, config.LENGTH, 5))
     x, weights = rng.standard_normal((2, NOTES, config.LENGTH))
@@ -85,7 +86,7 @@ def poles_and_signal() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def allpole_step() -> Timed:
-    """Output and gradients by signal and coefficients of our filter alone."""
+    """Return output and gradients by signal and coefficients of our filter alone."""
     a, x, weights = (jnp.asarray(one) for one in poles_and_signal())
 
     @jax.jit
@@ -96,7 +97,7 @@ def allpole_step() -> Timed:
 
 
 def torchlpc_step() -> Timed | None:
-    """The same by torchlpc, where it is installed."""
+    """Return the same by torchlpc, where it is installed."""
     try:
         torch: Any = importlib.import_module("torch")
         torchlpc: Any = importlib.import_module("torchlpc")
@@ -114,7 +115,7 @@ def torchlpc_step() -> Timed | None:
 
 
 def training_step(form: str | int) -> Timed:
-    """Value and gradient of a batch as it is trained, network and spectral loss with it."""
+    """Return value and gradient of a batch as it is trained, network and spectral loss with it."""
     rng = np.random.default_rng(2)
     n = config.BATCH
     batch = {
@@ -132,7 +133,7 @@ def training_step(form: str | int) -> Timed:
 
 
 def markdown(times: Row) -> str:
-    """A table, and what the goal says."""
+    """Return the table and the goals."""
     rows = [
         {"one step, forward and backward": name, "ms": one["ms"], "compiling, s": one["compile_s"]}
         for name, one in times.items()
