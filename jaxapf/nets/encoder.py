@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxapf._internal.arrays import Values, count, require, with_rank
+from jaxapf._internal.arrays import Values, with_rank
+from jaxapf.audio.mel import mel_filterbank
 from jaxapf.frequency import Resolution, stft
 
 __all__ = [
@@ -247,30 +247,6 @@ def _pooled(x: jax.Array, pool: int) -> jax.Array:
     n_bands = x.shape[-3] // pool
     x = x[..., : n_bands * pool, :, :]
     return jnp.max(x.reshape(*x.shape[:-3], n_bands, pool, *x.shape[-2:]), axis=-3)
-
-
-def mel_filterbank(n_mels: int, n_fft: int, fs: float) -> np.ndarray:
-    """Return triangles over the bins of a transform, (n_mels, n_fft // 2 + 1), float64.
-
-    They are equally spaced in mel from 0 to half the sample rate `fs` in Hz, each with a peak of one between
-    the centres of its neighbours. Narrow ones may fall between two bins, and be zero.
-
-    Raises:
-        ValueError: a count below one, or a sample rate that is not positive.
-
-    Source: O'Shaughnessy 1987, the formula of HTK: mel = 2595 log10(1 + f / 700 Hz).
-
-    Example:
-        >>> mel_filterbank(2, 8, 8000.0).round(2).tolist()
-        [[0.0, 0.68, 0.0, 0.0, 0.0], [0.0, 0.32, 0.91, 0.45, 0.0]]
-    """
-    n_mels, n_fft = count("n_mels", n_mels), count("n_fft", n_fft)
-    require("fs", fs, "> 0", lambda rate: rate > 0)
-    top = 2595 * np.log10(1 + fs / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, top, n_mels + 2) / 2595) - 1)
-    low, centre, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    freqs = np.arange(n_fft // 2 + 1) * fs / n_fft
-    return np.maximum(0, np.minimum((freqs - low) / (centre - low), (high - freqs) / (high - centre)))
 
 
 def log_mel(

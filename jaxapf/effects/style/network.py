@@ -25,6 +25,7 @@ from jaxapf import params
 from jaxapf._internal import serialization
 from jaxapf._internal.arrays import Values
 from jaxapf._internal.files import PathLike
+from jaxapf.audio.mel import mel_corners_hz
 from jaxapf.effects import chain, equalizer, proxies
 from jaxapf.nets.encoder import CurveReader, StyleController, log_mel
 from jaxapf.training.step import init_state, make_train_step
@@ -41,8 +42,7 @@ N_EQUALIZER = len(params.EQUALIZER)
 MAKEUP = next(i for i, one in enumerate(CONTROLS) if one.name == "compressor.makeup_db")
 OFFSET_DB = 6.0  # most difference in level from the reference
 _NO_MAKEUP = float(params.normalise(np.zeros(1), [CONTROLS[MAKEUP]])[0])
-_MEL = 2595 * np.log10(1 + FS / 2 / 700) / (MELS + 1) * np.arange(1, MELS + 1)  # as `nets.mel_filterbank`
-_CENTRES_HZ = 700 * (10 ** (_MEL / 2595) - 1)
+_CENTRES_HZ = mel_corners_hz(MELS, FS)[1:-1]
 Process = Callable[[jax.Array, jax.Array], jax.Array]
 
 
