@@ -196,7 +196,7 @@ def first_is(browser, text, side="a"):
     return "compensated" if int(number) == compensated_number(trial["token"]) else "clean"
 
 
-HEARD = (
+AUDIBLE = (
     "['a', 'b'].filter((side) => { const audio = document.getElementById('audio-' + side);"
     " return !audio.paused && !audio.muted; }).join()"
 )
@@ -221,9 +221,9 @@ def test_browser_shows_it_at_every_size(browser, made, width, dark):
 def test_browser_switches_at_the_same_position(browser, made):
     open_page(browser, made[1])
     browser.click("#side-b")
-    browser.wait(f"{HEARD} === 'b' && document.getElementById('audio-b').currentTime > 0.5")
+    browser.wait(f"{AUDIBLE} === 'b' && document.getElementById('audio-b').currentTime > 0.5")
     browser.press("a")
-    browser.wait(f"{HEARD} === 'a'")
+    browser.wait(f"{AUDIBLE} === 'a'")
     now = "['a', 'b'].map((side) => document.getElementById('audio-' + side).currentTime)"
     times = browser.run(f"return {now}")
     assert times[0] > 0.45
@@ -231,12 +231,12 @@ def test_browser_switches_at_the_same_position(browser, made):
     pressed = "['a', 'b'].map((side) => document.getElementById('side-' + side).ariaPressed).join()"
     assert browser.run(f"return {pressed}") == "true,false"
     browser.press(" ")  # while B has the focus: pauses, and does not press B
-    browser.wait(f"{HEARD} === ''")
+    browser.wait(f"{AUDIBLE} === ''")
     assert browser.text_of("#play") == "Play"
     browser.press("B")
-    browser.wait(f"{HEARD} === 'b'")
+    browser.wait(f"{AUDIBLE} === 'b'")
     browser.click("#play")
-    browser.wait(f"{HEARD} === ''")
+    browser.wait(f"{AUDIBLE} === ''")
     assert browser.post("/se/log", {"type": "browser"}) == []
 
 
@@ -255,7 +255,7 @@ def test_browser_repeats_a_segment(browser, made):
     assert min(times) > 1.45
     assert max(times) < 2.55
     assert browser.text_of("#time").endswith("/ 1.0 s")
-    assert browser.run(f"return {HEARD}") == "a"
+    assert browser.run(f"return {AUDIBLE}") == "a"
 
 
 @pytest.mark.slow
@@ -268,18 +268,18 @@ def test_browser_hides_the_order_until_asked_and_counts(browser, made):
     votes = ("a", "b", "none", "", "b")
     expected = []
     for vote in votes:
-        told = {side: first_is(browser, text, side) for side in ("a", "b")}
-        assert sorted(told.values()) == ["clean", "compensated"]
+        kinds = {side: first_is(browser, text, side) for side in ("a", "b")}
+        assert sorted(kinds.values()) == ["clean", "compensated"]
         if vote:
             browser.click(f"[name=vote][value={vote}]")
-        expected.append(told.get(vote, vote))
+        expected.append(kinds.get(vote, vote))
         browser.click("#next")
     browser.click("#reveal")  # the sixth, without a vote
-    assert browser.text_of("#told-a") == first_is(browser, text)
+    assert browser.text_of("#kind-a") == first_is(browser, text)
     assert browser.text_of("#answer").startswith(f"A was {first_is(browser, text)} (")
     assert browser.run("return document.querySelector('[name=vote]').disabled")
     browser.click("#back")
-    assert browser.text_of("#told-a") == ""
+    assert browser.text_of("#kind-a") == ""
     assert browser.run("return document.querySelector('[name=vote][value=b]').checked")
 
     browser.click("#reveal-all")

@@ -383,7 +383,7 @@ window.AudioContext = class extends Real {
 };
 """
 # Root mean square in dB and strongest frequency in Hz of what sounds.
-HEARD = """
+MEASURE = """
 const { tap, sampleRate } = window.tapped;
 const wave = new Float32Array(tap.fftSize), spectrum = new Float32Array(tap.frequencyBinCount);
 tap.getFloatTimeDomainData(wave);
@@ -414,8 +414,8 @@ def opened(browser, path, width=1200, dark=False):
     browser.run(TAP)
 
 
-def heard(browser):
-    return browser.run(HEARD)
+def measured(browser):
+    return browser.run(MEASURE)
 
 
 def finish(browser):
@@ -457,7 +457,7 @@ def test_browser_switches_in_the_middle_and_keeps_the_levels(browser, page_path)
         if key:
             browser.press(key)
         time.sleep(0.25)
-        found.append(heard(browser))
+        found.append(measured(browser))
     levels, freqs_hz = np.transpose(found)
     expected = (
         20 * np.log10(np.array(LEVELS)[[1, 0, 2, 1]] / max(LEVELS)) - 1 - 3.01
@@ -468,7 +468,7 @@ def test_browser_switches_in_the_middle_and_keeps_the_levels(browser, page_path)
     browser.press("2")  # the same again
     browser.wait(f"!({PLAYS})")
     time.sleep(0.2)
-    assert heard(browser)[0] < -100
+    assert measured(browser)[0] < -100
     finish(browser)
 
 
@@ -482,7 +482,7 @@ def test_browser_loops_until_it_is_stopped(browser, page_path):
     browser.wait(PLAYS)
     begun, levels = time.monotonic(), []
     while time.monotonic() < begun + 2.0:
-        levels.append(heard(browser)[0])
+        levels.append(measured(browser)[0])
     assert browser.run(f"return {PLAYS}")
     loud = np.array(levels) > -60
     assert 2 <= np.count_nonzero(np.diff(loud.astype(int)) == 1) <= 5  # 0.25 s of sound, 0.35 s of pause
@@ -539,7 +539,7 @@ def test_browser_plays_one_pair_at_a_time(browser, page_path):
     browser.press(" ")  # while a version has the focus: stops, and does not choose it
     browser.wait(f"!({PLAYS})")
     time.sleep(0.2)
-    assert heard(browser)[0] < -100
+    assert measured(browser)[0] < -100
     finish(browser)
 
 

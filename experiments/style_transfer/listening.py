@@ -1,4 +1,4 @@
-"""Scores of all that is trained, on recordings never heard, and the page to listen to some of them."""
+"""Scores of all that is trained, on unseen recordings, and the page to listen to some of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxapf import params
 from jaxapf.effects import equalizer
 from jaxapf.effects.style import network
 
-HEARD = 6  # clips on the page
+SHOWN = 6  # clips on the page
 FREQS_HZ = np.geomspace(30, 11e3, 160)
 N_EQUALIZER = len(params.EQUALIZER)
 
@@ -80,7 +80,7 @@ def _spread(names: Sequence[str]) -> list[int]:
     for at, name in enumerate(names):
         order.append((seen.get(name, 0), at))
         seen[name] = seen.get(name, 0) + 1
-    return [at for _, at in sorted(order)[:HEARD]]
+    return [at for _, at in sorted(order)[:SHOWN]]
 
 
 def _clip(

@@ -17,7 +17,7 @@ from jaxapf.notebooks.recordings import Mistake, colab_files
 __all__ = ["display", "offer", "page", "phase_row", "progress", "result", "table"]
 
 REDRAWN_S = 0.2  # shortest time between two updates of a progress line
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 def display(code: str, handle: Any = None, **options: Any) -> Any:
@@ -89,12 +89,15 @@ class _Line(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        shown = _CONTROL.sub("", text).strip()
-        if not (_CONTROL.search(text.rstrip("\n")) or text.startswith("step ")):
+        # rich writes other lines above its own, the last one, in one piece with it
+        *others, status = [line for line in _CONTROL.sub("", text).split("\n") if line.strip()] or [""]
+        if not _CONTROL.search(text):
             self.stream.write(text)
-        elif shown and time.monotonic() - self.drawn >= REDRAWN_S:
+            return len(text)
+        self.stream.writelines(f"{line}\n" for line in others)
+        if status and time.monotonic() - self.drawn >= REDRAWN_S:
             self.drawn = time.monotonic()
-            self.show(shown)
+            self.show(status)
         return len(text)
 
     def show(self, text: str) -> None:

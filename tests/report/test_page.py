@@ -41,7 +41,7 @@ def alignment_of(fs, sos, *, delay_samples=0.0, polarity=1, **metrics) -> Any:
         delay_samples=delay_samples,
         polarity=polarity,
         method="spectral",
-        stop_reason="the asked order is reached",
+        stop_reason="the requested order",
         controls=[{"kind": "second order", "radius": 0.5, "cutoff_hz": 100.0} for _ in sos],
         metrics=known | metrics,
     )
@@ -249,7 +249,7 @@ def test_notes_are_about_negative_latency_and_the_stop(tmp_path):
     alignment = alignment_of(48000, two_sections(48000), delay_samples=-12.0)
     page = html_pages.Page(written(tmp_path, x, x, x, alignment, notes=["trimmed 12 samples"]))
     text = " ".join(text_of(note) for note in page.find("ul", class_="notes")[0])
-    for words in ("trimmed 12 samples", "the asked order is reached", "12 samples (0.2500 ms)", "advanced"):
+    for words in ("trimmed 12 samples", "the requested order", "12 samples (0.2500 ms)", "advanced"):
         assert words in text
 
 
@@ -382,18 +382,18 @@ def test_browser_plays_one_at_a_time_and_keeps_the_position(browser, page_path: 
     durations = browser.run(f"return {AUDIOS}.map((audio) => audio.duration)")
     np.testing.assert_allclose(durations, 9 * [3.0], atol=0.05)
 
-    heard = f"{AUDIOS}.filter((audio) => !audio.paused).map((audio) => audio.parentElement.dataset.key)"
+    audible = f"{AUDIOS}.filter((audio) => !audio.paused).map((audio) => audio.parentElement.dataset.key)"
     browser.click("[data-key='50-before'] button")
     browser.wait("document.querySelector('[data-key=\"50-before\"] audio').currentTime > 0.6")
     browser.click("#ab")
-    browser.wait(f"{heard}.join() === '50-after'")
+    browser.wait(f"{audible}.join() === '50-after'")
     at = browser.run("return document.querySelector('[data-key=\"50-after\"] audio').currentTime")
     assert at > 0.5
     assert (
         browser.run("return document.querySelector('[data-key=\"50-after\"] button').ariaPressed") == "true"
     )
     browser.click("#play")
-    browser.wait(f"{heard}.length === 0")
+    browser.wait(f"{audible}.length === 0")
 
     browser.click("#theme")
     assert browser.is_dark()

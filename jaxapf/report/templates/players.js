@@ -1,4 +1,4 @@
-  // Players: one position shared by all, one of them heard at a time.
+  // Players: one position shared by all, one of them audible at a time.
   const players = new Map();
   for (const box of document.querySelectorAll(".player")) {
     const audio = box.querySelector("audio");
