@@ -153,7 +153,7 @@ def mrstft(pred: Signals, target: Signals, *, resolutions: Sequence[Resolution] 
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (2, 2048))
-        >>> float(mrstft(x, x))
+        >>> float(jax.jit(mrstft)(x, x))
         0.0
     """
     losses = [stft(pred, target, resolution=Resolution(*one)) for one in resolutions]
@@ -208,7 +208,8 @@ def phase_sum_mrstft(
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (2, 2048))
-        >>> float(phase_sum_mrstft(x, x, power=1, fraction=1 / 8)) < 1e-9
+        >>> loss = jax.jit(partial(phase_sum_mrstft, power=1, fraction=1 / 8))
+        >>> float(loss(x, x)) < 1e-9
         True
     """
     p, t = _pair(pred, target)

@@ -7,16 +7,15 @@ import jax
 import numpy as np
 import reference
 from scipy import signal
+from signals import LONG, MIDDLE
 
 from jaxapf import allpass
 from jaxapf.filters import iir, native, recursion
 
 EXACT_METHODS = recursion.METHODS
 
-# Three superblocks of 8 blocks of 64 samples, the last neither full nor a whole number of blocks.
-N_SAMPLES = 1501
-# Second derivatives: one superblock and a bit.
-N_SHORT = 601
+N_SAMPLES = LONG
+N_SHORT = MIDDLE  # derivatives
 
 
 class Filter(NamedTuple):

@@ -11,11 +11,12 @@ from helpers import EXACT_METHODS
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
-from signals import noise, relative_rms
+from signals import BATCH, MIDDLE, noise, relative_rms
 
 from jaxapf import allpass, frequency
 
 FS = 48000.0
+cascade = jax.jit(allpass.cascade, static_argnames=("stretch", "method"))
 GRID = np.linspace(0.0, FS / 2, 401)
 MIXED = allpass.concatenate(
     allpass.second_order([0.9, 0.3, 0.97], [100.0, 9000.0, 23500.0], FS, warp=[0.2, -0.5, 0.0]),
@@ -27,6 +28,12 @@ radii = st.floats(0.0, 0.9999)
 freqs = st.floats(0.0, FS / 2)
 warps = st.floats(-0.95, 0.95)
 coefficients = st.floats(-0.999, 0.999)
+each_method = pytest.mark.parametrize(
+    "method",
+    [pytest.param(one, marks=pytest.mark.slow if one == "associative" else ()) for one in EXACT_METHODS],
+)
+SLOW = [pytest.param(one, marks=pytest.mark.slow) for one in ("scan", "associative", "fsm")]
+blocked_first = pytest.mark.parametrize("method", ["blocked", *SLOW])
 
 
 def sections_strategy():
@@ -172,11 +179,19 @@ def test_responses_batch():
 
 def test_response_gradients_are_finite_at_the_ends():
     sections = jax.tree.map(lambda field: jnp.asarray(field, jnp.float32), MIXED)
-    ends = jnp.array([0.0, FS / 2])
-    for response in (allpass.phase_response, allpass.group_delay):
-        gradient = jax.grad(lambda s, response=response: jnp.sum(response(s, ends, FS)))(sections)
-        assert all(np.all(np.isfinite(field)) for field in gradient)
-    gradient = jax.grad(lambda s: jnp.sum(allpass.phase_response(s, jnp.array([3000.0]), FS)))(sections)
+
+    @jax.jit
+    def gradients(sections):
+        ends = jnp.array([0.0, FS / 2])
+        of_phase, of_delay = (
+            jax.grad(lambda s, response=response: jnp.sum(response(s, ends, FS)))(sections)
+            for response in (allpass.phase_response, allpass.group_delay)
+        )
+        inside = jax.grad(lambda s: jnp.sum(allpass.phase_response(s, jnp.array([3000.0]), FS)))(sections)
+        return of_phase, of_delay, inside
+
+    *at_ends, gradient = gradients(sections)
+    assert all(np.all(np.isfinite(field)) for one in at_ends for field in one)
     assert all(np.all(np.isfinite(field)) for field in gradient)
     assert np.any(gradient.u)
 
@@ -195,19 +210,22 @@ def test_a_negative_radius_is_the_opposite_pole(radius, cutoff_hz):
 
 
 def test_slopes_are_continuous_where_the_radius_changes_sign(x64):
+    @jax.jit
     def margins(radius):
         return jnp.stack(allpass.second_order(radius, 1000.0, FS)).ravel()
 
+    jacobian = jax.jit(jax.jacfwd(margins))
+
     for radius in (-0.3, 0.0, 0.3):
         slope = (margins(radius + 1e-6) - margins(radius - 1e-6)) / 2e-6
-        np.testing.assert_allclose(jax.jacfwd(margins)(radius), slope, atol=1e-8)
+        np.testing.assert_allclose(jacobian(radius), slope, atol=1e-8)
 
 
 @pytest.mark.parametrize("method", [*EXACT_METHODS, "auto"])
 def test_cascade_is_its_sos(x64, method):
-    x = noise(2, 500)
+    x = noise(BATCH, MIDDLE)
     expected = signal.sosfilt(MIXED.sos, x)
-    assert relative_rms(allpass.cascade(MIXED, x, method=method), expected) < 1e-10
+    assert relative_rms(cascade(MIXED, x, method=method), expected) < 1e-10
 
 
 PAPER_ORDERS = {
@@ -221,14 +239,17 @@ PAPER_ORDERS = {
 
 
 @pytest.mark.parametrize("order", PAPER_ORDERS)
-@pytest.mark.parametrize(("stretch", "n_samples"), [(1, 1), (2, 203), (5, 3), (5, 700)])
+@pytest.mark.parametrize(
+    ("stretch", "n_samples"),
+    [(2, 203), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((1, 1), (5, 3), (5, 700)))],
+)
 def test_warped_and_stretched_are_the_papers_recursions(x64, order, stretch, n_samples):
     design, difference_equation, coefficients = PAPER_ORDERS[order]
     x = noise(n_samples)
     for warp in (0.0, 0.4, -0.8):
         expected = difference_equation(*coefficients, x, warp=warp, stretch=stretch)
         for method in EXACT_METHODS:
-            y = allpass.cascade(design(warp), x, stretch=stretch, method=method)
+            y = cascade(design(warp), x, stretch=stretch, method=method)
             assert relative_rms(y, expected) < 1e-12
         assert relative_rms(allpass.cascade(design(warp), x, stretch=stretch, method="fsm"), expected) < 1e-6
 
@@ -248,7 +269,7 @@ def _energies(method, margins):
     return jnp.sum(allpass.cascade(sections, impulse, method=method) ** 2)
 
 
-@pytest.mark.parametrize("method", EXACT_METHODS)
+@each_method
 def test_energy_is_kept(method):
     energy = jax.jit(functools.partial(_energies, method))
 
@@ -264,16 +285,16 @@ def test_energy_is_kept(method):
 def test_state_holds_the_energy_to_come(x64):
     sections = allpass.second_order([0.9, 0.8], [500.0, 5000.0], FS)
     x = noise(50)
-    y, zf = allpass.cascade(sections, x, zi=np.zeros((2, 2)))
+    y, zf = cascade(sections, x, zi=np.zeros((2, 2)))
     np.testing.assert_allclose(np.sum(zf**2), np.sum(x**2) - np.sum(y**2), rtol=1e-10)
-    tail, _ = allpass.cascade(sections, np.zeros(2000), zi=zf)
+    tail, _ = cascade(sections, np.zeros(2000), zi=zf)
     np.testing.assert_allclose(np.sum(tail**2), np.sum(zf**2), rtol=1e-10)
 
 
 def test_batches_broadcast(x64):
     batch = allpass.second_order(np.array([[0.9], [0.5]]), np.array([100.0, 5000.0, 900.0]), FS)
     x = noise(4, 1, 60)
-    y, zf = allpass.cascade(batch, x, zi=np.zeros((4, 2, 3, 2)))
+    y, zf = cascade(batch, x, zi=np.zeros((4, 2, 3, 2)))
     assert y.shape == (4, 2, 60)
     assert zf.shape == (4, 2, 3, 2)
     for i in range(4):
@@ -292,7 +313,7 @@ def _mix_and_gradients(controls, g, x, *, method):
     return jax.value_and_grad(mix, argnums=(0, 1, 2))(controls, g, x)
 
 
-@pytest.mark.parametrize("method", ["scan", "blocked", "fsm"])
+@blocked_first
 def test_finite_values_and_gradients(method):
     controls = jnp.array([[0.99999, 0.0, 0.99999], [30.0, 0.0, 96000.0], [0.5, 0.0, -0.9]])
     alternating = (-1.0) ** np.arange(64)
@@ -307,7 +328,7 @@ def test_finite_values_and_gradients(method):
             assert bool(np.any(gradients[0])) == (np.any(x) and len(x) > 1)
 
 
-@pytest.mark.parametrize("method", ["scan", "blocked"])
+@blocked_first
 def test_gradients_by_controls_match_differences(x64, method):
     x, target = noise(2, 40)
     point = np.array([[0.95, 0.7], [700.0, 9000.0], [0.3, -0.2]])
@@ -359,7 +380,7 @@ def test_errors(call, words):
         call()
 
 
-@pytest.mark.parametrize("method", EXACT_METHODS)
+@blocked_first
 def test_saturated_controls_give_finite_gradients(method):
     # Squashing functions round to the ends of their ranges in float32; a step there must not end a training.
     def loss(raw, x):
@@ -378,8 +399,8 @@ def test_saturated_controls_give_finite_gradients(method):
 
 def test_complex_state_makes_a_complex_signal(x64):
     zi = noise(len(MIXED.u), 2) + 1j * noise(len(MIXED.u), 2, seed=1)
-    y, zf = allpass.cascade(MIXED, noise(50), zi=zi)
-    real, _ = allpass.cascade(MIXED, noise(50), zi=zi.real)
-    imag, _ = allpass.cascade(MIXED, np.zeros(50), zi=zi.imag)
+    y, zf = cascade(MIXED, noise(50), zi=zi)
+    real, _ = cascade(MIXED, noise(50), zi=zi.real)
+    imag, _ = cascade(MIXED, np.zeros(50), zi=zi.imag)
     np.testing.assert_allclose(y, np.asarray(real) + 1j * np.asarray(imag), rtol=1e-12, atol=1e-12)
     assert zf.dtype == jnp.complex128

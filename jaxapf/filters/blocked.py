@@ -80,7 +80,8 @@ def cascade(
 
     Example:
         >>> leak = lambda a, s, x_t: ((a * s[0] + x_t,), a * s[0] + x_t)
-        >>> y, state = cascade(grouped, leak, jnp.array([0.5]), jnp.zeros((1, 1, 1)), jnp.ones((1, 100)))
+        >>> filtered = jax.jit(cascade, static_argnums=(0, 1))
+        >>> y, state = filtered(grouped, leak, jnp.array([0.5]), jnp.zeros((1, 1, 1)), jnp.ones((1, 100)))
         >>> y[0, :3].tolist(), state.round(3).tolist()
         ([1.0, 1.5, 1.75], [[[2.0]]])
     """
@@ -212,7 +213,7 @@ def grouped(a: jax.Array, b: jax.Array) -> jax.Array:
         `(n_signals, n_blocks, n_states)`.
 
     Example:
-        >>> grouped(jnp.array([[0.5]]), jnp.ones((1, 3, 1))).tolist()
+        >>> jax.jit(grouped)(jnp.array([[0.5]]), jnp.ones((1, 3, 1))).tolist()
         [[[1.0], [1.5], [1.75]]]
     """
     n_signals, n_blocks, size = b.shape
@@ -237,7 +238,7 @@ def associative(a: jax.Array, b: jax.Array) -> jax.Array:
     """Solve as `grouped`, by `lax.associative_scan`.
 
     Example:
-        >>> associative(jnp.array([[0.5]]), jnp.ones((1, 3, 1))).tolist()
+        >>> jax.jit(associative)(jnp.array([[0.5]]), jnp.ones((1, 3, 1))).tolist()
         [[[1.0], [1.5], [1.75]]]
     """
 

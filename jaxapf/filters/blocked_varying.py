@@ -130,7 +130,7 @@ def chain_associative(transition: jax.Array, ends: jax.Array, state: jax.Array) 
     """Return the states as `chain_scan`, in logarithmic depth.
 
     Example:
-        >>> chain_associative(jnp.full((1, 1, 3), 0.5), jnp.ones((1, 3)), jnp.ones(1)).tolist()
+        >>> jax.jit(chain_associative)(jnp.full((1, 1, 3), 0.5), jnp.ones((1, 3)), jnp.ones(1)).tolist()
         [[1.0, 1.5, 1.75]]
     """
     matrices = jnp.moveaxis(transition, -1, 0)

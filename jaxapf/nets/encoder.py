@@ -48,10 +48,9 @@ class Encoder(nn.Module):
 
     Example:
         >>> net = Encoder(modulations=5, controls=4)
-        >>> spectrogram = jnp.zeros((2, 128, 9))
-        >>> weights = net.init(jax.random.key(0), spectrogram)
-        >>> modulation, controls = net.apply(weights, spectrogram)
-        >>> modulation.shape, controls.shape, sum(leaf.size for leaf in jax.tree.leaves(weights))
+        >>> forward = net.init_with_output  # shapes alone: nothing is computed
+        >>> outputs, weights = jax.eval_shape(forward, jax.random.key(0), jnp.zeros((2, 128, 9)))
+        >>> outputs[0].shape, outputs[1].shape, sum(leaf.size for leaf in jax.tree.leaves(weights))
         ((2, 9, 5), (2, 4), 728713)
     """
 
@@ -108,8 +107,8 @@ class StyleEncoder(nn.Module):
 
     Example:
         >>> net = StyleEncoder(channels=8)
-        >>> spectrogram = jnp.zeros((2, 80, 9))
-        >>> net.apply(net.init(jax.random.key(0), spectrogram), spectrogram).shape  # 3 x 80 + 2 x 8
+        >>> forward = jax.jit(net.init_with_output)
+        >>> forward(jax.random.key(0), jnp.zeros((2, 80, 9)))[0].shape  # 3 x 80 + 2 x 8
         (2, 256)
     """
 
@@ -139,7 +138,7 @@ class CurveReader(nn.Module):
 
     Example:
         >>> net = CurveReader(controls=18, hidden=(8,))
-        >>> net.apply(net.init(jax.random.key(0), jnp.zeros((2, 80))), jnp.zeros((2, 80))).shape
+        >>> jax.jit(net.init_with_output)(jax.random.key(0), jnp.zeros((2, 80)))[0].shape
         (2, 18)
     """
 
@@ -174,8 +173,8 @@ class StyleController(nn.Module):
     Example:
         >>> net = StyleController(equalizer=18, dynamics=6, channels=8)
         >>> x, curve, controls = jnp.zeros((2, 80, 9)), jnp.zeros((2, 80)), jnp.zeros((2, 24))
-        >>> weights = net.init(jax.random.key(0), x, x, x, curve, controls)
-        >>> net.apply(weights, x, x, x, curve, controls).shape
+        >>> forward = net.init_with_output  # shapes alone: nothing is computed
+        >>> jax.eval_shape(forward, jax.random.key(0), x, x, x, curve, controls)[0].shape
         (2, 24)
     """
 

@@ -55,8 +55,7 @@ class ProxyTCN(nn.Module):
     Example:
         >>> net = ProxyTCN(channels=4)
         >>> x, raw = jnp.zeros((2, 100)), jnp.zeros((2, 7))
-        >>> weights = net.init(jax.random.key(0), x, raw)
-        >>> net.apply(weights, x, raw).shape
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), x, raw)[0].shape  # nothing is computed
         (2, 100)
     """
 
@@ -100,8 +99,7 @@ class ProxyCNN(nn.Module):
     Example:
         >>> net = ProxyCNN()
         >>> x, raw = jnp.zeros((2, 100)), jnp.zeros((2, 7))
-        >>> weights = net.init(jax.random.key(0), x, raw)
-        >>> net.apply(weights, x, raw).shape
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), x, raw)[0].shape  # nothing is computed
         (2, 100)
     """
 

@@ -40,9 +40,9 @@ class TCN(nn.Module):
     normalisation.
 
     Example:
-        >>> net = TCN(features=13, width=8)
-        >>> weights = net.init(jax.random.key(0), jnp.zeros((2, 4096)))
-        >>> net.apply(weights, jnp.zeros((5, 2, 4096))).shape
+        >>> net = TCN(features=13, width=8, depth=2, hidden=())
+        >>> weights = jax.jit(net.init)(jax.random.key(0), jnp.zeros((2, 256)))
+        >>> jax.jit(net.apply)(weights, jnp.zeros((5, 2, 256))).shape
         (5, 13)
     """
 

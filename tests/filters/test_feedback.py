@@ -57,12 +57,14 @@ def test_derivatives_in_both_modes(x64, loop, method):
         return jnp.sum(weights * feedback.allpass_loop(p, loop, x, zi, stages=4, method=method)[0] ** 2)
 
     arguments = [jnp.asarray(one) for one in (moving(40), np.array(loop), noise(40), noise(5, seed=1))]
+    total = jax.jit(total)
     check_grads(total, arguments, order=1, modes=("fwd", "rev"), rtol=1e-6, atol=1e-6, eps=1e-6)
-    for gradient in jax.grad(total, argnums=(0, 1, 2, 3))(*arguments):
+    for gradient in jax.jit(jax.grad(total, argnums=(0, 1, 2, 3)))(*arguments):
         assert np.all(np.isfinite(gradient))
         assert np.any(gradient != 0)
 
 
+@pytest.mark.slow
 def test_second_derivatives(x64):
     x = noise(12)
 
@@ -70,7 +72,7 @@ def test_second_derivatives(x64):
         return jnp.sum(feedback.allpass_loop(p, loop, x, stages=2, method="scan")[0] ** 3)
 
     arguments = jnp.asarray(moving(12)), jnp.array([0.3, 0.2])
-    check_grads(total, arguments, order=2, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
+    check_grads(jax.jit(total), arguments, order=2, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("loop", LOOPS[1:3])

@@ -23,10 +23,14 @@ CUTOFFS_HZ = np.array([30.0, 300.0, 1000.0, 5000.0, 15000.0], np.float32)
 # First-order coefficients with their pole at RADII, at both ends of the spectrum.
 COEFFICIENTS = np.concatenate([-RADII, RADII])
 BOUNDS = {"scan": 2e-5, "blocked": 1e-4, "associative": 1e-4}
-each_method = pytest.mark.parametrize("method", EXACT_METHODS)
-most_methods = pytest.mark.parametrize(
-    "method", ["scan", "blocked", pytest.param("associative", marks=pytest.mark.slow)]
+each_method = pytest.mark.parametrize(
+    "method",
+    [pytest.param(one, marks=pytest.mark.slow if one == "associative" else ()) for one in EXACT_METHODS],
 )
+blocked_first = pytest.mark.parametrize(
+    "method", ["blocked", *(pytest.param(one, marks=pytest.mark.slow) for one in ("scan", "associative"))]
+)
+cascade = jax.jit(allpass.cascade, static_argnames="method")
 
 
 @functools.cache
@@ -57,7 +61,7 @@ def exact_second_order():
 @each_method
 def test_second_order(method):
     sections = second_order(*map(jnp.asarray, designs()))
-    y = np.asarray(allpass.cascade(sections, float32_noise(), method=method))
+    y = np.asarray(cascade(sections, float32_noise(), method=method))
     errors = [relative_rms(*pair) for pair in zip(y, exact_second_order(), strict=True)]
     assert max(errors) < BOUNDS[method]
 
@@ -65,13 +69,13 @@ def test_second_order(method):
 @each_method
 def test_first_order(method):
     sections = allpass.first_order(jnp.asarray(COEFFICIENTS)[:, None])
-    y = np.asarray(allpass.cascade(sections, float32_noise(), method=method))
+    y = np.asarray(cascade(sections, float32_noise(), method=method))
     for got, g in zip(y, COEFFICIENTS.astype(float), strict=True):
         expected = signal.lfilter([g, 1], [1, g], float32_noise().astype(float))
         assert relative_rms(got, expected) < BOUNDS[method]
 
 
-@most_methods
+@blocked_first
 def test_long_cascade(method):
     radius, cutoff_hz = (control.ravel() for control in designs())
     warp = np.linspace(-0.5, 0.5, radius.size, dtype=np.float32)
@@ -85,14 +89,14 @@ def test_long_cascade(method):
             [c.astype(float) for c in (radius, cutoff_hz, warp, COEFFICIENTS)],
         )
     )
-    y = allpass.cascade(sections, float32_noise(), method=method)
+    y = cascade(sections, float32_noise(), method=method)
     assert relative_rms(y, signal.sosfilt(exact.sos, float32_noise().astype(float))) < BOUNDS[method]
 
 
 @each_method
 def test_float64(x64, method):
     sections = wide_sections()
-    y = np.asarray(allpass.cascade(sections, float32_noise().astype(float), method=method))
+    y = np.asarray(cascade(sections, float32_noise().astype(float), method=method))
     errors = [relative_rms(*pair) for pair in zip(y, exact_second_order(), strict=True)]
     assert max(errors) < 1e-10
 
@@ -140,7 +144,7 @@ def check_gradients(design, controls, steps, bounds, method):
             assert abs(by_controls[which][i, 0] - slope) < bounds[i, 0] * spread
 
 
-@most_methods
+@blocked_first
 def test_second_order_gradients(method):
     radius, cutoff_hz = designs()
     gap = 1 - radius.astype(float)
@@ -150,7 +154,7 @@ def test_second_order_gradients(method):
     check_gradients(second_order, (radius, cutoff_hz), steps, 2e-4 + turned / gap, method)
 
 
-@most_methods
+@blocked_first
 def test_first_order_gradients(method):
     g = COEFFICIENTS[:, None]
     gap = 1 - np.abs(g.astype(float))

@@ -1,4 +1,4 @@
-"""What the recursions promise beyond what `test_registry` asks of every filter."""
+"""Properties of the recursions beyond those of every filter in `test_registry`."""
 
 from functools import partial
 
@@ -18,18 +18,18 @@ linear_recurrence = jax.jit(recursion.linear_recurrence, static_argnums=0, stati
 allpole = jax.jit(recursion.allpole, static_argnames="method")
 
 
-def test_methods_agree_at_odd_lengths(x64):
+@pytest.mark.parametrize("n_samples", [2, 65, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 513))])
+def test_methods_agree_at_odd_lengths(x64, n_samples):
     def step(c, s, x_t):
         return (c[0] * s[0] - c[1] * s[1] + x_t, c[1] * s[0] + c[0] * s[1]), s[0]
 
     coefficients = (jnp.array([[0.6], [0.9]]), jnp.array([[0.3], [0.4]]))
     state = jnp.asarray(noise(2, 2))
-    for n_samples in (2, 64, 65, 513):
-        x = jnp.asarray(noise(n_samples, seed=n_samples))
-        results = [linear_recurrence(step, coefficients, state, x, method=m) for m in EXACT_METHODS]
-        for y, zf in results[1:]:
-            np.testing.assert_allclose(y, results[0][0], rtol=1e-12, atol=1e-12)
-            np.testing.assert_allclose(zf, results[0][1], rtol=1e-12, atol=1e-12)
+    x = jnp.asarray(noise(n_samples, seed=n_samples))
+    results = [linear_recurrence(step, coefficients, state, x, method=m) for m in EXACT_METHODS]
+    for y, zf in results[1:]:
+        np.testing.assert_allclose(y, results[0][0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(zf, results[0][1], rtol=1e-12, atol=1e-12)
 
 
 def test_constant_equals_time_varying(x64):
@@ -47,7 +47,7 @@ def test_complex_coefficients_of_a_real_signal(x64):
     a, x, zi = noise(2) * 0.3 + 0.2j * noise(2, seed=1), noise(40), noise(2, seed=2)
     expected, expected_zf = reference.allpole(a, x, zi.astype(complex))
     for method in EXACT_METHODS:
-        y, zf = recursion.allpole(a, x, zi, method=method)
+        y, zf = allpole(a, x, zi, method=method)
         assert relative_rms(y, expected) < 1e-12
         assert relative_rms(zf, expected_zf) < 1e-12
 
@@ -103,7 +103,10 @@ def test_batch_mismatch_names_both():
         recursion.allpole(np.zeros((2, 1)), np.zeros((3, 8), np.float32))
 
 
-@pytest.mark.parametrize("method", ["scan", "blocked", "associative"])
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(one, marks=pytest.mark.slow if one == "associative" else ()) for one in EXACT_METHODS],
+)
 @pytest.mark.parametrize("n_poles", [0, 17])
 def test_no_poles_and_many(x64, method, n_poles):
     a, x = 0.01 * noise(n_poles), noise(200, seed=1)

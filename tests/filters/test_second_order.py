@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import FILTERS
+from helpers import EXACT_METHODS, FILTERS
 from signals import noise
 
 N_SAMPLES = 75  # two blocks and a part of one
 
-QUICK = {"sosfilt": ("scan",), "cascade": ("blocked",), "allpole-varying-2": ("scan", "blocked", "native")}
+QUICK = {"allpole-varying-2": ("scan", "native")}
 CASES = [
     pytest.param(name, method, marks=() if method in QUICK.get(name, ()) else pytest.mark.slow)
     for name, case in FILTERS.items()
@@ -74,10 +74,8 @@ def test_every_pair_of_arguments(x64, name, method):
     assert found[0, 1][0] != 0
 
 
-SLOW_METHODS = [pytest.param(name, marks=pytest.mark.slow) for name in ("scan", "associative")]
-
-
-@pytest.mark.parametrize("method", ["blocked", *SLOW_METHODS])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EXACT_METHODS)
 def test_hessian_by_coefficients_alone(x64, method):
     case = FILTERS["sosfilt"]
     x = jnp.asarray(noise(200))

@@ -1,6 +1,7 @@
 """All-pass sections whose controls move: the exact recursion, and its frame-wise approximation."""
 
 import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,17 @@ import numpy as np
 import pytest
 import reference
 from helpers import EXACT_METHODS
-from signals import noise, relative_rms
+from signals import MIDDLE, noise, relative_rms
 
 from jaxapf import allpass
 from jaxapf.filters import overlap_add
 
 FS = 48000.0
+cascade_varying = jax.jit(allpass.cascade_varying, static_argnames="method")
+cascade = jax.jit(allpass.cascade, static_argnames="method")
+each_method = pytest.mark.parametrize(
+    "method", ["scan", "blocked", pytest.param("associative", marks=pytest.mark.slow)]
+)
 
 
 def moving(n_samples, seed=0):
@@ -39,45 +45,48 @@ def held(sections, n):
 # Exact
 
 
-@pytest.mark.parametrize("method", [*EXACT_METHODS, "auto"])
+@pytest.mark.parametrize("method", [*EXACT_METHODS, pytest.param("auto", marks=pytest.mark.slow)])
 def test_values_and_state_match_the_loop(x64, method):
     sections, x, zi = moving(301), noise(301), noise(5, 2, seed=1)
-    y, zf = allpass.cascade_varying(sections, x, zi=zi, method=method)
+    y, zf = cascade_varying(sections, x, zi=zi, method=method)
     expected, expected_zf = reference.lattice_varying(sections, x, zi)
     assert relative_rms(y, expected) < 1e-12
     assert relative_rms(zf, expected_zf) < 1e-12
 
 
-@pytest.mark.parametrize("method", EXACT_METHODS)
+@each_method
 def test_first_order_matches_its_own_difference_equation(x64, method):
     g = np.random.default_rng(2).uniform(-0.95, 0.95, 200)
     x = noise(200)
-    y = allpass.cascade_varying(allpass.first_order(g[:, None]), x, method=method)
+    y = cascade_varying(allpass.first_order(g[:, None]), x, method=method)
     assert relative_rms(y, reference.first_order_varying(g, x)) < 1e-12
 
 
-@pytest.mark.parametrize("method", EXACT_METHODS)
+@each_method
 def test_constant_controls_are_the_cascade(x64, method):
     sections = allpass.concatenate(
         allpass.second_order([0.9, 0.99], [300.0, 9000.0], FS), allpass.first_order(-0.7)
     )
-    x = noise(500)
-    y = allpass.cascade_varying(held(sections, 500), x, method=method)
-    assert relative_rms(y, allpass.cascade(sections, x, method="scan")) < 1e-11
+    x = noise(MIDDLE)
+    y = cascade_varying(held(sections, MIDDLE), x, method=method)
+    assert relative_rms(y, cascade(sections, x, method="scan")) < 1e-11
 
 
-@pytest.mark.parametrize(("method", "bound"), [("scan", 2e-6), ("blocked", 2e-5), ("associative", 2e-5)])
+@pytest.mark.parametrize(
+    ("method", "bound"),
+    [("scan", 2e-6), ("blocked", 2e-5), pytest.param("associative", 2e-5, marks=pytest.mark.slow)],
+)
 def test_energy_is_kept_however_fast_the_controls_move(method, bound):
     # Over 20000 samples, in float32; anything but an orthogonal step would have exploded or died.
     sections, x, zi = moving(20000), noise(20000), noise(5, 2, seed=1)
     x, zi = x.astype(np.float32), zi.astype(np.float32)
-    y, zf = allpass.cascade_varying(sections, x, zi=zi, method=method)
+    y, zf = cascade_varying(sections, x, zi=zi, method=method)
     before = np.sum(x.astype(float) ** 2) + np.sum(zi.astype(float) ** 2)
     after = np.sum(np.float64(y) ** 2) + np.sum(np.float64(zf) ** 2)
     assert after == pytest.approx(before, rel=bound)
 
 
-@pytest.mark.parametrize("radius", [0.99, 0.99999])
+@pytest.mark.parametrize("radius", [pytest.param(0.99, marks=pytest.mark.slow), 0.99999])
 def test_float32_close_to_the_unit_circle(radius):
     n_samples, fs = 16384, 192000.0
     cutoff_hz = np.linspace(30.0, 15000.0, n_samples, dtype=np.float32)[:, None]
@@ -86,9 +95,10 @@ def test_float32_close_to_the_unit_circle(radius):
     double = allpass.second_order(float(np.float32(radius)), cutoff_hz.astype(float), fs)
     expected, _ = reference.lattice_varying(double, x.astype(float), np.zeros((1, 2)))
     for method, bound in (("scan", 2e-5), ("blocked", 1e-4)):
-        assert relative_rms(allpass.cascade_varying(single, x, method=method), expected) < bound
+        assert relative_rms(cascade_varying(single, x, method=method), expected) < bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["scan", "blocked"])
 def test_chunks_of_every_length(method):
     n_samples = 9
@@ -115,10 +125,10 @@ def test_batches_broadcast_and_lift(x64):
     both = [moving(40, seed) for seed in range(2)]
     sections = allpass.Sections(*(np.stack(fields) for fields in zip(*both, strict=True)))
     x = noise(3, 1, 40)
-    y, zf = allpass.cascade_varying(sections, x, zi=np.zeros((3, 2, 5, 2)))
+    y, zf = cascade_varying(sections, x, zi=np.zeros((3, 2, 5, 2)))
     assert y.shape == (3, 2, 40)
     assert zf.shape == (3, 2, 5, 2)
-    lifted = jax.vmap(jax.vmap(allpass.cascade_varying, (0, None)), (None, 0))(sections, x[:, 0])
+    lifted = jax.jit(jax.vmap(jax.vmap(allpass.cascade_varying, (0, None)), (None, 0)))(sections, x[:, 0])
     np.testing.assert_allclose(lifted, y, atol=1e-12)
     for i in range(3):
         for j in range(2):
@@ -126,12 +136,16 @@ def test_batches_broadcast_and_lift(x64):
             assert relative_rms(y[i, j], expected) < 1e-12
 
 
-@pytest.mark.parametrize("method", ["scan", "blocked", pytest.param("associative", marks=pytest.mark.slow)])
+SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("blocked", "associative")]
+
+
+@pytest.mark.parametrize("method", ["scan", *SLOW])
 def test_derivatives_match_differences(x64, method):
     n_samples = 12
     x, zi, target = noise(n_samples), noise(3, 2, seed=1), noise(n_samples, seed=2)
     raw = 0.5 * noise(2, n_samples, 3, seed=3)
 
+    @jax.jit
     def loss(raw, x, zi):
         radius, cutoff_hz = jax.nn.sigmoid(raw[..., :2]), 24000 * jax.nn.sigmoid(raw[::-1, :, :2])
         second = allpass.second_order(radius[0], cutoff_hz[0], FS)
@@ -148,11 +162,11 @@ def test_derivatives_match_differences(x64, method):
     slope = (loss(*ahead) - loss(*behind)) / (2 * step)
     gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
     reverse = sum(np.sum(g * d) for g, d in zip(gradient(*point), direction, strict=True))
-    _, forward = jax.jvp(jax.jit(loss), point, direction)
+    _, forward = jax.jit(partial(jax.jvp, loss))(point, direction)
     assert reverse == pytest.approx(float(slope), rel=1e-7)
     assert forward == pytest.approx(float(slope), rel=1e-7)
     # Reverse over forward: the change of the gradient along the direction.
-    _, second = jax.jvp(gradient, point, direction)
+    _, second = jax.jit(partial(jax.jvp, gradient))(point, direction)
     for got, one, other in zip(second, gradient(*ahead), gradient(*behind), strict=True):
         np.testing.assert_allclose(got, (one - other) / (2 * step), rtol=1e-5, atol=1e-6)
 
@@ -196,7 +210,7 @@ def test_gradients_by_margins_are_finite_for_first_order_sections(x64):
     def loss(sections):
         return jnp.sum((allpass.cascade_varying(sections, x) - target) ** 2)
 
-    gradient = jax.grad(loss)(allpass.Sections(*map(jnp.asarray, sections)))
+    gradient = jax.jit(jax.grad(loss))(allpass.Sections(*map(jnp.asarray, sections)))
     assert all(np.all(np.isfinite(field)) for field in gradient)
     assert np.all(gradient.u != 0)
     assert np.all(gradient.m != 0)
@@ -212,7 +226,10 @@ def test_dtype_follows_the_signal(x64):
 # Frame by frame
 
 
-@pytest.mark.parametrize(("radius", "n_fft"), [(0.9, 256), (0.98, 512), (0.995, 512), (0.995, 2048)])
+@pytest.mark.parametrize(
+    ("radius", "n_fft"),
+    [pytest.param(0.9, 256, marks=pytest.mark.slow), (0.98, 512), (0.995, 512), (0.995, 2048)],
+)
 def test_frames_of_constant_controls_miss_the_tail_alone(x64, radius, n_fft):
     n_samples, hop, n_window = 6000, 32, 128
     sections = allpass.second_order(radius, [500.0, 3000.0], FS)
@@ -267,8 +284,8 @@ def test_gradients_by_frames_match_differences(x64):
         return jnp.sum((allpass.cascade_frames(allpass.Sections(*margins), x, hop=hop) - target) ** 2)
 
     slope = (loss(point + 1e-5 * direction) - loss(point - 1e-5 * direction)) / 2e-5
-    assert np.sum(jax.grad(loss)(point) * direction) == pytest.approx(float(slope), rel=1e-6)
-    assert jax.jvp(loss, (point,), (direction,))[1] == pytest.approx(float(slope), rel=1e-6)
+    assert np.sum(jax.jit(jax.grad(loss))(point) * direction) == pytest.approx(float(slope), rel=1e-6)
+    assert jax.jit(partial(jax.jvp, loss))((point,), (direction,))[1] == pytest.approx(float(slope), rel=1e-6)
 
 
 # Mistakes

@@ -9,7 +9,7 @@ from jaxapf import nets, params
 
 
 def outputs(net, weights) -> np.ndarray:
-    return np.asarray(net.apply(weights))
+    return np.asarray(jax.jit(net.apply)(weights))
 
 
 def size(net) -> int:
@@ -25,7 +25,7 @@ def test_biasnets_have_the_papers_number_of_parameters():
 
 def test_biasnet_is_the_formula():
     net = nets.BiasNet(features=3, width=8, hidden=(6, 5))
-    weights = net.init(jax.random.key(1))
+    weights = jax.jit(net.init)(jax.random.key(1))
     layers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights["params"])
     x = layers["vector"]
     assert np.all((x >= 0) & (x < 1))
@@ -40,8 +40,8 @@ def test_biasnet_is_the_formula():
 
 def test_every_parameter_of_a_biasnet_has_a_gradient():
     net = nets.BiasNet(features=4)
-    weights = net.init(jax.random.key(2))
-    gradient = jax.grad(lambda weights: jnp.sum(jnp.asarray(net.apply(weights)) ** 2))(weights)
+    weights = jax.jit(net.init)(jax.random.key(2))
+    gradient = jax.jit(jax.grad(lambda weights: jnp.sum(jnp.asarray(net.apply(weights)) ** 2)))(weights)
     for leaf in jax.tree.leaves(gradient):
         assert np.all(np.isfinite(leaf))
         assert np.count_nonzero(leaf) > 0.99 * leaf.size
@@ -50,10 +50,10 @@ def test_every_parameter_of_a_biasnet_has_a_gradient():
 def test_stacked_biasnets_are_single_ones():
     net = nets.BiasNet(features=3)
     keys = jax.random.split(jax.random.key(3), 3)
-    stacked = jax.vmap(net.init)(keys)
-    found = np.asarray(jax.vmap(net.apply)(stacked))
+    stacked = jax.jit(jax.vmap(net.init))(keys)
+    found = np.asarray(jax.jit(jax.vmap(net.apply))(stacked))
     for row, key in zip(found, keys, strict=True):
-        np.testing.assert_allclose(row, outputs(net, net.init(key)), atol=1e-6)
+        np.testing.assert_allclose(row, outputs(net, jax.jit(net.init)(key)), atol=1e-6)
 
 
 def test_controls_span_their_ranges():

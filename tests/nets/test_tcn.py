@@ -12,12 +12,13 @@ import scipy.signal
 from jaxapf.nets import TCN, receptive_field
 
 
+# One program each: run operation by operation, every one of them would be compiled by itself.
 def outputs(net, weights, x) -> jax.Array:
-    return jnp.asarray(net.apply(weights, x))
+    return jax.jit(net.apply)(weights, x)
 
 
 def weights_of(net, channels=2, n_samples=256):
-    return net.init(jax.random.key(0), jnp.zeros((channels, n_samples)))
+    return jax.jit(net.init)(jax.random.key(0), jnp.zeros((channels, n_samples)))
 
 
 def layers_by_hand(weights, x, depth, kernel_size, dilations, stride):
@@ -61,7 +62,7 @@ def test_loudness_of_the_first_block_is_normalised(norm):
 
 
 def test_batches_are_examples_side_by_side():
-    net = TCN(features=2, width=8, depth=4)
+    net = TCN(features=2, width=8, depth=2)
     x = jax.random.normal(jax.random.key(1), (2, 3, 2, 256))
     weights = weights_of(net)
     whole = outputs(net, weights, x)
@@ -94,7 +95,7 @@ def test_receptive_field_is_what_a_value_depends_on(depth, kernel_size, dilation
         blocks: Any = state["intermediates"][f"PReLU_{depth - 1}"]["__call__"][0]
         return jnp.sum(blocks[blocks.shape[0] // 2])
 
-    touched = np.flatnonzero(np.asarray(jax.grad(before_the_mean)(jnp.ones((1, n)))[0]))
+    touched = np.flatnonzero(np.asarray(jax.jit(jax.grad(before_the_mean))(jnp.ones((1, n)))[0]))
     assert touched[-1] - touched[0] + 1 == field
 
 
@@ -113,7 +114,7 @@ def test_the_originals_sizes():
 
 
 def test_a_single_sample_and_silence_are_finite():
-    net = TCN(features=2, width=4, depth=5)
+    net = TCN(features=2, width=4, depth=3)
     weights = weights_of(net)
     gradient_of = jax.jit(jax.grad(lambda w, x: outputs(net, w, x).sum()))
     for x in (jnp.zeros((2, 1)), jnp.zeros((2, 500))):
