@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxapf.alignment import cross_spectrum
+from jaxapf._internal.delay import CrossSpectrum, measure
 
 _ROUNDING = 1e-28  # of a sum of squares: what taking out a mean leaves of a constant
 
@@ -220,8 +220,7 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
     """
     x, y = _pair(dry, wet, ("dry", "wet"))
     if nperseg is None:
-        measured = cross_spectrum.measure(x, y, fs, 0)
-        return bound_of(measured)
+        return bound_of(measure(x, y, fs, 0))
     if nperseg < 2:
         raise ValueError(f"nperseg is {nperseg}; expected at least 2 samples.")
     import scipy.signal  # half a second, which the command line need not wait for
@@ -234,7 +233,7 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
     return _ratio(float(np.sum(sxx)), float(np.sum(syy)), float(np.sum(np.abs(sxy))))
 
 
-def bound_of(measured: cross_spectrum.CrossSpectrum) -> float:
+def bound_of(measured: CrossSpectrum) -> float:
     """The strict bound from a cross-spectrum already taken."""
     return _ratio(measured.dry_energy, measured.wet_energy, measured.max_correlation)
 

@@ -1,70 +1,27 @@
-"""What two recordings say about the path between them: the cross-spectrum, on bins a fit can use.
-
-Everything an all-pass can change in the error between dry x and wet y is in the cross-spectrum
-S = conj(X) Y of the whole zero-padded signals; ``measure`` takes it once, the rest only sums it.
-"""
+"""The cross-spectrum of two recordings on bins that a fit can use, and the delays that it suggests."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 
-from jaxapf._internal.fft import fast_length
+from jaxapf._internal.delay import CrossSpectrum, best_delay, cross_correlation, measure
+
+__all__ = [
+    "Bins",
+    "CrossSpectrum",
+    "best_delay",
+    "bin_weights",
+    "cross_correlation",
+    "delay_candidates",
+    "is_test_signal",
+    "log_bins",
+    "measure",
+]
 
 LOWEST_HZ = 10.0
 HIGHEST_HZ = 22_000.0
-
-
-class CrossSpectrum(NamedTuple):
-    """Cross-spectrum of (dry, wet) on the bins of one real FFT, summed over channels.
-
-    ``cross`` (k,) complex; ``dry_power`` (k,) the dry signal's own spectrum |X|^2; ``dry_energy`` and
-    ``wet_energy`` sums of squares; ``n_fft`` FFT length and ``n_samples`` signal length; ``fs`` in Hz.
-    """
-
-    cross: np.ndarray
-    dry_power: np.ndarray
-    dry_energy: float
-    wet_energy: float
-    n_fft: int
-    n_samples: int
-    fs: float
-
-    @property
-    def freqs_hz(self) -> np.ndarray:
-        return np.arange(len(self.cross)) * (self.fs / self.n_fft)
-
-    @property
-    def max_correlation(self) -> float:
-        """Largest inner product of the wet signal with any unit-gain filtering of the dry one."""
-        return float(_one_sided_sum(np.abs(self.cross), self.n_fft)) / self.n_fft
-
-
-def _one_sided_sum(values: np.ndarray, n_fft: int) -> float:
-    """Sum over the whole circle of a spectrum given on the real FFT's half."""
-    total = 2.0 * np.sum(values, dtype=np.float64) - float(values[0])
-    return total - float(values[-1]) if n_fft % 2 == 0 else total
-
-
-def _rfft(x: np.ndarray, n_fft: int) -> np.ndarray:
-    return np.asarray(scipy.fft.rfft(x, n_fft, workers=-1))
-
-
-def measure(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay: int) -> CrossSpectrum:
-    """Cross-spectrum of dry, wet (..., T), zero-padded to twice the length or more."""
-    n_samples = dry.shape[-1]
-    n_fft = fast_length(n_samples + max(max_delay + 1, n_samples))
-    pairs = zip(dry.reshape(-1, n_samples), wet.reshape(-1, n_samples), strict=True)
-    cross = np.zeros(n_fft // 2 + 1, np.complex128 if dry.dtype == np.float64 else np.complex64)
-    power = np.zeros(len(cross), dry.dtype)
-    for x, y in pairs:
-        spectrum_x = _rfft(x, n_fft)
-        power += np.square(np.real(spectrum_x)) + np.square(np.imag(spectrum_x))
-        cross += np.conj(spectrum_x) * _rfft(y, n_fft)
-    dry_energy, wet_energy = (float(np.sum(np.square(s, dtype=np.float64))) for s in (dry, wet))
-    return CrossSpectrum(cross, power, dry_energy, wet_energy, n_fft, n_samples, fs)
 
 
 class Bins(NamedTuple):
@@ -100,35 +57,6 @@ def log_bins(spectrum: CrossSpectrum, per_octave: float, delay: float = 0.0) -> 
     summed = np.add.reduceat(cross.astype(np.complex128), starts)
     dry = np.add.reduceat(spectrum.dry_power[first:last].astype(np.float64), starts)
     return Bins(centre, summed * np.exp(-1j * centre * delay), total, dry)
-
-
-def cross_correlation(spectrum: CrossSpectrum, max_delay: int, whiten: float = 0.0, band_hz=(0.0, np.inf)):
-    """Cross-correlation at lags -max_delay ... max_delay, optionally whitened and band-limited.
-
-    ``whiten`` 0 is the plain correlation, 1 the phase transform.
-    """
-    cross = spectrum.cross
-    if whiten or band_hz[0] > 0:
-        magnitude = np.abs(cross)
-        floor = 1e-4 * float(np.max(magnitude, initial=0.0)) + 1e-30
-        freqs = spectrum.freqs_hz
-        keep = (freqs >= band_hz[0]) & (freqs <= band_hz[1])
-        cross = np.where(keep, cross / (magnitude + floor) ** whiten, 0)
-    lags = np.asarray(scipy.fft.irfft(cross, spectrum.n_fft, workers=-1))
-    return np.concatenate([lags[-max_delay:], lags[: max_delay + 1]]) if max_delay else lags[:1]
-
-
-def best_delay(spectrum: CrossSpectrum, max_delay: int) -> tuple[float, int]:
-    """The delay in samples (fractional) and polarity of the largest absolute cross-correlation."""
-    lags = cross_correlation(spectrum, max_delay)
-    peak = int(np.argmax(np.abs(lags)))
-    polarity = 1 if lags[peak] >= 0 else -1
-    fraction = 0.0
-    if 0 < peak < len(lags) - 1:
-        left, middle, right = (float(polarity * v) for v in lags[peak - 1 : peak + 2])
-        curvature = left - 2 * middle + right
-        fraction = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
-    return float(np.clip(peak - max_delay + fraction, -max_delay, max_delay)), polarity
 
 
 def delay_candidates(spectrum: CrossSpectrum, max_delay: int, count: int = 4) -> list[float]:

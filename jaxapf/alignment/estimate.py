@@ -21,15 +21,26 @@ import scipy.fft
 
 from jaxapf import allpass, metrics
 from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal.delay import HALF_WIDTH, interpolator
 from jaxapf._internal.fft import fast_length
 from jaxapf._internal.rng import seed_words
 from jaxapf._internal.streaming import as_real_signal
 from jaxapf.alignment import biasnet, cross_spectrum, gradient_descent, local_search, refinement, search
 from jaxapf.alignment import network as aligner
-from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
-from jaxapf.alignment.model import HALF_WIDTH, Alignment, ModelError, interpolator, order_of
+from jaxapf.alignment.cascade import (
+    FIRST,
+    SECOND,
+    Cascade,
+    Target,
+    control_rows,
+    from_sections,
+    residual,
+    to_sections,
+    without_sections,
+)
+from jaxapf.alignment.model import Alignment, ModelError, order_of
 from jaxapf.alignment.options import MAX_ORDER, METHODS
-from jaxapf.alignment.search import Found, Problem
+from jaxapf.alignment.search import Candidate, Problem
 from jaxapf.training import pretrained
 
 __all__ = ["Alignment", "ModelError", "align", "order_of"]
@@ -122,14 +133,14 @@ def align(
     if silent or x.shape[-1] < 2:
         what = f"the {silent[0]} signal is silent" if silent else "a single sample has no phase"
         reason = f"{what}: nothing to align, the dry signal is kept"
-        return _result(x, y, fs, _nothing(), reason, started, method=named)
+        return _result(x, y, fs, without_sections(), reason, started, method=named)
     # Ratios and phases are those of any common scale; this one keeps squares from overflowing.
     x, y = (v / np.asarray(max(peaks.values()), v.dtype) for v in (x, y))
     measured = _measure(x, y, float(fs), max_delay_ms)
     bins = cross_spectrum.log_bins(measured.spectrum, search.COARSE.per_octave)
     if np.count_nonzero(bins.total) < FEWEST_BINS:
         reason = "the recordings are too short or too narrow in frequency for a filter"
-        return _result(x, y, fs, _nothing(), reason, started, measured, named)
+        return _result(x, y, fs, without_sections(), reason, started, measured, named)
     if method == "direct":
         return _result(x, y, fs, *_descended(x, y, measured, order, rng, show), started, measured, method)
     if method == "tcn":
@@ -208,8 +219,8 @@ def _measure(x: np.ndarray, y: np.ndarray, fs: float, max_delay_ms: float) -> Me
     return Measured(cross, share, max_delay, candidates, cross_spectrum.best_delay(cross, max_delay))
 
 
-def _weighing(measured: Measured) -> search.Weighing:
-    return search.Weighing(
+def _objective(measured: Measured) -> search.Objective:
+    return search.Objective(
         measured.spectrum, measured.weight_share, measured.max_delay, measured.most_damping
     )
 
@@ -237,7 +248,7 @@ def _descended(
     return found, f"the order {wanted} {asked}"
 
 
-def _answers(measured: Measured) -> tuple[aligner.Network, aligner.Answers]:
+def _answers(measured: Measured) -> tuple[aligner.Network, aligner.Predictions]:
     """What the stored network says."""
     network = aligner.load(pretrained.path(TCN))
     return network, aligner.predict(network, measured.spectrum, measured.max_delay)
@@ -246,7 +257,7 @@ def _answers(measured: Measured) -> tuple[aligner.Network, aligner.Answers]:
 def _predicted(measured: Measured) -> tuple[Cascade, str]:
     """The stored network's best answer, and why it has its order."""
     network, answers = _answers(measured)
-    found = aligner.chosen(answers, measured.spectrum, measured.max_delay)
+    found = aligner.best_cascade(answers, measured.spectrum, measured.max_delay)
     return found, f"the network gives {network.design.sections} sections"
 
 
@@ -295,7 +306,7 @@ def _refined(
     asked = f"is the default of method {method}" if order == "auto" else "was asked for"
     learnt = biasnet.named_controls(raw, shape, fs)
     return (
-        _cascade_of(biasnet.sections_of(raw, shape, fs), found),
+        from_sections(biasnet.sections_of(raw, shape, fs), found.delay, found.polarity),
         f"the order {wanted} {asked}",
         [{f"learnt_{name}": value for name, value in row.items() if name != "type"} for row in learnt],
     )
@@ -306,16 +317,7 @@ def _start(found: Cascade, measured: Measured, dry: np.ndarray, wet: np.ndarray)
     bins = cross_spectrum.log_bins(measured.spectrum, search.FINE.per_octave, float(found.delay))
     weight = cross_spectrum.bin_weights(bins, measured.spectrum.fs, measured.weight_share)
     pair = refinement.weighted(dry, wet, bins, weight, delay=float(found.delay), polarity=int(found.polarity))
-    return _Start(found, biasnet.with_complex_poles(_sections(found)), pair)
-
-
-def _cascade_of(sections: allpass.Sections, like: Cascade) -> Cascade:
-    """The inverse of `_sections`, with the delay and polarity of another one."""
-    u, v, m = sections
-    first = v == 0
-    log_t = np.where(first, np.log(u / (2 * m)), np.log(u / np.where(first, 1.0, v)) / 2)
-    log_d = np.where(first, 0.0, np.log(2 * m) - np.log(u * np.where(first, 1.0, v)) / 2)
-    return like._replace(log_t=log_t, log_d=log_d, kind=np.where(first, FIRST, SECOND).astype(np.int32))
+    return _Start(found, biasnet.with_complex_poles(to_sections(found)), pair)
 
 
 def _fit(measured: Measured, order: int | str, rng: np.random.Generator, show) -> tuple[Cascade, str]:
@@ -335,7 +337,7 @@ def _fit_auto(measured: Measured, _: Any, rng: np.random.Generator, show) -> tup
     show("refining what the network says")
     _, answers = _answers(measured)
     near = local_search.refine(
-        aligner.starts_of(answers, measured.spectrum.fs), _weighing(measured), REFINING
+        aligner.starts(answers, measured.spectrum.fs), _objective(measured), REFINING
     )
     more = max(0, int(np.sum(near[1].kind)) - int(np.sum(found[1].kind)))
     enough = error([near]) <= (1 - PAYS) ** more * error([found])
@@ -349,18 +351,17 @@ def _fit_auto(measured: Measured, _: Any, rng: np.random.Generator, show) -> tup
 def _correlation(cascade: Cascade, measured: Measured) -> float:
     """The inner product of the shifted dry signal and the wet one, unweighted, but for a factor."""
     cross = measured.spectrum
-    lines = search.Target(2 * np.pi / cross.n_fft * np.arange(len(cross.cross)), cross.cross)
-    return float(np.sum(search.residual(cascade, lines).real))
+    lines = Target(2 * np.pi / cross.n_fft * np.arange(len(cross.cross)), cross.cross)
+    return float(np.sum(residual(cascade, lines).real))
 
 
 def _searched(
     measured: Measured, order: int | str, rng: np.random.Generator, show
-) -> tuple[search.Found, str]:
+) -> tuple[search.Candidate, str]:
     show("searching")
-    weighing = _weighing(measured)
-    problem = search.pose(weighing, search.COARSE, measured.delays[0], narrowest_hz=3.0)
-    words = search.make_dictionary(problem.target, problem.bounds, measured.spectrum.fs)
-    problem = problem._replace(dictionary=words)
+    objective = _objective(measured)
+    problem = search.make_problem(objective, search.COARSE, measured.delays[0], narrowest_hz=3.0)
+    problem = search.with_dictionaries(problem, measured.spectrum.fs)
     if order == "auto":
         found = _search_auto(problem, measured, rng, show)
     else:
@@ -370,13 +371,13 @@ def _searched(
     if order == "auto":
         most = (MAX_ORDER - int(np.sum(kinds == FIRST))) // 2
     show("refining")
-    fine = search.pose(weighing, search.FINE, float(found[0][1].delay), narrowest_hz=0.5)
+    fine = search.make_problem(objective, search.FINE, float(found[0][1].delay), narrowest_hz=0.5)
     found = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], fine, 20)
     found = search.insert_narrow(found, fine, most)
-    polish = search.pose(weighing, search.POLISH, float(found[0][1].delay), narrowest_hz=0.5)
+    polish = search.make_problem(objective, search.POLISH, float(found[0][1].delay), narrowest_hz=0.5)
     score, best = search.refine_all([c for _, c in found[: search.SMALL_BATCH]], polish, 40)[0]
     best = search.compact(best)
-    return (score, best), _reason(order, search.n_sections(best), int(np.sum(best.kind)))
+    return Candidate(score, best), _reason(order, search.n_sections(best), int(np.sum(best.kind)))
 
 
 def _reason(order: int | str, n_sections: int, found_order: int) -> str:
@@ -390,7 +391,7 @@ def _reason(order: int | str, n_sections: int, found_order: int) -> str:
     )
 
 
-def _search_order(problem: Problem, measured: Measured, order: int, rng, show) -> list[Found]:
+def _search_order(problem: Problem, measured: Measured, order: int, rng, show) -> list[Candidate]:
     """Grow past the asked number of sections and prune back: a beam of exactly that order."""
     n_second, n_first = divmod(order, 2)
     levels = search.first_levels(problem, measured.delays, n_second, n_first, rng, BEAM)
@@ -404,10 +405,10 @@ def _search_order(problem: Problem, measured: Measured, order: int, rng, show) -
         if n + 1 in levels:
             show(f"pruning to {n} sections")
             levels[n] = search.select([*levels.get(n, []), *search.prune(levels[n + 1], problem, BEAM)], BEAM)
-    return search.exchange(levels[n_second], problem, BEAM, rounds=4)
+    return search.swap(levels[n_second], problem, BEAM, rounds=4)
 
 
-def _search_auto(problem: Problem, measured: Measured, rng, show) -> list[Found]:
+def _search_auto(problem: Problem, measured: Measured, rng, show) -> list[Candidate]:
     """Grow while sections pay, prune back, take the fewest sections within reach of the best."""
     levels = search.first_levels(problem, measured.delays, 3, 0, rng, BEAM)
     error = _error_estimate(measured)
@@ -428,13 +429,13 @@ def _search_auto(problem: Problem, measured: Measured, rng, show) -> list[Found]
             break
     best = min(error(found) for found in levels.values())
     chosen = min(k for k, found in levels.items() if error(found) <= (1 + PAYS) * best)
-    found = search.exchange(levels[chosen], problem, BEAM, rounds=2)
+    found = search.swap(levels[chosen], problem, BEAM, rounds=2)
     return _halved(found, problem, lambda f: error(f) <= (1 + PAYS) * best)
 
 
-def _halved(found: list[Found], problem: Problem, good_enough) -> list[Found]:
+def _halved(found: list[Candidate], problem: Problem, good_enough) -> list[Candidate]:
     """Cut overdamped sections down to first order while the error stays within reach."""
-    while moves := search.halvings(found[0][1]):
+    while moves := search.lower_order_moves(found[0][1]):
         halved = search.select(search.refine_all(moves[: search.BATCH], problem, 25), BEAM)
         if not good_enough(halved):
             break
@@ -466,29 +467,24 @@ def alignment_of(cascade: Cascade, fs: float, *, method: str = "tcn", reason: st
         An `Alignment` whose `metrics` are empty.
 
     Example:
-        >>> alignment_of(_nothing(), 48000.0).apply(np.ones(3)).tolist()
+        >>> alignment_of(without_sections(), 48000.0).apply(np.ones(3)).tolist()
         [1.0, 1.0, 1.0]
     """
     return Alignment(
-        sections=_sections(cascade),
+        sections=to_sections(cascade),
         delay_samples=float(cascade.delay),
         polarity=int(cascade.polarity),
         fs=fs,
-        controls=_controls(cascade, float(fs)),
+        controls=control_rows(cascade, float(fs)),
         metrics={},
         method=method,
         stop_reason=reason,
     )
 
 
-def _nothing() -> Cascade:
-    empty = np.zeros(0)
-    return Cascade(np.float64(0.0), empty, empty, np.zeros(0, np.int32), np.float64(1.0))
-
-
 def _response(cascade: Cascade, omega: np.ndarray) -> Any:
     """Frequency response of the sections and the polarity, (k,)."""
-    sections = _sections(cascade)
+    sections = to_sections(cascade)
     if not len(sections.u):
         return float(cascade.polarity)
     return float(cascade.polarity) * np.exp(1j * allpass.phase_response(sections, omega, 2 * np.pi))
@@ -504,34 +500,6 @@ def _delay_response(delay: float, n_fft: int) -> np.ndarray:
     else:
         taps[(whole + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)) % n_fft] = interpolator(fraction)
     return np.asarray(scipy.fft.rfft(taps, workers=-1))
-
-
-def _sections(cascade: Cascade) -> allpass.Sections:
-    """Margins in float64: u : v : m = t0^2 : 1 : t0 d / 2 (second order), t0 : 0 : 1 / 2 (first order)."""
-    t0 = np.exp(np.asarray(cascade.log_t, np.float64))
-    d = np.exp(np.asarray(cascade.log_d, np.float64))
-    first = np.asarray(cascade.kind) == FIRST
-    u, v, m = np.where(first, t0, t0**2), np.where(first, 0.0, 1.0), np.where(first, 0.5, t0 * d / 2)
-    scale = 4 / (u + v + 2 * m)
-    return allpass.Sections(u * scale, v * scale, m * scale)
-
-
-def _controls(cascade: Cascade, fs: float) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for log_t, log_d, kind in zip(cascade.log_t, cascade.log_d, cascade.kind, strict=True):
-        t0, d = float(np.exp(log_t)), float(np.exp(log_d))
-        cutoff = float(np.arctan(t0) * fs / np.pi)
-        if kind == FIRST:
-            rows.append({"type": "first_order", "cutoff_hz": cutoff, "coefficient": (t0 - 1) / (t0 + 1)})
-            continue
-        row: dict[str, Any] = {"type": "second_order", "cutoff_hz": cutoff, "q": 1 / d}
-        if d < 2:  # complex poles: the paper's controls (eq. 4)
-            c = (1 + t0**2 - t0 * d) / (1 + t0**2 + t0 * d)
-            cosine = (1 - t0**2) / (1 + t0**2 + t0 * d) / np.sqrt(c) if c > 0 else np.nan
-            if c > 0 and abs(cosine) <= 1:
-                row |= {"radius": float(np.sqrt(c)), "angle_hz": float(np.arccos(cosine) * fs / (2 * np.pi))}
-        rows.append(row)
-    return rows
 
 
 def _filtered(x: np.ndarray, cascade: Cascade) -> np.ndarray:
@@ -566,7 +534,7 @@ def _result(
     method: str = "spectral",
 ) -> Alignment:
     """Choose the best of cascade, delay alone and nothing, by the error on the signals themselves."""
-    nothing = _nothing()
+    nothing = without_sections()
     shifted = nothing
     if measured is not None:
         delay, polarity = measured.delay_only
@@ -586,7 +554,7 @@ def _result(
     found: dict[str, Any] = {}
     for name in ("raw", "delay", "aligned"):
         found[f"esr_{name}"], found[f"correlation_{name}"] = figures[name]
-    sections = _sections(chosen)
+    sections = to_sections(chosen)
     found |= {
         "esr_bound": bound,
         "delay_only_samples": float(shifted.delay),

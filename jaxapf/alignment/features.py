@@ -1,11 +1,12 @@
-"""What a network hears of two recordings, and what its answers are worth.
+"""Features of two recordings, the input of a network, and the score of its predictions.
 
     cross-spectrum -> candidate delays -> bands, once for each -> phase, coherence and level
 
-The worth of an answer needs no filtered signal: the inner product of a unit-gain filter's output with the wet
-signal is one sum over the cross-spectrum, frequency sampling in its shortest form.
+The score needs no filtered signal: the inner product of a unit-gain filter's output with the wet signal is
+one sum over the cross-spectrum, frequency sampling in its shortest form.
 """
 
+# ruff: noqa: F722
 from __future__ import annotations
 
 import math
@@ -14,31 +15,31 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import with_rank
 from jaxapf.alignment import cross_spectrum
+from jaxapf.alignment.cascade import (
+    HIGHEST,
+    SECOND,
+    Cascade,
+    Controls,
+    Target,
+    conjugate_response,
+    log_tangent,
+    phase_slopes,
+    residual,
+)
+
+__all__ = ["BANDS", "Features", "candidates", "cross_phase", "extract", "random_rotation", "score", "waves"]
 
 BANDS = 512
 LOWEST_HZ, HIGHEST_HZ = 20.0, 20e3
 QUIET_DB = 60.0  # below the loudest band: as good as silent
 CANDIDATES = 8  # delays that are tried
-HIGHEST = 0.49  # of the rate, for a frequency that is predicted
 
 
-class Controls(NamedTuple):
-    """Answers of a network, or truths.
-
-    ``delay_ms``, ``polarity`` (...), ``cutoff_hz``, ``q`` (..., sections). The polarity of a prediction lies
-    in (-1, 1); its sign counts.
-    """
-
-    delay_ms: Any
-    polarity: Any
-    cutoff_hz: Any
-    q: Any
-
-
-class Heard(NamedTuple):
+class Features(NamedTuple):
     """Bands of a cross-spectrum, once for each candidate delay.
 
     ``omega`` (bands,) centres in rad / sample; ``cross`` (..., bands) the cross-spectrum summed in each band
@@ -52,13 +53,13 @@ class Heard(NamedTuple):
 
 
 def candidates(cross: cross_spectrum.CrossSpectrum, max_delay: int) -> np.ndarray:
-    """Delays to try, (CANDIDATES,) in samples: peaks of the plain and whitened cross-correlation.
+    """Return delays to try, (CANDIDATES,) in samples: peaks of the plain and whitened cross-correlation.
 
     Where there are fewer the first is repeated.
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> float(candidates(spectrum.measure(x[:-5], x[5:], 44100.0, 100), 100)[0])
+        >>> float(candidates(cross_spectrum.measure(x[:-5], x[5:], 44100.0, 100), 100)[0])
         -5.0
     """
     best, _ = cross_spectrum.best_delay(cross, max_delay)
@@ -67,22 +68,22 @@ def candidates(cross: cross_spectrum.CrossSpectrum, max_delay: int) -> np.ndarra
     return np.array(distinct + distinct[:1] * (CANDIDATES - len(distinct)))
 
 
-def hear(cross: cross_spectrum.CrossSpectrum, delays: Any) -> Heard:
+def extract(cross: cross_spectrum.CrossSpectrum, delays: Any) -> Features:
     """Sum a cross-spectrum over logarithmic bands from 20 Hz to 20 kHz, for each candidate delay.
 
     A band narrower than a line of the spectrum gets its share of it. What lies above half the rate is empty.
 
     Args:
-        cross: of `spectrum.measure`.
+        cross: of `cross_spectrum.measure`.
         delays: (candidates,) in samples.
 
     Returns:
-        Heard, NumPy: `omega` (bands,), `cross` complex64 and `total` float32 (candidates, bands).
+        Features, NumPy: `omega` (bands,), `cross` complex64 and `total` float32 (candidates, bands).
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> heard = hear(spectrum.measure(x, -x, 44100.0, 10), [0.0])
-        >>> round(float(np.sum(heard.cross.real)), 1)
+        >>> features = extract(cross_spectrum.measure(x, -x, 44100.0, 10), [0.0])
+        >>> round(float(np.sum(features.cross.real)), 1)
         -0.9
     """
     line = cross.fs / cross.n_fft
@@ -99,122 +100,88 @@ def hear(cross: cross_spectrum.CrossSpectrum, delays: Any) -> Heard:
         return np.diff(np.interp(places, np.arange(last + 1), summed))
 
     step = 2 * np.pi / cross.n_fft
-    crossed = np.stack([in_bands(lines * _turns(step * d, last)) for d in np.atleast_1d(delays)])
+    crossed = np.stack([in_bands(lines * _powers(step * d, last)) for d in np.atleast_1d(delays)])
     total = in_bands(np.abs(lines).astype(np.float64))
     centres = np.minimum(np.sqrt(edges[1:] * edges[:-1]) / cross.fs, HIGHEST) * 2 * np.pi
-    return Heard(
+    return Features(
         centres.astype(np.float32),
         crossed.astype(np.complex64),
         np.broadcast_to(total, crossed.shape).astype(np.float32),
     )
 
 
-def _turns(angle: float, count: int) -> np.ndarray:
-    """exp(j k angle) for k below count; most of the exponentials are products of two others."""
+def _powers(angle: float, count: int) -> np.ndarray:
+    """Return exp(j k angle) for k below count; most of the exponentials are products of two others."""
     fine = np.exp(1j * angle * np.arange(64))
     coarse = np.exp(1j * angle * 64 * np.arange(-(-count // 64)))
     return np.multiply.outer(coarse, fine).ravel()[:count]
 
 
-def cross_phase(heard: Heard) -> jax.Array:
-    """What a network hears of the cross-spectrum, (..., 4, bands).
+def cross_phase(features: Features) -> Float[Array, "*batch 4 n_bands"]:
+    """Return the cross-spectrum as a network's input, (..., 4, bands).
 
     Cosine and sine of the phase, both weighted by the coherence (how well the lines of a band agree); the
     band's level below the loudest, 60 dB as 0; and the band's place from -1 to 1.
 
     Example:
-        >>> cross_phase(Heard(jnp.ones(3), jnp.ones((2, 3), jnp.complex64), jnp.ones((2, 3)))).shape
+        >>> cross_phase(Features(jnp.ones(3), jnp.ones((2, 3), jnp.complex64), jnp.ones((2, 3)))).shape
         (2, 4, 3)
     """
-    cross, total = jnp.asarray(heard.cross), jnp.asarray(heard.total)
+    cross, total = jnp.asarray(features.cross), jnp.asarray(features.total)
     share = 1 / jnp.maximum(total, 1e-20)
     loudest = jnp.maximum(jnp.max(total, axis=-1, keepdims=True), 1e-20)
     level_db = 10 * jnp.log10(jnp.maximum(total / loudest, 1e-12))
     level = jnp.maximum(0.0, 1 + level_db / QUIET_DB)
-    heard_at_all = level > 0
+    audible = level > 0
     place = jnp.broadcast_to(jnp.linspace(-1.0, 1.0, total.shape[-1], dtype=level.dtype), level.shape)
-    phase = (jnp.where(heard_at_all, part * share, 0.0) for part in (cross.real, cross.imag))
+    phase = (jnp.where(audible, part * share, 0.0) for part in (cross.real, cross.imag))
     return jnp.stack([*phase, level, place], axis=-2)
 
 
-def score(controls: Controls, heard: Heard, fs: Any) -> jax.Array:
-    """Correlation of the dry signal, shifted by controls, with the wet one; as the bands tell it.
+def score(controls: Controls, features: Features, fs: Any) -> Float[Array, "*heads"]:
+    """Return the correlation of the dry signal, shifted by controls, with the wet one, (..., heads), at most 1.
 
     Sum of Re S conj(A e^{-j w d}): frequency sampling of the cascade, one sample a band. It is multiplied by
-    the polarity, whose magnitude so tells how sure the network is.
+    the polarity, whose magnitude so is a degree of certainty.
 
     Args:
         controls: (..., heads).
-        heard: `cross` (..., bands).
+        features: `cross` (..., bands).
         fs: sample rate in Hz.
 
-    Returns:
-        (..., heads), at most 1.
-
     Example:
-        >>> heard = Heard(jnp.ones(1), jnp.full((1,), 0.5 + 0j), jnp.full((1,), 0.5))
+        >>> features = Features(jnp.ones(1), jnp.full((1,), 0.5 + 0j), jnp.full((1,), 0.5))
         >>> through = Controls(jnp.zeros(1), jnp.ones(1), jnp.full((1, 1), 20e3), jnp.full((1, 1), 10.0))
-        >>> round(float(score(through, heard, 44100.0)[0]), 2)
+        >>> round(float(score(through, features, 44100.0)[0]), 2)
         0.5
     """
-    cutoff_hz = jnp.minimum(controls.cutoff_hz, HIGHEST * fs)
-    log_t = jnp.log(jnp.tan(np.pi / fs * cutoff_hz))
-    inner = _inner(
-        (1e-3 * fs) * controls.delay_ms, log_t, -jnp.log(controls.q), heard.omega, heard.cross[..., None, :]
-    )
+    delay, log_t = (1e-3 * fs) * controls.delay_ms, log_tangent(controls.cutoff_hz, fs, jnp)
+    inner = _inner(delay, log_t, -jnp.log(controls.q), features.omega, features.cross[..., None, :])
     return controls.polarity * inner
 
 
 @jax.custom_jvp
 def _inner(delay: Any, log_t: Any, log_d: Any, omega: Any, cross: Any) -> jax.Array:
-    """Re sum S conj(A e^{-j w d}): delay (...) in samples, log tan(w0 / 2) and log 1 / Q (..., sections)."""
-    return jnp.sum((cross * _conjugate(delay, log_t, log_d, omega)).real, axis=-1)
+    """Return Re sum S conj(A e^{-j w d}): delay (...) in samples, log_t and log_d (..., n_sections)."""
+    return jnp.sum(residual(Cascade(delay, log_t, log_d, SECOND, 1.0), Target(omega, cross)).real, axis=-1)
 
 
 @_inner.defjvp
 def _inner_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    """The phase's slopes are rational (see `fitting`) and summed over the bands at once: none is kept."""
+    """Sum the phase's slopes over the bands at once, so that none is kept for the backward pass."""
     delay, log_t, log_d, omega, cross = primals
-    conjugate = _conjugate(delay, log_t, log_d, omega)
+    cascade = Cascade(delay, log_t, log_d, SECOND, 1.0)
+    conjugate = conjugate_response(cascade, omega)
     z = cross * conjugate
-    s, re, im = _numerators(log_t, log_d, omega)
-    power = re * re + im * im
-    error = z.imag[..., None, :]  # d Re z / d phase
-    by_t = jnp.sum(error * (-2 * im * (1 + s * s) / power), axis=-1)
-    by_d = jnp.sum(error * (2 * im * re / power), axis=-1)
+    by_t, by_d = (jnp.sum(z.imag[..., None, :] * slope, axis=-1) for slope in phase_slopes(cascade, omega))
     by_delay = -jnp.sum(z.imag * with_rank(omega, z.ndim), axis=-1)
     d_delay, d_log_t, d_log_d, _, d_cross = tangents
     tangent = by_delay * d_delay + jnp.sum(by_t * d_log_t + by_d * d_log_d, axis=-1)
     return jnp.sum(z.real, axis=-1), tangent + jnp.sum((d_cross * conjugate).real, axis=-1)
 
 
-def _numerators(log_t: Any, log_d: Any, omega: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """S = tan(w / 2) / tan(w0 / 2) and N = 1 - s^2 - j s / Q of each section, (..., sections, bands)."""
-    s = with_rank(jnp.tan(omega / 2), log_t.ndim + 1) * jnp.exp(-log_t)[..., None]
-    return s, 1 - s * s, -s * jnp.exp(log_d)[..., None]
-
-
-def _conjugate(delay: Any, log_t: Any, log_d: Any, omega: Any) -> jax.Array:
-    """conj(A e^{-j w d}) on the bands, A the product of N^2 / |N|^2.
-
-    N is divided by 1 + s^2, so that products of several neither over- nor underflow.
-    """
-    s, re, im = _numerators(log_t, log_d, omega)
-    scale = 1 / (1 + s * s)
-    re, im = re * scale, im * scale
-    product = (re[..., 0, :], im[..., 0, :])
-    for section in range(1, s.shape[-2]):
-        x, y = re[..., section, :], im[..., section, :]
-        product = (product[0] * x - product[1] * y, product[0] * y + product[1] * x)
-    re, im = product
-    power = re * re + im * im
-    turn = delay[..., None] * with_rank(omega, delay.ndim + 1)
-    conjugate = jax.lax.complex((re * re - im * im) / power, -2 * re * im / power)
-    return conjugate * jax.lax.complex(jnp.cos(turn), jnp.sin(turn))
-
-
 def waves(dry: np.ndarray, wet: np.ndarray, delay: int, n_samples: int) -> np.ndarray:
-    """What a network hears of the signals, (2, n_samples): each of unit power, the dry one moved by `delay`.
+    """Return the signals as a network's input, (2, n_samples): of unit power, the dry one later by `delay`.
 
     Example:
         >>> waves(np.array([0.0, 2.0, 0.0]), np.array([0.0, 0.0, 1.0]), 1, 4).tolist()
@@ -227,16 +194,17 @@ def waves(dry: np.ndarray, wet: np.ndarray, delay: int, n_samples: int) -> np.nd
     return (both / np.sqrt(np.maximum(np.mean(both**2, axis=1, keepdims=True), 1e-12))).astype(np.float32)
 
 
-def turned(cross: jax.Array, omega: jax.Array, fs: float, key: jax.Array) -> jax.Array:
-    """Each row (..., bands) with a random polarity and up to two random all-pass sections in front."""
+def random_rotation(cross: jax.Array, omega: jax.Array, fs: float, key: jax.Array) -> jax.Array:
+    """Give each row (..., bands) a random polarity and up to two random all-pass sections."""
     sign, cutoff, q, used = jax.random.split(key, 4)
     lead = cross.shape[:-1]
     ends = jnp.log(jnp.array([30.0, 15e3, 0.2, 4.0], omega.dtype))
     cutoff_hz = jnp.exp(jax.random.uniform(cutoff, (*lead, 2), omega.dtype, ends[0], ends[1]))
     quality = jnp.exp(jax.random.uniform(q, (*lead, 2), omega.dtype, ends[2], ends[3]))
     # A narrow section below the bands turns by a whole circle: none.
-    there = jax.random.bernoulli(used, 0.4, cutoff_hz.shape)
-    cutoff_hz, quality = jnp.where(there, cutoff_hz, 0.1), jnp.where(there, quality, 10.0)
-    log_t = jnp.log(jnp.tan(np.pi / fs * cutoff_hz))
-    polarity = jnp.where(jax.random.bernoulli(sign, 0.5, (*lead, 1)), 1.0, -1.0).astype(cross.dtype)
-    return cross * polarity * _conjugate(jnp.zeros(lead, omega.dtype), log_t, -jnp.log(quality), omega)
+    active = jax.random.bernoulli(used, 0.4, cutoff_hz.shape)
+    cutoff_hz, quality = jnp.where(active, cutoff_hz, 0.1), jnp.where(active, quality, 10.0)
+    polarity = jnp.where(jax.random.bernoulli(sign, 0.5, (*lead, 1)), 1.0, -1.0).astype(omega.dtype)[..., 0]
+    log_t = log_tangent(cutoff_hz, fs, jnp)
+    sections = Cascade(jnp.zeros(lead, omega.dtype), log_t, -jnp.log(quality), SECOND, polarity)
+    return residual(sections, Target(omega, cross))

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxapf import allpass
-from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
+from jaxapf import allpass, frequency
+from jaxapf._internal.delay import delay_response
+from jaxapf.alignment.cascade import FIRST, SECOND, Cascade, log_tangent, to_sections
 from jaxapf.training import parallel
 from jaxapf.training.fit import Record, fit
 from jaxapf.training.step import LossFn, best_start, init_starts, make_train_step, many_starts
@@ -46,7 +47,7 @@ def descend(
     key: jax.Array,
     on_record: Callable[[Record], None] | None = None,
 ) -> Cascade:
-    """The best cascade that descent finds.
+    """Return the best cascade that gradient descent finds.
 
     Args:
         dry: (n_signals, n_samples).
@@ -88,7 +89,7 @@ def descend(
 
 
 def make_loss(kind: np.ndarray, fs: float, kept: slice) -> LossFn:
-    """The error of a window's kept samples: its beginning lacks the state, its end may have wrapped."""
+    """Make the loss of a window's kept samples: its beginning lacks the state, its end may have wrapped."""
 
     def loss_fn(params: Params, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
         found = predict(params, kind, batch["dry"], fs)
@@ -98,34 +99,28 @@ def make_loss(kind: np.ndarray, fs: float, kept: slice) -> LossFn:
 
 
 def predict(params: Params, kind: np.ndarray, x: jax.Array, fs: float) -> jax.Array:
-    """The signal (..., n_samples) delayed, its end wrapped to the beginning, and through the cascade."""
-    omega = 2 * np.pi * np.arange(x.shape[-1] // 2 + 1, dtype=np.float32) / x.shape[-1]
-    phase = -omega * (params["delay"] * (DELAY_STEP_S * fs))
-    turned = jnp.fft.rfft(x) * jax.lax.expand_dims(jax.lax.complex(jnp.cos(phase), jnp.sin(phase)), [0])
-    delayed = jnp.fft.irfft(turned, x.shape[-1])
+    """Delay a signal (..., n_samples), its end wrapped to the beginning, and filter it."""
+    n_samples = x.shape[-1]
+    omega = 2 * np.pi * np.arange(n_samples // 2 + 1, dtype=np.float32) / n_samples
+    delay = params["delay"] * (DELAY_STEP_S * fs)
+    delayed = frequency.apply_response(delay_response(delay, omega, jnp), x, n_samples)
     return allpass.cascade(sections_of(params, kind), delayed)
 
 
 def sections_of(params: Params, kind: np.ndarray) -> allpass.Sections:
-    """Margins u : v : m = t^2 : 1 : t / 2Q (second order), t : 0 : 1 / 2 (first); t = tan(w / 2)."""
-    first = kind == FIRST
-    t = jnp.exp(params["log_t"])
-    u = jnp.where(first, t, t * t)
-    v = jnp.where(first, jnp.zeros_like(t), jnp.ones_like(t))
-    m = jnp.where(first, jnp.full_like(t, 0.5), t * jnp.exp(params["log_d"]) / 2)
-    scale = 4 / (u + v + 2 * m)
-    return allpass.Sections(u * scale, v * scale, m * scale)
+    """Return the sections of trained parameters, (n_sections,)."""
+    return to_sections(Cascade(params["delay"], params["log_t"], params["log_d"], kind, 1.0))
 
 
 def phase_only_error(found: jax.Array, target: jax.Array) -> jax.Array:
-    """Mean squared error with the better polarity."""
+    """Return the mean squared error with the better polarity."""
     powers = jnp.mean(found**2) + jnp.mean(target**2)
     return powers - 2 * jnp.abs(jnp.mean(found * target))
 
 
 def _random_start(kind: np.ndarray, delays: Sequence[float], fs: float) -> Callable[[jax.Array], Params]:
-    """Sections anywhere between 30 Hz and 15 kHz (or 0.3 fs), Q about 1, at one of the delays."""
-    low, high = (float(np.log(np.tan(np.pi * f / fs))) for f in (30.0, min(15e3, 0.3 * fs)))
+    """Draw sections between 30 Hz and 15 kHz (or 0.3 fs), Q about 1, at one of the delays."""
+    low, high = (float(log_tangent(hz, fs)) for hz in (30.0, min(15e3, 0.3 * fs)))
     starts = jnp.asarray(np.array(delays) / (DELAY_STEP_S * fs), jnp.float32)
     trust = jnp.asarray(1 / (1 + np.arange(len(delays))), jnp.float32)
 
@@ -142,7 +137,7 @@ def _random_start(kind: np.ndarray, delays: Sequence[float], fs: float) -> Calla
 
 
 def _windows(dry: np.ndarray, wet: np.ndarray, length: int) -> Callable[[int], dict[str, np.ndarray]]:
-    """A window of the signals, another in each step; the whole where it is no longer than that."""
+    """Cut a window of the signals, another in each step; the whole where it is no longer than that."""
 
     def batch_at(position: int) -> dict[str, np.ndarray]:
         start = np.random.default_rng(position).integers(0, dry.shape[-1] - length + 1)
@@ -152,7 +147,7 @@ def _windows(dry: np.ndarray, wet: np.ndarray, length: int) -> Callable[[int], d
 
 
 def _cascade(params: Params, kind: np.ndarray, whole: Tree, fs: float, max_delay: int) -> Cascade:
-    """The trained start in the search's terms, with the polarity that the whole signal wants."""
+    """Return the trained start as a cascade, with the polarity that fits the whole signal."""
     found = np.asarray(predict(params, kind, jnp.asarray(whole["dry"]), fs), np.float64)
     polarity = 1.0 if np.sum(found * whole["wet"]) >= 0 else -1.0
     delay = float(np.clip(float(params["delay"]) * DELAY_STEP_S * fs, -max_delay, max_delay))

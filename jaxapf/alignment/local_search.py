@@ -1,11 +1,11 @@
-"""From the cascades that a network proposes to the best cascade nearby, in a fixed number of steps.
+"""From the cascades that a network predicts to the best cascade nearby, in a fixed number of steps.
 
     all of them, a few steps -> rounds of two steps: the best with a section more or another one in its place
-      -> on fine bins, rounds of two steps: the section put in that would gain most on what is left
+      -> on fine bins, rounds of two steps: the section inserted that would gain most on the residual
       -> on the finest bins, the last steps
 
-A step is one of Levenberg-Marquardt, taken by all cascades of a round at once. `jaxapf.align` searches from
-many starts instead and takes as many steps as it needs.
+A step is one of Levenberg-Marquardt, taken by all cascades of a round at once. The spectral method of
+`jaxapf.align` searches from many starts instead and takes as many steps as it needs.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import numpy as np
 
 from jaxapf._internal.arrays import enable_x64
 from jaxapf.alignment import search
-from jaxapf.alignment.least_squares import SECOND, Cascade
+from jaxapf.alignment.cascade import SECOND, Cascade, residual
 
 BEAM = 12
-EACH, SETTLING, LAST = 2, 3, 3  # steps of a round, of the first on fine bins, of the last on the finest
+EACH, FIRST_FINE, LAST = 2, 3, 3  # steps of a round, of the first on fine bins, of the last on the finest
 MOST = 16  # sections, those of the largest order of `align`
 
 
-def refine(starts: Sequence[Cascade], weighing: search.Weighing, steps: int) -> search.Found:
-    """The best cascade that is reached from some in so many steps; it grows up to 16 sections.
+def refine(starts: Sequence[Cascade], objective: search.Objective, steps: int) -> search.Candidate:
+    """Return the best cascade that is reached from some in so many steps; it grows up to 16 sections.
 
     Args:
         starts: cascades of second-order sections, the most promising first.
-        weighing: the cross-spectrum, and what counts in it.
+        objective: the cross-spectrum, and how it is weighed.
         steps: of Levenberg-Marquardt, one after another; ten or more.
 
     Returns:
-        Its score, the share of the phase-only bound, and the Cascade, NumPy float64.
+        Its score and the Cascade, NumPy float64.
 
     Raises:
         ValueError: fewer than ten steps, or no start.
@@ -42,9 +42,8 @@ def refine(starts: Sequence[Cascade], weighing: search.Weighing, steps: int) -> 
         >>> x = np.random.default_rng(0).standard_normal(4096)
         >>> high = np.full(1, 3.0), np.full(1, -2.0)  # a section that does next to nothing
         >>> start = Cascade(np.float64(0.3), *high, np.full(1, SECOND), np.float64(-1))
-        >>> from jaxapf.alignment.model import cross_spectrum as spectrum
-        >>> weighing = search.Weighing(spectrum.measure(x, -x, 44100.0, 10), 0.0, 10)
-        >>> score, found = refine([start], weighing, 50)
+        >>> objective = search.Objective(cross_spectrum.measure(x, -x, 44100.0, 10), 0.0, 10)
+        >>> score, found = refine([start], objective, 20)
         >>> score > 0.99, bool(abs(found.delay) < 0.1)
         (True, True)
     """
@@ -53,49 +52,48 @@ def refine(starts: Sequence[Cascade], weighing: search.Weighing, steps: int) -> 
             f"steps is {steps} and there are {len(starts)} starts; expected 10 or more, and one."
         )
     rounds = steps // 10
-    left = steps - EACH * (1 + rounds)
+    remaining = steps - EACH * (1 + rounds)
     with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        grown = _coarse(list(starts), weighing, rounds)
-        fine = search.pose(weighing, search.FINE, float(grown[0].delay), narrowest_hz=0.5)
-        best = search.refine_all(grown[: search.SMALL_BATCH], fine, SETTLING)[0]
-        left -= SETTLING
-        while left >= LAST + EACH:
+        grown = _coarse(list(starts), objective, rounds)
+        fine = search.make_problem(objective, search.FINE, float(grown[0].delay), narrowest_hz=0.5)
+        best = search.refine_all(grown[: search.SMALL_BATCH], fine, FIRST_FINE)[0]
+        remaining -= FIRST_FINE
+        while remaining >= LAST + EACH:
             new = search.refine_all(_insertions(best[1], fine) or [best[1]], fine, EACH)[0]
-            left -= EACH
+            remaining -= EACH
             if new[0] <= best[0]:
                 break
             best = new
-        polish = search.pose(weighing, search.POLISH, float(best[1].delay), narrowest_hz=0.5)
-        score, found = search.refine_all([best[1]], polish, left)[0]
-        return score, search.compact(found)
+        polish = search.make_problem(objective, search.POLISH, float(best[1].delay), narrowest_hz=0.5)
+        score, found = search.refine_all([best[1]], polish, remaining)[0]
+        return search.Candidate(score, search.compact(found))
 
 
-def _coarse(starts: list[Cascade], weighing: search.Weighing, rounds: int) -> list[Cascade]:
-    """All starts settled on coarse bins, then grown in rounds: the best first."""
-    problem = search.pose(weighing, search.COARSE, float(starts[0].delay), narrowest_hz=3.0)
-    words = search.make_dictionary(problem.target, problem.bounds, weighing.cross.fs)
-    problem = problem._replace(dictionary=words)
+def _coarse(starts: list[Cascade], objective: search.Objective, rounds: int) -> list[Cascade]:
+    """Refine all starts on coarse bins, then grow them in rounds: the best first."""
+    problem = search.make_problem(objective, search.COARSE, float(starts[0].delay), narrowest_hz=3.0)
+    problem = search.with_dictionaries(problem, objective.cross.fs)
     found = search.select(search.refine_all(starts, problem, EACH), BEAM)
     for _ in range(rounds):
         found = search.select([*search.refine_all(_moves(found, problem), problem, EACH), *found], BEAM)
     return [search.compact(cascade) for _, cascade in found]
 
 
-def _moves(found: list[search.Found], problem: search.Problem) -> list[Cascade]:
-    """The best cascades with one section more, and with one exchanged: a batch."""
+def _moves(found: list[search.Candidate], problem: search.Problem) -> list[Cascade]:
+    """Return the best cascades with one section more, and with one swapped: a batch."""
     half = search.BATCH // 2
     room = [c for _, c in found[:8] if search.n_sections(c) < MOST]
-    grown = [d for c in room for d in search.additions(c, problem, half // 8)]
-    exchanged = [d for _, c in found[:4] for d in search.exchanges(c, problem, 1)]
-    return [*grown[:half], *exchanged[: search.BATCH - half]]
+    grown = [d for c in room for d in search.add_moves(c, problem, half // 8)]
+    swapped = [d for _, c in found[:4] for d in search.swap_moves(c, problem, 1)]
+    return [*grown[:half], *swapped[: search.BATCH - half]]
 
 
 def _insertions(cascade: Cascade, problem: search.Problem) -> list[Cascade]:
-    """The cascade with one of four sections more, in place of the one that it needs least once it is full."""
+    """Insert one of four sections, in place of the one that matters least once the cascade is full."""
     cascade = search.compact(cascade)
     if len(cascade.kind) >= MOST:
-        shorter = search.prunings(cascade)
-        left = [np.sum(search.residual(one, problem.target).real) for one in shorter]
-        cascade = shorter[int(np.argmax(left))]
+        shorter = search.remove_moves(cascade)
+        scores = [np.sum(residual(one, problem.target).real) for one in shorter]
+        cascade = shorter[int(np.argmax(scores))]
     sections, _ = search.narrow_sections(cascade, problem)
-    return [search.with_section(cascade, section, SECOND) for section in sections]
+    return [search.with_section(cascade, *section, SECOND) for section in sections]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from jaxapf import allpass
 from jaxapf._internal import model_file
 from jaxapf._internal.arrays import float64_on_cpu
+from jaxapf._internal.delay import HALF_WIDTH, interpolator
 from jaxapf._internal.fft import fast_length
 from jaxapf._internal.files import PathLike, write_text
 from jaxapf._internal.model_file import ModelError
@@ -25,7 +26,6 @@ __all__ = ["HALF_WIDTH", "Alignment", "ModelError", "interpolator", "order_of"]
 
 FORMAT = model_file.ModelFormat("jaxapf-alignment", "is not a model", "jaxapf align --model")
 MAX_FS, MAX_DELAY_SAMPLES = 1e8, 1e9
-HALF_WIDTH = 64  # of the fractional-delay interpolator, samples
 
 
 @dataclass(frozen=True)
@@ -177,17 +177,6 @@ def _check_values(model: Alignment) -> None:
     for name, value in model.metrics.items():
         if not (value is None or (isinstance(value, (int, float)) and math.isfinite(value))):
             raise ValueError(f"{name} is {value!r}")
-
-
-def interpolator(fraction: float) -> np.ndarray:
-    """FIR that delays by HALF_WIDTH + fraction samples: Kaiser-windowed sinc, 2 HALF_WIDTH + 1 taps.
-
-    Flat within 1e-4 up to 0.9 of the Nyquist frequency and 2e-4 up to 0.96.
-    Source: Laakso et al. 1996, "Splitting the unit delay".
-    """
-    offset = np.arange(-HALF_WIDTH, HALF_WIDTH + 1) - fraction
-    window = np.i0(8.0 * np.sqrt(np.clip(1 - (offset / (HALF_WIDTH + 1)) ** 2, 0, None))) / np.i0(8.0)
-    return np.sinc(offset) * window
 
 
 def _read_delayed(read: Reader, start: int, stop: int, n_samples: int, delay: float) -> np.ndarray:

@@ -22,6 +22,7 @@ import scipy.fft
 
 from jaxapf import allpass
 from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal.delay import delay_response
 from jaxapf._internal.fft import fast_length
 from jaxapf.alignment import biasnet, cross_spectrum
 from jaxapf.training import parallel
@@ -76,7 +77,7 @@ def weighted(
     gain = np.sqrt(
         np.interp(np.log(np.maximum(omega, 1e-9)), np.log(bins.omega), weight, left=0.0, right=0.0)
     )
-    moved = gain * polarity * np.exp(-1j * omega * delay)
+    moved = gain * polarity * delay_response(delay, omega)
     x, y = (
         np.asarray(scipy.fft.irfft(scipy.fft.rfft(v, n_fft, workers=-1) * by, n_fft, workers=-1))[
             ..., :n_samples

@@ -1,11 +1,11 @@
-"""What the placing network hears, and how it is trained: by playing out what it might do.
+"""The value function of matching pursuit: its input, and its training by rollouts.
 
-A network that says what a section is worth *in the end* can be told the truth: place it, place the others
-after it, and see. Each pair is played out many times at once, each time with one section that is not the
-best in the network's own opinion, at a random round; from there on what was reached is what every placed
-section was worth.
+What a section is worth *in the end* can be found out: place it, place the others after it, and see. Each pair
+is rolled out many times at once, each time with one section that is not the best by the network's own value,
+at a random round; from there on what was reached is the value of every placed section.
 """
 
+# ruff: noqa: F722
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,137 +13,140 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxapf.alignment import matching_pursuit
-from jaxapf.alignment.features import Heard, cross_phase, turned
+from jaxapf.alignment.dictionary import gains
+from jaxapf.alignment.features import Features, cross_phase, random_rotation
+from jaxapf.alignment.matching_pursuit import PartialCascade, Problem, ValueFunction
 
-CHANNELS = 7  # what the network hears of each band
-EXPLORED, TRIES = 4, 4  # rows played out again, and how often
-CHOICES = 6  # words from which one is taken at random
+__all__ = ["CHANNELS", "Rollout", "final_share", "make_loss", "network_input", "rollout", "value_function"]
+
+CHANNELS = 7  # of the network's input
+EXPLORED, TRIES = 4, 4  # rows rolled out again, and how often
+CHOICES = 6  # atoms from which one is taken at random
 SPREAD = 0.03  # rows that are further than this from the best of their pair count less
 Tree = Any
 
 
-def heard_by(
-    placed: matching_pursuit.Placed, scene: matching_pursuit.Scene, left: jax.Array, rounds: Any
-) -> jax.Array:
-    """What the network hears, (rows, CHANNELS, bands).
+def network_input(
+    partial: PartialCascade, problem: Problem, residual: jax.Array, remaining: Any
+) -> Float[Array, "n_rows 7 n_bands"]:
+    """Return `features.cross_phase` of the residual; the root of each band's share; what is reached; what remains.
 
-    `hearing.cross_phase` of the residual; the root of each band's share of the whole; what is reached; and
-    how many sections are left to place.
+    `remaining` is the number of sections to place.
     """
-    total = scene.total[placed.row]
-    phase = cross_phase(Heard(scene.omega, left, total))
+    total = problem.total[partial.row]
+    phase = cross_phase(Features(problem.omega, residual, total))
     amplitude = jnp.sqrt(total * total.shape[-1])
-    reached = jnp.broadcast_to(placed.reached[:, None], total.shape)
-    to_go = jnp.full_like(total, rounds / 6)
-    return jnp.concatenate([phase, jnp.stack([amplitude, reached, to_go], axis=1)], axis=1)
+    reached = jnp.broadcast_to(partial.reached[:, None], total.shape)
+    to_place = jnp.full_like(total, remaining / 6)
+    return jnp.concatenate([phase, jnp.stack([amplitude, reached, to_place], axis=1)], axis=1)
 
 
-def judge_of(net: Any, weights: Tree) -> matching_pursuit.Judge:
-    """A network as a judge: what is reached now, and a share of what is left."""
+def value_function(net: Any, weights: Tree) -> ValueFunction:
+    """Return a network as a value function: what is reached at once, and a share of what is missing."""
 
-    def judge(
-        placed: matching_pursuit.Placed, scene: matching_pursuit.Scene, gains: jax.Array, rounds: Any
-    ) -> jax.Array:
-        left = matching_pursuit.residual(placed, scene)
-        return worth(net.apply(weights, heard_by(placed, scene, left, rounds)), gains)
+    def value(partial: PartialCascade, problem: Problem, reached: jax.Array, remaining: Any) -> jax.Array:
+        residual = matching_pursuit.residual(partial, problem)
+        return final_share(net.apply(weights, network_input(partial, problem, residual, remaining)), reached)
 
-    return judge
+    return value
 
 
-def worth(outputs: Any, gains: jax.Array) -> jax.Array:
-    """The share of the bound reached in the end, from outputs in (0, 1) and the share reached at once."""
-    return gains + (1 - gains) * outputs
+def final_share(outputs: Any, reached: jax.Array) -> jax.Array:
+    """Return the share of the bound reached in the end, from outputs in (0, 1) and the share reached at once."""
+    return reached + (1 - reached) * outputs
 
 
-class Played(NamedTuple):
-    """Rounds of play-outs, (rounds, rows, ...): ``heard``, ``word``, its ``gain``; ``counts`` where true."""
+class Rollout(NamedTuple):
+    """Rounds (n_rounds, n_rows, ...): network ``inputs``, the ``atom`` placed, the score ``reached`` with it.
 
-    heard: Any
-    word: Any
-    gain: Any
+    ``counts`` from the round on in which the row departs from the network's choice.
+    """
+
+    inputs: Any
+    atom: Any
+    reached: Any
     counts: Any
 
 
-def play_out(
-    judge_heard: Callable[[jax.Array, jax.Array], jax.Array],
-    scene: matching_pursuit.Scene,
-    sections: int,
-    key: jax.Array,
-) -> tuple[Played, jax.Array]:
-    """Play all rows of a scene out, the most promising ones several times.
+def rollout(
+    value: Callable[[jax.Array, jax.Array], jax.Array], problem: Problem, n_sections: int, key: jax.Array
+) -> tuple[Rollout, jax.Array]:
+    """Roll out all rows of a problem, the most promising ones several times.
 
     Args:
-        judge_heard: what words are worth, from what is heard and their gains.
-        scene: of `placing.scene_of`.
-        sections: rounds.
+        value: of atoms, from the network's input and the scores with them.
+        problem: of `matching_pursuit.make_problem`.
+        n_sections: rounds.
         key: of what is tried.
 
     Returns:
-        What was played, and what each row reached in the end.
+        The rounds, and the share of the bound that each row reached in the end.
     """
-    nothing, words = matching_pursuit.nothing_placed(scene, sections), matching_pursuit.make_dictionary(scene)
-    heard = heard_by(nothing, scene, matching_pursuit.residual(nothing, scene), sections)
-    first = judge_heard(heard, matching_pursuit.gains(matching_pursuit.residual(nothing, scene), words)[0])
+    start, dictionary = matching_pursuit.empty(problem, n_sections), matching_pursuit.atoms(problem)
+
+    def looked(partial: PartialCascade, index: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        residual = matching_pursuit.residual(partial, problem)
+        return network_input(partial, problem, residual, n_sections - index), *gains(dictionary, residual)
+
+    first = value(*looked(start, 0)[:2])
     promising = jax.lax.top_k(jnp.max(first, axis=1), min(EXPLORED, len(first)))[1]
-    rows = jnp.concatenate([nothing.row, jnp.tile(promising, TRIES)])
-    begin = jax.tree.map(lambda field: field[rows], nothing)
+    rows = jnp.concatenate([start.row, jnp.tile(promising, TRIES)])
+    begin = jax.tree.map(lambda field: field[rows], start)
     where, what = jax.random.split(key)
-    strays = jax.random.randint(where, (len(rows),), 0, sections)
-    strays = jnp.where(jnp.arange(len(rows)) < len(nothing.row), -1, strays)
-    indices = jnp.arange(sections)
+    departs = jax.random.randint(where, (len(rows),), 0, n_sections)
+    departs = jnp.where(jnp.arange(len(rows)) < len(start.row), -1, departs)
+    indices, everyone = jnp.arange(n_sections), jnp.arange(len(rows))
 
-    def round_(placed: matching_pursuit.Placed, index: Any) -> tuple[matching_pursuit.Placed, Played]:
-        left = matching_pursuit.residual(placed, scene)
-        heard = heard_by(placed, scene, left, sections - index)
-        gains, change = matching_pursuit.gains(left, words)
-        choices = matching_pursuit.distinct(judge_heard(heard, gains), CHOICES)
+    def round_(partial: PartialCascade, index: Any) -> tuple[PartialCascade, Rollout]:
+        inputs, reached, shifts = looked(partial, index)
+        choices = matching_pursuit.distinct(value(inputs, reached), CHOICES)
         other = jax.random.randint(jax.random.fold_in(what, index), (len(rows),), 0, CHOICES)
-        taken = jnp.where(strays == index, other, 0)
-        word = jnp.take_along_axis(choices, taken[:, None], axis=1)[:, 0]
-        everyone = jnp.arange(len(rows))
-        choice = matching_pursuit.Choice(everyone, word, change[everyone, word])
-        grown = matching_pursuit.extend(placed, choice, scene, words, index)
-        settled = matching_pursuit.settle(grown, scene, indices <= index)
-        return settled, Played(heard, word, gains[everyone, word], index >= strays)
+        choice = jnp.where(departs == index, other, 0)
+        atom = jnp.take_along_axis(choices, choice[:, None], axis=1)[:, 0]
+        extended = matching_pursuit.extend(partial, problem, dictionary, atom, shifts[everyone, atom], index)
+        refined = matching_pursuit.refine(extended, problem, indices <= index)
+        return refined, Rollout(inputs, atom, reached[everyone, atom], index >= departs)
 
-    placed, played = jax.lax.scan(round_, begin, indices)
-    return played, placed.reached
+    partial, rounds = jax.lax.scan(round_, begin, indices)
+    return rounds, partial.reached
 
 
-def make_loss(net: Any, omega: Any, fs: float, sections: int) -> Any:
-    """The loss that a placing network is trained by: how far it is from what play-outs reached.
+def make_loss(net: Any, omega: Any, fs: float, n_sections: int) -> Any:
+    """Make the loss of a value function: its squared distance from what rollouts reached.
 
     Args:
-        net: from (..., CHANNELS, bands) to (..., placing.WORDS) in (0, 1).
-        omega: (bands,), of `hearing.hear`.
+        net: from (..., CHANNELS, bands) to (..., matching_pursuit.ATOMS) in (0, 1).
+        omega: (bands,), of `features.extract`.
         fs: sample rate in Hz.
-        sections: of a cascade.
+        n_sections: of a cascade.
 
     Returns:
-        A loss as `make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
-        candidates, bands). Metric `reached`: the share of the bound that the network's own choices reach.
+        A loss as `training.step.make_train_step` wants it; its batches are dicts of `cross` and `total`
+        (examples, candidates, bands). Metric `reached`: the share of the bound that the network's own choices
+        reach.
     """
     bands = jnp.asarray(omega)
 
     def loss_fn(weights: Tree, batch: Tree, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        colour, play = jax.random.split(key)
-        cross = turned(batch["cross"], bands, fs, colour)
-        still = jax.lax.stop_gradient(weights)
+        rotation, trial = jax.random.split(key)
+        cross = random_rotation(batch["cross"], bands, fs, rotation)
+        fixed = jax.lax.stop_gradient(weights)
 
-        def one(cross: jax.Array, total: jax.Array, key: jax.Array) -> tuple[Played, jax.Array]:
-            scene = matching_pursuit.scene_of(Heard(bands, cross, total), fs)
-            return play_out(lambda heard, gains: worth(net.apply(still, heard), gains), scene, sections, key)
+        def one(cross: jax.Array, total: jax.Array, key: jax.Array) -> tuple[Rollout, jax.Array]:
+            problem = matching_pursuit.make_problem(Features(bands, cross, total), fs)
+            return rollout(lambda x, reached: final_share(net.apply(fixed, x), reached), problem, n_sections, key)
 
-        played, reached = jax.lax.stop_gradient(
-            jax.vmap(one)(cross, batch["total"], jax.random.split(play, len(cross)))
+        rounds, reached = jax.lax.stop_gradient(
+            jax.vmap(one)(cross, batch["total"], jax.random.split(trial, len(cross)))
         )
-        outputs = net.apply(weights, played.heard)
-        told = jnp.take_along_axis(outputs, played.word[..., None], axis=-1)[..., 0]
-        error = worth(told, played.gain) - reached[:, None]
+        outputs = net.apply(weights, rounds.inputs)
+        predicted = jnp.take_along_axis(outputs, rounds.atom[..., None], axis=-1)[..., 0]
+        error = final_share(predicted, rounds.reached) - reached[:, None]
         best = jnp.max(reached, axis=-1, keepdims=True)
-        weight = jnp.where(played.counts, 0.05 + jnp.exp((reached - best) / SPREAD)[:, None], 0.0)
+        weight = jnp.where(rounds.counts, 0.05 + jnp.exp((reached - best) / SPREAD)[:, None], 0.0)
         loss = jnp.sum(weight * error**2) / jnp.sum(weight)
         own = reached[:, : 2 * cross.shape[1]]
         return loss, {"reached": jnp.mean(jnp.max(own, axis=1)), "tried": jnp.mean(best)}

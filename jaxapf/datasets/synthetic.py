@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxapf._internal.allpass_response import numerators, response
+from jaxapf._internal.delay import delay_response
 from jaxapf._internal.fft import fast_length
 from jaxapf._internal.rng import seed_words
 
@@ -299,7 +301,8 @@ def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> Synthe
     else:
         delay = rng.uniform(-1, 1) * 1e-3 * recipe.delay_ms * fs if rng.random() < recipe.delayed else 0.0
         early, late = (max(0.0, -delay), max(0.0, delay))
-        paths = [_delay(early, n_fft), _delay(late, n_fft)]
+        omega = 2 * np.pi / n_fft * np.arange(n_fft // 2 + 1)
+        paths = [delay_response(samples, omega).astype(np.complex64) for samples in (early, late)]
     if rng.random() < recipe.equalised:
         paths = [path * _equaliser(rng, tangent, fs, recipe.gain_db) for path in paths]
     count = rng.integers(recipe.sections[0], recipe.sections[1] + 1) if rng.random() < recipe.filtered else 0
@@ -325,10 +328,6 @@ def _irfft(x: np.ndarray, n_fft: int) -> np.ndarray:
     return np.asarray(scipy.fft.irfft(x, n_fft))
 
 
-def _delay(samples: float, n_fft: int) -> np.ndarray:
-    return np.exp(-2j * np.pi / n_fft * samples * np.arange(n_fft // 2 + 1)).astype(np.complex64)
-
-
 def _with_noise(rng: Rng, x: np.ndarray, below_db: tuple[float, float]) -> np.ndarray:
     """The signal at a peak of 0.5 with white noise, so many dB below the signal's energy."""
     x = x * np.float32(0.5 / max(float(np.max(np.abs(x))), 1e-9))
@@ -339,16 +338,11 @@ def _with_noise(rng: Rng, x: np.ndarray, below_db: tuple[float, float]) -> np.nd
 
 
 def allpass_response(cutoff_hz: np.ndarray, q: np.ndarray, tangent: np.ndarray, fs: float) -> np.ndarray:
-    """Response (k,) of all-pass sections of the audio-EQ cookbook, on tangents (k,) of half the frequency.
-
-    With s = tan(w / 2) / tan(w0 / 2) a section is A = N^2 / |N|^2, N = 1 - s^2 - j s / Q.
-    """
-    response = np.ones(len(tangent), np.complex64)
-    for cutoff, quality in zip(cutoff_hz, q, strict=True):
-        s = tangent / np.float32(np.tan(np.pi * cutoff / fs))
-        numerator = (1 - s * s) - 1j * (s / np.float32(quality))
-        response = response * (numerator / np.abs(numerator)) ** 2
-    return response.astype(np.complex64)
+    """Return the response (n_bins,) of cookbook sections, on tangents (n_bins,) of half the frequency."""
+    s = tangent / np.tan(np.pi * cutoff_hz / fs).astype(np.float32)[:, None]
+    damping = (1 / q).astype(np.float32)[:, None]
+    real, imag = response(*numerators(s, damping, np.float32(1)))
+    return np.asarray(real + 1j * imag, np.complex64)
 
 
 def _equaliser(rng: Rng, tangent: np.ndarray, fs: float, gain_db: float) -> np.ndarray:

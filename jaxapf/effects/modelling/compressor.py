@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.signal
 
 from jaxapf._internal.arrays import Values
+from jaxapf._internal.delay import cross_correlation, measure
 from jaxapf.effects import compressor as fx
 from jaxapf.effects.compressor import Controls, State
 
@@ -263,11 +263,7 @@ def find_delay(
     block leaves the least of wet: a gain that moves fast can bend the peak itself.
     """
     reach = min(round(max_delay_ms * 1e-3 * fs), dry.shape[-1] // 2)
-    product = sum(
-        scipy.signal.correlate(w, d, "full", "fft") for w, d in zip(wet, dry, strict=True)
-    )  # lag 0 at n - 1
-    middle = dry.shape[-1] - 1
-    near = np.asarray(product)[middle - reach : middle + reach + 1]
+    near = cross_correlation(measure(dry, wet, fs, reach), reach)
     best = np.argsort(-np.abs(near))[:3]
     around = {int(lag) - reach + k for lag in best for k in (-1, 0, 1)}
     lags = sorted((lag for lag in around if abs(lag) <= reach), key=abs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxapf.alignment import cross_spectrum
+from jaxapf._internal.delay import cross_correlation, measure
 
 NEIGHBOURS = 16  # samples around the peak that belong to it
 STANDS_OUT = 2.0  # times the next peak
@@ -32,7 +32,7 @@ def latency(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float) ->
     reach = min(round(max_delay_ms * 1e-3 * fs), len(dry) // 4)
     if reach < 1:
         return 0
-    lags = np.abs(cross_spectrum.cross_correlation(cross_spectrum.measure(dry, wet, fs, reach), reach, 1.0))
+    lags = np.abs(cross_correlation(measure(dry, wet, fs, reach), reach, 1.0))
     peak = int(np.argmax(lags))
     others = np.delete(lags, slice(max(peak - NEIGHBOURS, 0), peak + NEIGHBOURS + 1))
     stands_out = lags[peak] >= STANDS_OUT * np.max(others, initial=0.0)
