@@ -11,8 +11,9 @@ import numpy as np
 from experiments.common.runner import Row, show_progress
 from experiments.drum_mics import baselines, config, measures
 from jaxapf import Alignment, align, datasets
-from jaxapf.alignment import cross_spectrum, features
+from jaxapf.alignment import cross_spectrum
 from jaxapf.alignment import network as aligner
+from jaxapf.alignment.cascade import from_controls
 from jaxapf.alignment.estimate import alignment_of
 
 CLASSICAL = "GCC-PHAT, delay and polarity"
@@ -68,7 +69,7 @@ Finder = Callable[[np.ndarray, np.ndarray, float], Alignment]
 
 
 def predicted(network: aligner.Network) -> Finder:
-    """A network's own answer in one pass, without `aligner.chosen`'s resort to a delay alone.
+    """A network's own answer in one pass, without `aligner.best_cascade`'s resort to a delay alone.
 
     That resort beats GCC-PHAT in nearly every pair by itself, whatever the network says.
     """
@@ -76,12 +77,11 @@ def predicted(network: aligner.Network) -> Finder:
     def find(dry: np.ndarray, wet: np.ndarray, fs: float) -> Alignment:
         max_delay = round(1e-3 * config.MAX_DELAY_MS * fs)
         cross = cross_spectrum.measure(dry, wet, fs, max_delay)
-        if network.design.hears == "waves":
+        if network.design.kind == "waves":
             answers = aligner.predict_from_waves(network, dry, wet, fs, max_delay)
         else:
             answers = aligner.predict(network, cross, max_delay)
-        own = features.Controls(*(field[:1] for field in answers.controls))
-        return alignment_of(aligner.cascades_of(own, fs)[0], fs)
+        return alignment_of(from_controls(answers.at(0), fs), fs)
 
     return find
 
@@ -103,8 +103,8 @@ def placed_greedily() -> Finder:
 
     def find(dry: np.ndarray, wet: np.ndarray, fs: float) -> Alignment:
         max_delay = round(1e-3 * config.MAX_DELAY_MS * fs)
-        answers = aligner.place_greedily(cross_spectrum.measure(dry, wet, fs, max_delay), max_delay)
-        return alignment_of(aligner.cascades_of(answers.controls, fs)[0], fs)
+        answers = aligner.predict_greedily(cross_spectrum.measure(dry, wet, fs, max_delay), max_delay)
+        return alignment_of(from_controls(answers.at(0), fs), fs)
 
     return find
 

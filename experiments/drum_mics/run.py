@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--folder", type=Path, default=RESULTS, help="where results go; default: results/ beside this script"
     )
     add = commands.add_parser("train", parents=[parents], help="train a network").add_argument
-    add("--hears", choices=sorted(aligner.HEARS), default="cross-phase", help="default: %(default)s")
+    add("--hears", choices=sorted(aligner.CHANNELS), default="cross-phase", help="default: %(default)s")
     add("--steps", type=count, help=f"default: {config.STEPS['cross-phase']}, waves {config.STEPS['waves']}")
     add("--seed", type=whole, default=config.SEED, help="default: %(default)s")
     add("--sources", type=Path, metavar="DIR", help="one-shots and loops to make half of the pairs from")

@@ -87,7 +87,7 @@ def test_a_short_training_of_what_is_shipped(run, tmp_path, capsys):
     assert "after 2 steps" in capsys.readouterr().out
     records = logging.read_metrics(tmp_path / "cross-phase" / "metrics.jsonl")
     assert 0 < records[-1]["loss"] < 1
-    assert aligner.load(tmp_path / "cross-phase" / "network.npz").design.hears == "cross-phase"
+    assert aligner.load(tmp_path / "cross-phase" / "network.npz").design.kind == "cross-phase"
 
 
 def test_as_many_methods_as_a_picture_holds(run, tmp_path):

@@ -45,7 +45,7 @@ class Examples:
     def _heard(self, position: int) -> dict[str, np.ndarray]:
         pair = self.pairs[position]
         rng = np.random.default_rng([*self.pairs.words, position, 1])
-        return example(pair.dry, pair.wet, self.design, config.CANDIDATES[self.design.hears], rng)
+        return example(pair.dry, pair.wet, self.design, config.CANDIDATES[self.design.kind], rng)
 
 
 def example(
@@ -55,9 +55,9 @@ def example(
     cross = cross_spectrum.measure(dry, wet, config.FS, 0)
     delays = features.candidates(cross, MAX_DELAY)
     delays = np.append(delays[0], rng.choice(delays[1:], candidates - 1, replace=False))
-    heard = features.hear(cross, delays)
+    heard = features.extract(cross, delays)
     found = {"cross": heard.cross, "total": heard.total}
-    if design.hears == "waves":
+    if design.kind == "waves":
         found["waves"] = np.stack(
             [features.waves(dry, wet, round(delay), design.n_samples) for delay in delays]
         )
@@ -66,7 +66,7 @@ def example(
 
 def design_of(hears: str) -> network.Design:
     """The design of one of the two networks."""
-    return network.Design(hears=hears, n_samples=config.N_SAMPLES)._replace(**config.DESIGNS[hears])
+    return network.Design(kind=hears, n_samples=config.N_SAMPLES)._replace(**config.DESIGNS[hears])
 
 
 def trained(
@@ -82,13 +82,13 @@ def trained(
     The folder keeps `checkpoints` and `metrics.jsonl`.
     """
     pairs = datasets.Pairs(config.N_SAMPLES, config.FS, key=seed, sources=sources)
-    hears, net = design.hears, network.make_net(design)
+    hears, net = design.kind, network.make_net(design)
     batch = config.BATCH[hears]
-    loss = network.make_loss(design, features.hear(_cross(pairs[0]), [0.0]).omega, config.FS)
+    loss = network.make_loss(design, features.extract(_cross(pairs[0]), [0.0]).omega, config.FS)
     optimizer = make_optimizer(steps)
     step = make_train_step(loss, optimizer, clip_norm=config.CLIP_NORM)
     length = features.BANDS if hears == "cross-phase" else design.n_samples
-    weights = net.init(jax.random.key(seed), jnp.zeros((1, network.HEARS[hears], length)))
+    weights = net.init(jax.random.key(seed), jnp.zeros((1, network.CHANNELS[hears], length)))
     state = init_state(weights, optimizer, key=jax.random.key(seed + 1))
     settings = {"design": design._asdict(), "steps": steps, "seed": seed, "sources": len(sources)}
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:

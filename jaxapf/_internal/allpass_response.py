@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["numerators", "response"]
+import numpy as np
+
+__all__ = ["as_complex", "numerators", "response"]
 
 
 def numerators(s: Any, damping: Any, second: Any = 1.0) -> tuple[Any, Any]:
@@ -24,9 +26,15 @@ def numerators(s: Any, damping: Any, second: Any = 1.0) -> tuple[Any, Any]:
     return (1 - second * s * s) * scale, -damping * s * scale
 
 
-def response(real: Any, imag: Any) -> tuple[Any, Any]:
-    """Return the real and imaginary part of A (..., n_freqs) from numerators (..., n_sections, n_freqs)."""
-    product = (real + 1j * imag).prod(axis=-2)
+def response(real: Any, imag: Any) -> Any:
+    """Return A (..., n_freqs), complex, from both parts of N, (..., n_sections, n_freqs)."""
+    product = as_complex(real, imag).prod(axis=-2)
     x, y = product.real, product.imag
     power = x * x + y * y
-    return (x * x - y * y) / power, 2 * x * y / power
+    return as_complex((x * x - y * y) / power, 2 * x * y / power)
+
+
+def as_complex(real: Any, imag: Any) -> Any:
+    """Return real + j imag in the precision of `real`, without JAX's promotion of dtypes."""
+    dtype = np.result_type(real.dtype, np.complex64)
+    return real.astype(dtype) + 1j * imag.astype(dtype)

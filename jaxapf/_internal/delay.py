@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxapf._internal.allpass_response import as_complex
 from jaxapf._internal.fft import fast_length
 
 __all__ = [
@@ -45,7 +46,8 @@ def delay_response(delay: Any, omega: Any, xp: Any = np) -> Any:
         >>> delay_response(1.0, np.array([0.0, np.pi])).round(6).real.tolist()
         [1.0, -1.0]
     """
-    return xp.exp(-1j * (omega * delay))
+    turn = xp.asarray(omega * delay)
+    return as_complex(xp.cos(turn), -xp.sin(turn))
 
 
 class CrossSpectrum(NamedTuple):

@@ -1,8 +1,8 @@
 """A delay and an all-pass cascade as they are searched for: logarithms of frequency and damping.
 
 With the bilinear frequency t = tan(w / 2) a section is A = N / conj(N), a rational function of s = t / t0
-(`jaxapf._internal.allpass_response`). For dry X and wet Y the error-to-signal ratio of a unit-gain filter falls
-linearly in one number, the *score*
+(`jaxapf._internal.allpass_response`). For dry X and wet Y the error-to-signal ratio of a unit-gain filter
+falls linearly in one number, the *score*
 
     score = Re sum_k S_k conj(A_k exp(-j w_k tau)),   S = conj(X) Y / sum |conj(X) Y|,
 
@@ -10,7 +10,6 @@ so that is what is maximised; 1 is the phase-only bound. The phase errors per bi
 respect to log t0, log d and tau that are rational in s: nothing is unwrapped, ever.
 """
 
-# ruff: noqa: F722
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -89,7 +88,7 @@ def _namespace(cascade: Cascade) -> Any:
 
 
 def _numerators(cascade: Cascade, omega: Any) -> tuple[Any, Any, Any]:
-    """Return whether sections are of second order, and both parts of N / (1 + s^2), (..., n_sections, n_bins)."""
+    """Return which sections are of second order, and N / (1 + s^2) (..., n_sections, n_bins)."""
     xp = _namespace(cascade)
     log_t, log_d = cascade.log_t[..., None], cascade.log_d[..., None]
     kind = xp.broadcast_to(xp.asarray(cascade.kind), cascade.log_t.shape)[..., None]
@@ -109,14 +108,16 @@ def conjugate_response(cascade: Cascade, omega: Any) -> Any:
         [-1.0, 1.0]
     """
     xp, rank = _namespace(cascade), np.ndim(cascade.log_t)
-    delay, polarity = (with_rank(xp.asarray(one)[..., None], rank) for one in (cascade.delay, cascade.polarity))
-    real, imag = allpass_response.response(*_numerators(cascade, omega)[1:])
+    delay, polarity = (
+        with_rank(xp.asarray(one)[..., None], rank) for one in (cascade.delay, cascade.polarity)
+    )
+    response = allpass_response.response(*_numerators(cascade, omega)[1:])
     turn = delay_response(-delay, with_rank(omega, rank), xp)
-    return (polarity * real - 1j * (polarity * imag)) * turn
+    return xp.conj(response) * turn * polarity.astype(response.dtype)
 
 
 def residual(cascade: Cascade, target: Target) -> Any:
-    """Return the cross-spectrum with the cascade taken out, (..., n_bins); its real part sums to the score."""
+    """Return the cross-spectrum without the cascade, (..., n_bins); its real part sums to the score."""
     return target.cross * conjugate_response(cascade, target.omega)
 
 

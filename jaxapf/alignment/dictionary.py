@@ -4,7 +4,6 @@ The phase of a cascade is a sum, so the score with each atom on top of what is f
 matrices: the residual of the cross-spectrum, after each change of the delay, by the responses of the atoms.
 """
 
-# ruff: noqa: F722
 from __future__ import annotations
 
 from typing import Any, NamedTuple

@@ -336,9 +336,7 @@ def _fit_auto(measured: Measured, _: Any, rng: np.random.Generator, show) -> tup
         return found[1], reason
     show("refining what the network says")
     _, answers = _answers(measured)
-    near = local_search.refine(
-        aligner.starts(answers, measured.spectrum.fs), _objective(measured), REFINING
-    )
+    near = local_search.refine(aligner.starts(answers, measured.spectrum.fs), _objective(measured), REFINING)
     more = max(0, int(np.sum(near[1].kind)) - int(np.sum(found[1].kind)))
     enough = error([near]) <= (1 - PAYS) ** more * error([found])
     # What counts more for other material must not cost this pair.

@@ -6,7 +6,6 @@ The score needs no filtered signal: the inner product of a unit-gain filter's ou
 one sum over the cross-spectrum, frequency sampling in its shortest form.
 """
 
-# ruff: noqa: F722
 from __future__ import annotations
 
 import math
@@ -139,7 +138,7 @@ def cross_phase(features: Features) -> Float[Array, "*batch 4 n_bands"]:
 
 
 def score(controls: Controls, features: Features, fs: Any) -> Float[Array, "*heads"]:
-    """Return the correlation of the dry signal, shifted by controls, with the wet one, (..., heads), at most 1.
+    """Return the correlation of the shifted dry signal with the wet one, (..., heads), at most 1.
 
     Sum of Re S conj(A e^{-j w d}): frequency sampling of the cascade, one sample a band. It is multiplied by
     the polarity, whose magnitude so is a degree of certainty.

@@ -1,7 +1,7 @@
 """Fit a delay and an all-pass cascade by gradient descent through the exact recursion, from many starts.
 
-The rival of the spectral search (`jaxapf.alignment.search`): Adam on the sections' controls and the delay, where the
-loss is the error of the filtered signal itself. All starts are trained side by side
+The rival of the spectral search (`jaxapf.alignment.search`): Adam on the sections' controls and the delay,
+where the loss is the error of the filtered signal itself. All starts are trained side by side
 (`training.step.many_starts`), spread over the devices where there are several, and the best one is kept.
 
 Source: after the "naive" training of Bargum et al. 2023, section 4, with frequency and Q on logarithmic

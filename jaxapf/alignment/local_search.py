@@ -42,7 +42,8 @@ def refine(starts: Sequence[Cascade], objective: search.Objective, steps: int) -
         >>> x = np.random.default_rng(0).standard_normal(4096)
         >>> high = np.full(1, 3.0), np.full(1, -2.0)  # a section that does next to nothing
         >>> start = Cascade(np.float64(0.3), *high, np.full(1, SECOND), np.float64(-1))
-        >>> objective = search.Objective(cross_spectrum.measure(x, -x, 44100.0, 10), 0.0, 10)
+        >>> from jaxapf.alignment.cross_spectrum import measure
+        >>> objective = search.Objective(measure(x, -x, 44100.0, 10), 0.0, 10)
         >>> score, found = refine([start], objective, 20)
         >>> score > 0.99, bool(abs(found.delay) < 0.1)
         (True, True)

@@ -9,7 +9,6 @@ residual what will be reached after all sections; without it the placing is gree
 compiled program of fixed length: there is no search until something converges.
 """
 
-# ruff: noqa: F722
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -60,8 +59,8 @@ class Problem(NamedTuple):
 class PartialCascade(NamedTuple):
     """Cascades of which some sections are placed.
 
-    ``row`` of the problem; ``delay`` in samples; ``log_t``, ``log_d`` as in `cascade.Cascade`; ``reached`` the
-    share of the phase-only bound.
+    ``row`` of the problem; ``delay`` in samples; ``log_t``, ``log_d`` as in `cascade.Cascade`; ``reached``
+    the share of the phase-only bound.
     """
 
     row: Int[Array, " n_rows"] | Any
@@ -71,7 +70,8 @@ class PartialCascade(NamedTuple):
     reached: Float[Array, " n_rows"] | Any
 
 
-# (partial cascade, problem, scores (rows, ATOMS) with each atom on top, sections to place) -> values (rows, ATOMS)
+# From a partial cascade, the problem, the scores (rows, ATOMS) with each atom on top, and the number of
+# sections to place, to the value of each atom (rows, ATOMS).
 ValueFunction = Callable[[PartialCascade, Problem, jax.Array, Any], jax.Array]
 
 
@@ -81,7 +81,7 @@ def greedy(partial: PartialCascade, problem: Problem, reached: jax.Array, remain
 
 
 def make_problem(features: Features, fs: Any, delays: Any = 0.0, max_delay: Any = np.inf) -> Problem:
-    """Make the problem of both polarities of the features at each candidate delay, (candidates,) or one for all."""
+    """Make the problem of both polarities at each candidate delay, (candidates,) or one for all."""
     total = jnp.asarray(features.total)
     bound = jnp.maximum(jnp.sum(total, axis=-1, keepdims=True), 1e-20)
     cross = jnp.asarray(features.cross) / bound.astype(features.cross.dtype)
@@ -145,7 +145,7 @@ def extend(
 def refine(
     partial: PartialCascade, problem: Problem, active: Bool[Array, " n_sections"], steps: int = STEPS
 ) -> PartialCascade:
-    """Take some damped Gauss-Newton steps in the delay and the active sections; the others stay as they are."""
+    """Take some damped Gauss-Newton steps in the delay and the active sections."""
     low, high = (jnp.log(jnp.tan(np.pi * jnp.minimum(hz / problem.fs, HIGHEST))) for hz in RANGE_HZ)
     ends = (low, high), (-float(np.log(RANGE_Q[1])), -float(np.log(RANGE_Q[0])))
 
@@ -183,7 +183,8 @@ def place(problem: Problem, value: ValueFunction, n_sections: int, rows: int = R
         Complete cascades, best first.
 
     Example:
-        >>> features = Features(jnp.linspace(0.01, 3.0, 64), jnp.ones((1, 64), jnp.complex64), jnp.ones((1, 64)))
+        >>> total = jnp.ones((1, 64))
+        >>> features = Features(jnp.linspace(0.01, 3.0, 64), total.astype(jnp.complex64), total)
         >>> found = place(make_problem(features, 44100.0), greedy, 2)
         >>> found.log_t.shape, bool(found.reached[0] > 0.99)
         ((2, 2), True)

@@ -46,8 +46,8 @@ _RENAMED = {"hears": "kind"}  # fields of a Design in files of older versions
 class Design(NamedTuple):
     """Configuration of a network.
 
-    ``kind`` of its input: `"cross-phase"` (bands of the residual of the cross-spectrum, section by section; see
-    `jaxapf.alignment.rollouts`) or `"waves"` (the two signals, the dry one shifted to a candidate delay, once);
+    ``kind`` of its input: `"cross-phase"` (bands of the residual of the cross-spectrum, section by section;
+    see `jaxapf.alignment.rollouts`) or `"waves"` (the signals, the dry one at a candidate delay, once);
     ``sections``: all-pass sections of a prediction; ``width``, ``depth``, ``norm``, ``pool``, ``dilations``,
     ``hidden``: those of `nets.TCN`. Along 512 bands taps next to each other see enough; along samples they
     are spread (`nets.tcn.DILATIONS`). For waves only: ``heads``, predictions of one pass; ``cutoff_scale``,
@@ -114,7 +114,7 @@ def make_net(design: Design) -> TCN:
 
 
 def _spread(design: Design) -> nn.initializers.Initializer:
-    """Return biases of the last layer that spread the first predictions over the ranges, the delay near its middle."""
+    """Return biases that spread the first predictions over their ranges, the delay near its middle."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         spread = jax.random.uniform(key, shape, dtype, 0.1, 0.9).reshape(design.heads, -1)

@@ -5,7 +5,6 @@ is rolled out many times at once, each time with one section that is not the bes
 at a random round; from there on what was reached is the value of every placed section.
 """
 
-# ruff: noqa: F722
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,7 +31,7 @@ Tree = Any
 def network_input(
     partial: PartialCascade, problem: Problem, residual: jax.Array, remaining: Any
 ) -> Float[Array, "n_rows 7 n_bands"]:
-    """Return `features.cross_phase` of the residual; the root of each band's share; what is reached; what remains.
+    """Return `features.cross_phase` of the residual, the root of each band's share, share reached.
 
     `remaining` is the number of sections to place.
     """
@@ -55,7 +54,7 @@ def value_function(net: Any, weights: Tree) -> ValueFunction:
 
 
 def final_share(outputs: Any, reached: jax.Array) -> jax.Array:
-    """Return the share of the bound reached in the end, from outputs in (0, 1) and the share reached at once."""
+    """Return the share of the bound reached in the end, by outputs in (0, 1) and what is reached at once."""
     return reached + (1 - reached) * outputs
 
 
@@ -137,7 +136,9 @@ def make_loss(net: Any, omega: Any, fs: float, n_sections: int) -> Any:
 
         def one(cross: jax.Array, total: jax.Array, key: jax.Array) -> tuple[Rollout, jax.Array]:
             problem = matching_pursuit.make_problem(Features(bands, cross, total), fs)
-            return rollout(lambda x, reached: final_share(net.apply(fixed, x), reached), problem, n_sections, key)
+            return rollout(
+                lambda x, reached: final_share(net.apply(fixed, x), reached), problem, n_sections, key
+            )
 
         rounds, reached = jax.lax.stop_gradient(
             jax.vmap(one)(cross, batch["total"], jax.random.split(trial, len(cross)))

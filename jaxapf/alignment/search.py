@@ -174,7 +174,7 @@ def select(found: Iterable[Candidate], beam: int) -> list[Candidate]:
 
 
 def _best_atoms(reached: np.ndarray, count: int, allowed: np.ndarray | None = None) -> list[int]:
-    """Return indices of the ``count`` best atoms that lie apart in frequency, of those (n_frequencies,) allowed."""
+    """Return the ``count`` best atoms that lie apart in frequency, of the frequencies allowed."""
     table = reached.reshape(-1, len(DAMPINGS))
     best = table.max(axis=1)
     rows: list[int] = []
@@ -257,7 +257,7 @@ def lower_order_moves(cascade: Cascade) -> list[Cascade]:
 
 
 def kind_change_moves(cascade: Cascade) -> list[Cascade]:
-    """Let an overdamped section and the first-order one change roles: its better pole alone, the other paired."""
+    """Let an overdamped section and the first-order one change roles: one pole alone, the other paired."""
     moves: list[Cascade] = []
     for shorter in lower_order_moves(cascade):
         for index in np.flatnonzero(shorter.kind == FIRST)[:-1]:
@@ -396,7 +396,10 @@ def narrow_sections(cascade: Cascade, problem: Problem, count: int = 4) -> tuple
     if not len(grid):
         return np.zeros((0, 2)), np.zeros(0)
     gained = np.concatenate(
-        [_gain_of_each(part, z[used], target.omega[used]) for part in np.array_split(grid, max(1, len(grid) // 128))]
+        [
+            _gain_of_each(part, z[used], target.omega[used])
+            for part in np.array_split(grid, max(1, len(grid) // 128))
+        ]
     )
     picks: list[int] = []
     for i in np.argsort(gained)[::-1]:
@@ -415,9 +418,7 @@ def _gain_of_each(sections: np.ndarray, z: np.ndarray, omega: np.ndarray) -> np.
     return (z @ (conjugate - 1).T).real
 
 
-def insert_narrow(
-    found: list[Candidate], problem: Problem, most: int, rounds: int = 6
-) -> list[Candidate]:
+def insert_narrow(found: list[Candidate], problem: Problem, most: int, rounds: int = 6) -> list[Candidate]:
     """Insert narrow sections while they gain, in place of others once there are ``most``."""
     best = found[0]
     for _ in range(rounds):

@@ -341,8 +341,7 @@ def allpass_response(cutoff_hz: np.ndarray, q: np.ndarray, tangent: np.ndarray, 
     """Return the response (n_bins,) of cookbook sections, on tangents (n_bins,) of half the frequency."""
     s = tangent / np.tan(np.pi * cutoff_hz / fs).astype(np.float32)[:, None]
     damping = (1 / q).astype(np.float32)[:, None]
-    real, imag = response(*numerators(s, damping, np.float32(1)))
-    return np.asarray(real + 1j * imag, np.complex64)
+    return response(*numerators(s, damping, np.float32(1)))
 
 
 def _equaliser(rng: Rng, tangent: np.ndarray, fs: float, gain_db: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from signals import noise, relative_rms
 
 from jaxapf import Alignment, align, allpass, audio, metrics
 from jaxapf.alignment import estimate
-from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
+from jaxapf.alignment.cascade import FIRST, SECOND, Cascade
 from jaxapf.alignment.model import order_of
 
 FS = 16000

@@ -6,7 +6,7 @@ from signals import noise
 
 from jaxapf import align, datasets
 from jaxapf.alignment import estimate, search
-from jaxapf.alignment.least_squares import Cascade
+from jaxapf.alignment.cascade import Cascade, residual
 
 FS = 16000
 
@@ -35,9 +35,9 @@ def poor_search(monkeypatch):
             np.array([2], np.int32),
             np.float64(polarity),
         )
-        weighing = estimate._weighing(measured)
-        problem = search.pose(weighing, search.POLISH, float(delay), narrowest_hz=0.5)
-        return (float(np.sum(search.residual(one, problem.target).real)), one), "the search says so"
+        objective = estimate._objective(measured)
+        problem = search.make_problem(objective, search.POLISH, float(delay), narrowest_hz=0.5)
+        return search.Candidate(float(np.sum(residual(one, problem.target).real)), one), "the search says so"
 
     monkeypatch.setattr(estimate, "_searched", searched)
 

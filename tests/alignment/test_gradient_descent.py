@@ -9,7 +9,7 @@ import scipy.signal
 
 from jaxapf import align, audio, cli
 from jaxapf.alignment import estimate, gradient_descent
-from jaxapf.alignment.least_squares import FIRST, SECOND, Cascade
+from jaxapf.alignment.cascade import FIRST, SECOND, Cascade, to_sections
 from jaxapf.training.lowering import lowered, wide_types
 from jaxapf.training.step import init_starts, make_train_step, many_starts
 
@@ -42,7 +42,7 @@ def random_params():
 def test_sections_are_those_of_the_search(random_params):
     sections = gradient_descent.sections_of(random_params, KIND)
     cascade = Cascade(0.0, random_params["log_t"], random_params["log_d"], KIND, 1.0)
-    for found, expected in zip(sections, estimate._sections(cascade), strict=True):
+    for found, expected in zip(sections, to_sections(cascade), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-6)
 
 

@@ -5,13 +5,13 @@ import pytest
 
 from jaxapf import datasets
 from jaxapf.alignment import cross_spectrum, local_search, search
-from jaxapf.alignment.least_squares import SECOND, Cascade, Target
+from jaxapf.alignment.cascade import SECOND, Cascade, Target, residual
 
 FS = 44100.0
 
 
-def weighed(pair) -> search.Weighing:
-    return search.Weighing(cross_spectrum.measure(pair.dry, pair.wet, FS, 400), 0.0, 400)
+def objective_of(pair) -> search.Objective:
+    return search.Objective(cross_spectrum.measure(pair.dry, pair.wet, FS, 400), 0.0, 400)
 
 
 def cascade(delay, cutoff_hz, q, polarity=1.0) -> Cascade:
@@ -20,17 +20,17 @@ def cascade(delay, cutoff_hz, q, polarity=1.0) -> Cascade:
     return Cascade(np.float64(delay), log_t, -np.log(np.asarray(q, float)), kind, np.float64(polarity))
 
 
-def score_of(found: Cascade, weighing: search.Weighing) -> float:
+def score_of(found: Cascade, objective: search.Objective) -> float:
     """The share of the phase-only bound, summed over all lines of the spectrum in float64."""
-    cross = weighing.cross
+    cross = objective.cross
     omega = 2 * np.pi * np.arange(len(cross.cross)) / cross.n_fft
     target = Target(omega, cross.cross / np.sum(np.abs(cross.cross)))
-    return float(np.sum(search.residual(found, target).real))
+    return float(np.sum(residual(found, target).real))
 
 
 @pytest.fixture(scope="module")
 def room():
-    return weighed(datasets.Pairs(8192, FS, key=5, recipe=datasets.Recipe(room=1.0))[0])
+    return objective_of(datasets.Pairs(8192, FS, key=5, recipe=datasets.Recipe(room=1.0))[0])
 
 
 def test_steps_are_counted(room, monkeypatch):
@@ -46,7 +46,7 @@ def test_steps_are_counted(room, monkeypatch):
         assert sum(taken) == steps
 
 
-def test_more_steps_reach_more_and_what_they_say(room):
+def test_more_steps_reach_more(room):
     delay, polarity = cross_spectrum.best_delay(room.cross, 400)
     start = cascade(delay, [15e3], [5.0], polarity)
     found = [local_search.refine([start], room, steps) for steps in (10, 50)]
@@ -61,7 +61,7 @@ def test_a_full_cascade_exchanges_sections(room):
     full = cascade(
         delay, np.geomspace(12e3, 18e3, local_search.MOST), np.full(local_search.MOST, 9.0), polarity
     )
-    fine = search.pose(room, search.FINE, float(delay), narrowest_hz=0.5)
+    fine = search.make_problem(room, search.FINE, float(delay), narrowest_hz=0.5)
     moves = local_search._insertions(full, fine)
     assert moves
     assert all(len(move.kind) == local_search.MOST for move in moves)

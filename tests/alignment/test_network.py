@@ -1,4 +1,4 @@
-"""What a network hears, what its answers are worth, and the way from them to a shifted signal."""
+"""The features of a pair, the score of predictions, and the way from them to a shifted signal."""
 
 from functools import partial
 
@@ -10,12 +10,13 @@ import pytest
 import scipy.signal
 
 from jaxapf import align, allpass, datasets, metrics, params
-from jaxapf.alignment import cross_spectrum, matching_pursuit, rollouts
-from jaxapf.alignment import features as hearing
+from jaxapf._internal import serialization
+from jaxapf.alignment import cross_spectrum, features, matching_pursuit, rollouts
 from jaxapf.alignment import network as aligner
+from jaxapf.alignment.cascade import Controls
 from jaxapf.alignment.estimate import alignment_of
-from jaxapf.alignment.features import Controls, Heard
-from jaxapf.alignment.network import Answers, Design, Network
+from jaxapf.alignment.features import Features
+from jaxapf.alignment.network import Design, Network, Predictions
 from jaxapf.training import pretrained
 
 FS = 44100.0
@@ -49,72 +50,72 @@ def filtered_by_scipy(controls, x):
     return controls.polarity * scipy.signal.sosfilt(np.array(sos), late)
 
 
-def tiny(hears="cross-phase", **changes):
-    design = Design(hears, width=8, depth=4, hidden=(16,), heads=3, n_samples=4096)
-    design = design._replace(**({"norm": "global", "pool": "mean"} if hears == "waves" else {}), **changes)
-    channels, length = aligner.HEARS[hears], hearing.BANDS if hears == "cross-phase" else design.n_samples
+def tiny(kind="cross-phase", **changes):
+    design = Design(kind, width=8, depth=4, hidden=(16,), heads=3, n_samples=4096)
+    design = design._replace(**({"norm": "global", "pool": "mean"} if kind == "waves" else {}), **changes)
+    channels, length = aligner.CHANNELS[kind], features.BANDS if kind == "cross-phase" else design.n_samples
     weights = aligner.make_net(design).init(jax.random.key(0), jnp.zeros((1, channels, length)))
     return Network(design, weights)
 
 
-# Hearing
+# Features
 
 
 def test_bands_hold_the_inner_product():
     x, y = noise(seed=1), noise(seed=2) + 0.5 * noise(seed=1)
-    heard = hearing.hear(cross_spectrum.measure(x, y, FS, 0), [0.0])
-    assert np.sum(heard.cross.real) == pytest.approx(metrics.correlation(x, y), abs=2e-4)
-    assert heard.cross.shape == (1, hearing.BANDS)
+    bands = features.extract(cross_spectrum.measure(x, y, FS, 0), [0.0])
+    assert np.sum(bands.cross.real) == pytest.approx(metrics.correlation(x, y), abs=2e-4)
+    assert bands.cross.shape == (1, features.BANDS)
 
 
 def test_a_delay_is_taken_out():
     x = noise()
     late = np.concatenate([np.zeros(100), x[:-100]])
-    heard = hearing.hear(cross_spectrum.measure(x, late, FS, 200), [0.0, 100.0])
-    worth = np.sum(heard.cross.real, axis=1)
-    assert worth[1] == pytest.approx(metrics.correlation(x[:-100], x[:-100]), abs=0.02)
-    assert worth[0] < 0.3
+    bands = features.extract(cross_spectrum.measure(x, late, FS, 200), [0.0, 100.0])
+    score = np.sum(bands.cross.real, axis=1)
+    assert score[1] == pytest.approx(metrics.correlation(x[:-100], x[:-100]), abs=0.02)
+    assert score[0] < 0.3
 
 
 @pytest.mark.parametrize(("delay", "count"), [(0.0, 1), (37.0, 700), (-882.25, 9000)])
-def test_turns_are_exponentials(delay, count):
+def test_powers_are_exponentials(delay, count):
     angle = 2 * np.pi / 43200 * delay
     np.testing.assert_allclose(
-        hearing._turns(angle, count), np.exp(1j * angle * np.arange(count)), atol=1e-11
+        features._powers(angle, count), np.exp(1j * angle * np.arange(count)), atol=1e-11
     )
 
 
 def test_bands_above_half_the_rate_are_empty():
-    heard = hearing.hear(cross_spectrum.measure(noise(), noise(), 16000.0, 0), [0.0])
-    centres = np.geomspace(20, 20e3, hearing.BANDS + 1)[:-1]
-    assert np.all(heard.total[0, centres > 8100] == 0)
-    assert np.all(np.isfinite(hearing.cross_phase(heard)))
+    bands = features.extract(cross_spectrum.measure(noise(), noise(), 16000.0, 0), [0.0])
+    centres = np.geomspace(20, 20e3, features.BANDS + 1)[:-1]
+    assert np.all(bands.total[0, centres > 8100] == 0)
+    assert np.all(np.isfinite(features.cross_phase(bands)))
 
 
-def test_what_a_network_hears_is_bounded_and_knows_the_phase():
+def test_features_are_bounded_and_hold_the_phase():
     x = noise()
-    heard = hearing.hear(cross_spectrum.measure(x, -x, FS, 0), [0.0])
-    cosine, sine, level, place = np.asarray(hearing.cross_phase(heard))[0]
+    bands = features.extract(cross_spectrum.measure(x, -x, FS, 0), [0.0])
+    cosine, sine, level, place = np.asarray(features.cross_phase(bands))[0]
     loud = level > 0.5
     np.testing.assert_allclose(cosine[loud], -1.0, atol=1e-3)
     np.testing.assert_allclose(sine[loud], 0.0, atol=1e-3)
     assert level.max() == 1.0
     assert level.min() >= 0
     assert (place[0], place[-1]) == (-1.0, 1.0)
-    both = hearing.hear(cross_spectrum.measure(x, noise(seed=5), FS, 0), [0.0])
-    features = np.asarray(hearing.cross_phase(both))[0]
-    assert np.median(np.hypot(*features[:2])[loud]) < 0.9  # two different signals: little coherence
+    both = features.extract(cross_spectrum.measure(x, noise(seed=5), FS, 0), [0.0])
+    cosine, sine = np.asarray(features.cross_phase(both))[0, :2]
+    assert np.median(np.hypot(cosine, sine)[loud]) < 0.9  # two different signals: little coherence
 
 
 @pytest.mark.parametrize("n", [1, 2, 50])
 def test_silence_and_short_signals_are_finite(n):
     for x, y in ((np.zeros(n), np.zeros(n)), (np.ones(n), np.zeros(n)), (np.ones(n), -np.ones(n))):
         cross = cross_spectrum.measure(x, y, FS, 0)
-        answers = aligner.predict(tiny(), cross, 0)
-        assert all(np.all(np.isfinite(field)) for field in (*answers.controls, answers.score))
+        predictions = aligner.predict(tiny(), cross, 0)
+        assert all(np.all(np.isfinite(field)) for field in (*predictions.controls, predictions.score))
 
 
-# The worth of an answer
+# The score of a prediction
 
 
 @pytest.mark.parametrize("method", ["auto", "fsm"])
@@ -124,13 +125,13 @@ def test_score_is_the_correlation_of_the_shifted_signal(method, seed):
     x[-4096:] = 0  # room for the tail
     controls = some_controls(seed)
     y = filtered_by_scipy(some_controls(seed + 10), x) + 0.1 * noise(16384, 9)
-    heard = hearing.hear(cross_spectrum.measure(x, y, FS, 0), 0.0)
+    bands = features.extract(cross_spectrum.measure(x, y, FS, 0), 0.0)
     one = Controls(*(jnp.asarray(field, jnp.float32)[None] for field in controls))
-    worth = hearing.score(one, Heard(heard.omega, heard.cross[0], heard.total[0]), np.float32(FS))
+    found = features.score(one, Features(bands.omega, bands.cross[0], bands.total[0]), np.float32(FS))
     shifted = np.asarray(
         aligner.shift(Controls(*(jnp.asarray(f, jnp.float32) for f in controls)), x, FS, method=method)
     )
-    assert float(worth[0]) == pytest.approx(metrics.correlation(shifted, y), abs=5e-3)
+    assert float(found[0]) == pytest.approx(metrics.correlation(shifted, y), abs=5e-3)
 
 
 @pytest.mark.parametrize("method", ["scan", "blocked", "fsm"])
@@ -174,8 +175,8 @@ def test_gradient_of_the_inner_product_is_that_of_its_formula(x64):
         return lambda d, t, q, re, im: jnp.sum(function(d, t, q, omega, jax.lax.complex(re, im)))
 
     for order in (jax.grad, lambda f, argnums: jax.jacfwd(jax.grad(f, argnums), argnums)):
-        ours = order(summed(hearing._inner), (0, 1, 2, 3, 4))(*arguments)
-        plain = order(summed(hearing._inner.fun), (0, 1, 2, 3, 4))(*arguments)
+        ours = order(summed(features._inner), (0, 1, 2, 3, 4))(*arguments)
+        plain = order(summed(features._inner.fun), (0, 1, 2, 3, 4))(*arguments)
         for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-9 * max(1.0, float(np.max(np.abs(other)))))
 
@@ -204,21 +205,21 @@ def test_scales_have_inverses():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("loose_jax")
-@pytest.mark.parametrize("hears", ["cross-phase", "waves"])
-def test_a_network_learns_one_pair(hears):
+@pytest.mark.parametrize("kind", ["cross-phase", "waves"])
+def test_a_network_learns_one_pair(kind):
     pair = datasets.Pairs(4096, FS, key=3, recipe=datasets.Recipe(room=1.0))[1]
-    network = tiny(hears)
+    network = tiny(kind)
     cross = cross_spectrum.measure(pair.dry, pair.wet, FS, 0)
-    heard = hearing.hear(cross, [0.0, 5.0])
-    batch = {"cross": heard.cross[None], "total": heard.total[None]}
-    if hears == "waves":
-        batch["waves"] = np.stack([hearing.waves(pair.dry, pair.wet, d, 4096) for d in (0, 5)])[None]
-    loss = aligner.make_loss(network.design, heard.omega, FS)
+    bands = features.extract(cross, [0.0, 5.0])
+    batch = {"cross": bands.cross[None], "total": bands.total[None]}
+    if kind == "waves":
+        batch["waves"] = np.stack([features.waves(pair.dry, pair.wet, d, 4096) for d in (0, 5)])[None]
+    loss = aligner.make_loss(network.design, bands.omega, FS)
     optimizer = optax.adam(3e-3)
 
     @jax.jit
     def step(weights, state):
-        # The same play-outs each time, as far as the network lets them be.
+        # The same rollouts each time, as far as the network lets them be.
         value, slope = jax.value_and_grad(lambda w: loss(w, batch, jax.random.key(1))[0])(weights)
         change, state = optimizer.update(slope, state)
         return optax.apply_updates(weights, change), state, value
@@ -233,47 +234,51 @@ def test_a_network_learns_one_pair(hears):
 def test_before_training_the_network_places_greedily():
     pair = datasets.Pairs(4096, FS, key=3, recipe=datasets.Recipe(room=1.0))[1]
     cross = cross_spectrum.measure(pair.dry, pair.wet, FS, 800)
-    answers, greedy = aligner.predict(tiny(), cross, 800), aligner.place_greedily(cross, 800)
-    np.testing.assert_allclose(answers.score, greedy.score, atol=1e-5)
+    predictions, greedy = aligner.predict(tiny(), cross, 800), aligner.predict_greedily(cross, 800)
+    np.testing.assert_allclose(predictions.score, greedy.score, atol=1e-5)
 
 
 def test_predictions_are_ranked_and_signed():
     x = noise()
-    answers = aligner.predict(tiny(), cross_spectrum.measure(x, -x, FS, 100), 100)
-    assert np.all(np.diff(answers.score) <= 0)
-    assert set(np.unique(answers.controls.polarity)) <= {-1.0, 1.0}
-    assert len(answers.score) == matching_pursuit.ROWS
-    best = answers.best
+    predictions = aligner.predict(tiny(), cross_spectrum.measure(x, -x, FS, 100), 100)
+    assert np.all(np.diff(predictions.score) <= 0)
+    assert set(np.unique(predictions.controls.polarity)) <= {-1.0, 1.0}
+    assert len(predictions.score) == matching_pursuit.ROWS
+    best = predictions.at(0)
     shifted = np.asarray(aligner.shift(Controls(*(jnp.asarray(f, jnp.float32) for f in best)), x, FS))
-    assert metrics.correlation(shifted, -x) == pytest.approx(answers.score[0], abs=0.01)
+    assert metrics.correlation(shifted, -x) == pytest.approx(predictions.score[0], abs=0.01)
 
 
-def test_networks_refuse_what_they_cannot_hear():
+def test_networks_refuse_the_other_kind():
     x = noise(500)
-    with pytest.raises(ValueError, match="hears 'waves'; expected one for 'cross-phase'"):
+    with pytest.raises(ValueError, match="kind 'waves'; expected 'cross-phase'"):
         aligner.predict(tiny("waves"), cross_spectrum.measure(x, x, FS, 0), 0)
-    with pytest.raises(ValueError, match="hears 'cross-phase'; expected one for 'waves'"):
+    with pytest.raises(ValueError, match="kind 'cross-phase'; expected 'waves'"):
         aligner.predict_from_waves(tiny(), x, x, FS, 0)
-    with pytest.raises(ValueError, match=r"^hears is 'smells'; choose one of cross-phase, waves"):
-        aligner.make_net(Design(hears="smells"))
+    with pytest.raises(ValueError, match=r"^kind is 'smells'; choose one of cross-phase, waves"):
+        aligner.make_net(Design(kind="smells"))
     assert len(aligner.predict_from_waves(tiny("waves"), x, x, FS, 10).score) == 24
 
 
 def test_kept_networks_come_back(tmp_path):
     network = tiny()
     aligner.save(network, tmp_path / "a.npz")
+    # Files of older versions have the kind under another name.
+    older = {"hears" if name == "kind" else name: value for name, value in network.design._asdict().items()}
+    serialization.save(older, network.weights, tmp_path / "older.npz")
+    assert aligner.load(tmp_path / "older.npz").design == network.design
     again = aligner.load(tmp_path / "a.npz")
     assert again.design == network.design
     for one, other in zip(jax.tree.leaves(network.weights), jax.tree.leaves(again.weights), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
     (tmp_path / "b.npz").write_bytes(b"no")
     (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:-500])
-    for name, said in (
+    for name, message in (
         ("b", "no network of jaxapf's"),
         ("c", "no network of jaxapf's"),
         ("d", "cannot be opened"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             aligner.load(tmp_path / f"{name}.npz")
 
 
@@ -299,7 +304,7 @@ def test_refining_finds_a_known_cascade():
         np.stack([truth.q * 0.9] * 2),
     )
     cross = cross_spectrum.measure(x, y, FS, 200)
-    found = aligner.refine(Answers(start, np.ones(2)), cross, 200, steps=10)
+    found = aligner.refine(Predictions(start, np.ones(2)), cross, 200, steps=10)
     assert found.delay == pytest.approx(0.5e-3 * FS, abs=0.05)
     assert found.polarity == -1
     wanted = np.log(np.tan(np.pi * truth.cutoff_hz / FS))
@@ -313,7 +318,7 @@ def test_refining_adds_sections_where_the_network_has_too_few():
     start = Controls(np.array([0.5]), np.array([-1.0]), np.array([[300.0]]), np.array([[1.0]]))
     cross = cross_spectrum.measure(x, y, FS, 200)
     errors = [
-        alignment_of(aligner.refine(Answers(start, np.ones(1)), cross, 200, steps=steps), FS).apply(x) - y
+        alignment_of(aligner.refine(Predictions(start, np.ones(1)), cross, 200, steps=steps), FS).apply(x) - y
         for steps in (10, 50)
     ]
     assert np.sum(errors[1] ** 2) < 0.1 * np.sum(errors[0] ** 2)
@@ -340,21 +345,21 @@ def test_the_stored_network_is_small_and_aligns():
     assert np.median(gained) > 0.005  # more than the best delay and polarity
 
 
-def test_the_stored_network_knows_which_rows_to_play():
+def test_the_stored_network_values_the_right_rows():
     """With few rows it ends nearer to known cascades than the same placing without a network."""
     network = aligner.load(pretrained.path("tcn-aligner"))
-    judge = rollouts.judge_of(aligner.make_net(network.design), network.weights)
+    value = rollouts.value_function(aligner.make_net(network.design), network.weights)
 
     @partial(jax.jit, static_argnums=1)
-    def reached(heard, judge):
-        return matching_pursuit.place(matching_pursuit.scene_of(heard, FS), judge, 6, rows=2).reached[0]
+    def reached(bands, value):
+        return matching_pursuit.place(matching_pursuit.make_problem(bands, FS), value, 6, rows=2).reached[0]
 
     pairs = datasets.Pairs(16384, FS, key=31, recipe=datasets.KNOWN)
     found = []
     for number in range(24):
         cross = cross_spectrum.measure(pairs[number].dry, pairs[number].wet, FS, 300)
-        heard = hearing.hear(cross, hearing.candidates(cross, 300))
-        found.append([float(reached(heard, one)) for one in (judge, matching_pursuit.greedy)])
+        bands = features.extract(cross, features.candidates(cross, 300))
+        found.append([float(reached(bands, one)) for one in (value, matching_pursuit.greedy)])
     ours, greedy = np.mean(1 - np.array(found), axis=0)
     assert ours < 0.85 * greedy
 

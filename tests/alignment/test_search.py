@@ -10,7 +10,9 @@ from scipy import signal
 from signals import noise
 
 from jaxapf.alignment import cross_spectrum, least_squares, search
-from jaxapf.alignment.least_squares import FIRST, SECOND, Bounds, Cascade, Target
+from jaxapf.alignment.cascade import FIRST, SECOND, Cascade, Target, residual
+from jaxapf.alignment.dictionary import FOLD
+from jaxapf.alignment.least_squares import Bounds
 from jaxapf.alignment.model import enable_x64
 from jaxapf.alignment.search import Problem
 
@@ -20,7 +22,7 @@ SIZE = 4  # all cascades padded to it: one compilation
 seeds = st.integers(0, 10**6)
 kinds = st.lists(st.sampled_from([FIRST, SECOND]), min_size=1, max_size=SIZE)
 refine = least_squares.refine
-score = jax.jit(least_squares.score)
+score = jax.jit(lambda cascade, target: -least_squares.normal_equations(cascade, target).error)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -84,7 +86,7 @@ def target_of(cascade, omega):
 
 def problem_of(cascade, omega=None):
     target = target_of(cascade, log_grid() if omega is None else omega)
-    return Problem(target, BOUNDS, search.make_dictionary(target, BOUNDS, FS))
+    return search.with_dictionaries(Problem(target, BOUNDS), FS)
 
 
 def counts(cascade):
@@ -143,9 +145,9 @@ def with_flat(cascade, p):
     return cascade._replace(delay=p[0], log_t=p[1 : n + 1], log_d=p[n + 1 :])
 
 
-normal_equations = jax.jit(lambda c, t: least_squares._normal_equations(c, t, jnp.tan(t.omega / 2)))
-hessian_of_score = jax.jit(
-    jax.hessian(lambda p, cascade, target: least_squares.score(with_flat(cascade, p), target))
+normal_equations = jax.jit(least_squares.normal_equations)
+hessian_of_error = jax.jit(
+    jax.hessian(lambda p, cascade, target: -jnp.sum(residual(with_flat(cascade, p), target).real))
 )
 
 
@@ -153,11 +155,11 @@ hessian_of_score = jax.jit(
 def test_gradient_agrees_with_central_differences(kind, seed):
     cascade = search.compact(random_cascade(kind, seed), SIZE)
     target = target_of(random_cascade(kind, seed + 1), log_grid())
-    value, gradient, matrix = normal_equations(cascade, target)
-    assert float(value) == pytest.approx(float(score(cascade, target)), abs=1e-12)
+    error, gradient, matrix = normal_equations(cascade, target)
+    assert -float(error) == pytest.approx(np.sum(residual(cascade, target).real), abs=1e-12)
     p, step = flat(cascade), 1e-5
     slopes = [
-        (score(with_flat(cascade, p + e), target) - score(with_flat(cascade, p - e), target)) / (2 * step)
+        (score(with_flat(cascade, p - e), target) - score(with_flat(cascade, p + e), target)) / (2 * step)
         for e in step * np.eye(len(p))
     ]
     # Truncation step^2 times the third derivative, rounding 1e-16 / step; both below 1e-9.
@@ -172,9 +174,9 @@ def test_matrix_is_the_negative_hessian_at_a_perfect_fit(kind, seed):
     truth = search.compact(random_cascade(kind, seed), SIZE)
     target = target_of(truth, log_grid())
     _, gradient, matrix = normal_equations(truth, target)
-    hessian = hessian_of_score(flat(truth), truth, target)
+    hessian = hessian_of_error(flat(truth), truth, target)
     assert np.allclose(gradient, 0, atol=1e-12)
-    assert np.allclose(matrix, -hessian, rtol=1e-8, atol=1e-10 * np.max(np.abs(matrix)))
+    assert np.allclose(matrix, hessian, rtol=1e-8, atol=1e-10 * np.max(np.abs(matrix)))
 
 
 @given(kinds, seeds)
@@ -238,33 +240,29 @@ def test_target_is_normalised_and_padding_changes_nothing(n, seed):
     assert float(score(search.compact(cascade, SIZE), padded)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_dictionary_holds_unit_gain_responses_of_its_sections(problem):
-    words = problem.words
-    omega = problem.target.omega.reshape(-1, search.DECIMATION).mean(axis=1)
-    for sections, kind, stored in (
-        (words.seconds, SECOND, words.second_response),
-        (words.firsts, FIRST, words.first_response),
-    ):
-        assert stored.shape == (2 * len(omega), len(sections))
-        for index in range(0, len(sections), 37):
-            t, d = sections[index : index + 1].T
-            one = Cascade(np.float64(0), t, d, np.array([kind], np.int32), np.float64(1))
-            expected = response(one, omega)
-            assert np.allclose(stored[:, index], np.r_[expected.real, expected.imag], atol=1e-5)
-    assert words.shifts[0] == 0
-    assert np.array_equal(np.sort(words.shifts), np.sort(-words.shifts))
+@pytest.mark.parametrize("kind", [FIRST, SECOND])
+def test_dictionary_holds_unit_gain_responses_of_its_sections(problem, kind):
+    atoms = problem.atoms(kind)
+    omega = problem.target.omega.reshape(-1, FOLD).mean(axis=1)
+    assert atoms.response.shape == (2 * len(omega), len(atoms.log_t))
+    for index in range(0, len(atoms.log_t), 37):
+        t, d = atoms.log_t[index, None], atoms.log_d[index, None]
+        expected = response(Cascade(np.float64(0), t, d, np.array([kind], np.int32), np.float64(1)), omega)
+        assert np.allclose(atoms.response[:, index], np.r_[expected.real, expected.imag], atol=1e-5)
+    assert atoms.shifts[0] == 0
+    assert np.array_equal(np.sort(atoms.shifts), np.sort(-atoms.shifts))
 
 
-def test_dictionary_is_for_those_problems_that_have_one(problem):
+def test_dictionaries_are_for_those_problems_that_have_them(problem):
     with pytest.raises(AssertionError, match="refining only"):
-        _ = Problem(problem.target, BOUNDS).words
+        Problem(problem.target, BOUNDS).atoms()
 
 
 @given(kinds, seeds)
 def test_residual_sums_to_the_score(kind, seed):
     target = target_of(random_cascade(kind, seed), log_grid())
     other = random_cascade(kind, seed + 1)
-    left = search.residual(other, target)
+    left = residual(other, target)
     assert np.allclose(left, target.cross * np.conj(response(other, target.omega)))
     assert np.sum(left.real) == pytest.approx(float(score(search.compact(other, SIZE), target)), abs=1e-12)
 
@@ -289,12 +287,12 @@ def test_refine_all_returns_every_candidate_best_first(problem):
     scores = [s for s, _ in found]
     assert scores == sorted(scores, reverse=True)
     assert sorted(counts(c) for _, c in found) == sorted(counts(c) for c in starts)
-    assert all(s == pytest.approx(np.sum(search.residual(c, problem.target).real)) for s, c in found)
+    assert all(s == pytest.approx(np.sum(residual(c, problem.target).real)) for s, c in found)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([-1.0, 1.0])), max_size=30), st.integers(1, 8))
 def test_select_keeps_the_best_that_differ(pairs, beam):
-    found = [(s / 6, make([100.0], [1.0], [SECOND], polarity=p)) for s, p in pairs]
+    found = [search.Candidate(s / 6, make([100.0], [1.0], [SECOND], polarity=p)) for s, p in pairs]
     kept = search.select(found, beam)
     scores = [s for s, _ in kept]
     assert len(kept) <= beam
@@ -317,11 +315,11 @@ def test_moves_make_valid_cascades_of_the_orders_they_promise(kind, seed):
     overdamped = int(np.sum((cascade.kind == SECOND) & (np.exp(cascade.log_d) > 2)))
     words = problem_of(TRUTH)  # made for another cascade: moves must not care
     moves = {
-        (seconds + 1, firsts): search.additions(cascade, words),
-        (seconds - 1, firsts): search.prunings(cascade),
-        (seconds - 1, firsts + 1): search.halvings(cascade),
+        (seconds + 1, firsts): search.add_moves(cascade, words),
+        (seconds - 1, firsts): search.remove_moves(cascade),
+        (seconds - 1, firsts + 1): search.lower_order_moves(cascade),
     }
-    same = search.exchanges(cascade, words) + search.transfers(cascade)
+    same = search.swap_moves(cascade, words) + search.kind_change_moves(cascade)
     for expected, made in [*moves.items(), ((seconds, firsts), same)]:
         for moved in made:
             assert_valid(moved)
@@ -329,7 +327,7 @@ def test_moves_make_valid_cascades_of_the_orders_they_promise(kind, seed):
     assert len(moves[seconds + 1, firsts]) > 0
     assert len(moves[seconds - 1, firsts]) == seconds
     assert bool(moves[seconds - 1, firsts + 1]) == bool(overdamped)
-    assert bool(search.transfers(cascade)) == bool(overdamped and firsts)
+    assert bool(search.kind_change_moves(cascade)) == bool(overdamped and firsts)
     assert len(same) >= seconds + firsts  # every section has at least one exchange
 
 
@@ -341,7 +339,7 @@ def without(cascade, index):
 @pytest.mark.parametrize("index", [0, 1])
 def test_an_addition_finds_the_section_that_was_taken_out(problem, index):
     ((start, found),) = search.refine_all([without(TRUTH, index)], problem, 20)
-    grown = search.refine_all(search.additions(found, problem), problem, 25)
+    grown = search.refine_all(search.add_moves(found, problem), problem, 25)
     assert start < 0.99
     assert grown[0][0] > start + 0.5 * (1 - start)
 
@@ -351,7 +349,7 @@ def test_an_exchange_finds_the_section_that_was_misplaced(problem, index):
     misplaced = TRUTH._replace(log_t=TRUTH.log_t.copy())
     misplaced.log_t[index] = log_t(3800.0)
     before = search.refine_all([misplaced], problem, 0)
-    after = search.exchange(before, problem, rounds=3)
+    after = search.swap(before, problem, rounds=3)
     assert before[0][0] < 0.9
     assert after[0][0] > 1 - 1e-6
     assert np.exp(np.sort(after[0][1].log_t[after[0][1].kind == SECOND])) == pytest.approx(
@@ -361,7 +359,7 @@ def test_an_exchange_finds_the_section_that_was_misplaced(problem, index):
 
 def test_an_exchange_keeps_what_it_cannot_better(problem):
     found = search.refine_all([random_cascade([SECOND], k) for k in range(3)], problem, 5)
-    assert search.exchange(found, problem)[0][0] >= found[0][0]
+    assert search.swap(found, problem)[0][0] >= found[0][0]
 
 
 def test_growing_gains_and_pruning_finds_back(problem):
@@ -387,7 +385,7 @@ def test_the_halves_of_a_section_multiply_to_the_whole(q, cutoff_hz, seed):
         log_d=np.append(rest.log_d, -np.log(q)),
         kind=np.append(rest.kind, SECOND).astype(np.int32),
     )
-    made = search.halvings(cascade)
+    made = search.lower_order_moves(cascade)
     poles = {round(float(c.log_t[-1]), 9): c for c in made}
     assert len(poles) == 2
     omega = log_grid(60)
@@ -410,7 +408,7 @@ def test_a_half_out_of_band_can_go(far_hz, polarity):
         np.float64(polarity),
     )
     target = target_of(section, log_grid())
-    best = max(np.sum(search.residual(c, target).real) for c in search.halvings(section))
+    best = max(np.sum(residual(c, target).real) for c in search.lower_order_moves(section))
     # The phase left out is at most 2 atan of 1e-3 / 15 below, of 3 / 3000 above; the score loses its square.
     assert 1 - best < 1e-5
 
@@ -430,7 +428,7 @@ def test_transfers_let_a_section_and_the_first_order_one_change_roles():
     omega = log_grid(60)
     # The same three poles, so the same response; a move must be able to tell them apart all the same.
     assert np.allclose(response(crossed, omega), response(truth, omega))
-    scores = [np.sum(search.residual(c, target_of(truth, omega)).real) for c in search.transfers(crossed)]
+    scores = [np.sum(residual(c, target_of(truth, omega)).real) for c in search.kind_change_moves(crossed)]
     assert max(scores) == pytest.approx(1, abs=1e-9)
 
 
@@ -490,8 +488,8 @@ def test_narrow_sections_stand_out_of_the_residual(narrow):
     assert np.all(np.diff(gains) <= 0)
     assert np.exp(sections[0, 0]) == pytest.approx(np.exp(truth.log_t[1]), rel=2e-3)
     # A gain is what the score rises by, were the section put in as it is.
-    wider = search.with_section(search.compact(found[0][1]), sections[0], SECOND)
-    before, after = (np.sum(search.residual(c, problem.target).real) for c in (found[0][1], wider))
+    wider = search.with_section(search.compact(found[0][1]), *sections[0], SECOND)
+    before, after = (np.sum(residual(c, problem.target).real) for c in (found[0][1], wider))
     assert gains[0] == pytest.approx(after - before, rel=1e-9)
 
 
