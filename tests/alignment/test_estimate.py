@@ -13,7 +13,7 @@ from signals import noise, relative_rms
 
 from jaxapf import Alignment, align, allpass, audio, metrics
 from jaxapf.alignment import estimate
-from jaxapf.alignment.cascade import FIRST, SECOND, Cascade
+from jaxapf.alignment.cascade import FIRST, SECOND, Cascade, control_rows, to_sections
 from jaxapf.alignment.model import order_of
 
 FS = 16000
@@ -270,8 +270,8 @@ def test_controls_of_any_cascade_make_its_sections(rows):
     cascade = Cascade(
         np.float64(0), np.log(np.tan(np.pi * cutoff_hz / FS)), -np.log(q), kind.astype(int), np.float64(1)
     )
-    controls = estimate._controls(cascade, FS)
-    assert_controls_reproduce(estimate._sections(cascade), controls, FS)
+    controls = control_rows(cascade, FS)
+    assert_controls_reproduce(to_sections(cascade), controls, FS)
     for row, control in zip(rows, controls, strict=True):
         assert control["cutoff_hz"] == pytest.approx(row[0])
         assert (control["type"] == "second_order") == (row[2] == SECOND)
@@ -368,7 +368,7 @@ def test_a_bad_fit_is_thrown_away(rows, delay, polarity, seed, related):
     n = len(dry)
     padded = np.pad(dry, (n, 2 * n + 1))  # room on both sides for what the ramp spreads
     pred = (
-        polarity * signal.sosfilt(estimate._sections(bad).sos, ramped(padded, delay))
+        polarity * signal.sosfilt(to_sections(bad).sos, ramped(padded, delay))
         if rows
         else (polarity * ramped(padded, delay))
     )
