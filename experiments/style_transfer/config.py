@@ -1,9 +1,5 @@
 """What the experiment trains, and what to expect.
 
-Commands:
-    python experiments/style_transfer/run.py train --data DIR     all strategies, three seeds each
-    python experiments/style_transfer/run.py report --data DIR    scores, tables, pictures, listening page
-
 Settings are for two CPU cores. Expected figures: the tables in README.md.
 """
 
@@ -15,7 +11,7 @@ from jaxapf.effects.style.network import Design
 SEEDS = 3
 DESIGN = Design()
 READER_STEPS = 3000  # from random settings alone, before the training
-PASSES = 2  # how often the network is asked
+PASSES = 2  # how often the network is evaluated
 RATE = 1e-3  # of AdamW, after a warm-up, falling along a cosine
 RATE_AGAIN = 6e-4  # from CYCLE on
 CYCLE = 6000  # steps
@@ -31,7 +27,7 @@ COLOUR = {0.53: 0.0, 5.0: 0.6}  # share of the equaliser's gains that clips are 
 
 # Seed 004: MAE and MR-STFT of these windows; hops of half a window, transforms as long as the window.
 RESOLUTIONS = tuple(losses.Resolution(n, n // 2, n) for n in (32, 128, 512, 2048))
-HEARD = 12_000  # samples of each example that the loss is taken of
+LOSS_SAMPLES = 12_000  # of each example that the loss is taken of
 LEVEL_CHANGE_DB = 6.0  # the effects change the level by at most so much, by their make-up gain
 
 TEST_CLIPS = {0.53: 120, 5.0: 60}

@@ -17,7 +17,6 @@ import numpy as np
 from scipy.signal import lfilter
 
 from jaxapf import audio, datasets
-from jaxapf._internal.rng import seed_words
 
 FS = 24_000
 SHORT_S, LONG_S = 0.53, 5.0  # of a clip, both halves together
@@ -132,7 +131,7 @@ def shared(folder: Path) -> list[Source]:
     """Three kinds of real speech, one synthetic voice, six loops.
 
     The speech at 16 kHz has nothing above 8 kHz, the synthetic voice nothing above 11 kHz: what the equaliser
-    does there, no method can hear. Each file is a speaker of its own. The two guitar loops are different
+    does there has no effect. Each file is a speaker of its own. The two guitar loops are different
     recordings by one musician.
 
     Args:
@@ -179,8 +178,8 @@ def split_named(sources: Sequence[Source], test: Collection[str]) -> Split:
     if missing := set(test) - {one.name for one in sources}:
         raise ValueError(f"sources lack the test recordings {', '.join(sorted(missing))}")
     tested = [one for one in sources if one.name in test]
-    heard = {one.speaker for one in tested}
-    rest = [one for one in sources if one.speaker not in heard]
+    speakers = {one.speaker for one in tested}
+    rest = [one for one in sources if one.speaker not in speakers]
     if not rest:
         raise ValueError("sources hold nothing to train on besides the test recordings")
     held = round(HELD_S * FS)
@@ -206,7 +205,7 @@ def split_speakers(sources: Sequence[Source], key: Any) -> Split:
     names = sorted({one.speaker for one in sources})
     if len(names) < 3:
         raise ValueError(f"sources have {len(names)} speakers; expected three or more, one for each part")
-    order = [names[i] for i in np.random.default_rng(seed_words(key)).permutation(len(names))]
+    order = [names[i] for i in np.random.default_rng(key).permutation(len(names))]
     n_test, n_validation = (max(1, round(share * len(names))) for share in (TEST_SHARE, VALIDATION_SHARE))
     test, validation = set(order[:n_test]), set(order[n_test : n_test + n_validation])
     return Split(
@@ -269,7 +268,7 @@ def clips(pool: Pool, count: int, key: Any, augment: Augment = AS_IS) -> Clips:
         >>> drawn.halves.shape
         (3, 2, 6360)
     """
-    rng = np.random.default_rng(seed_words(key))
+    rng = np.random.default_rng(key)
     first = _drawn(pool, rng.choice(len(pool.tracks), count, p=pool.share), rng)
     if augment.mix:
         second = _drawn(pool, rng.choice(len(pool.tracks), count, p=pool.share), rng)
@@ -299,7 +298,7 @@ def fixed_clips(sources: Sequence[Source], seconds: float, count: int, key: Any)
     Raises:
         ValueError: as `pool`.
     """
-    made, rng = pool(sources, seconds), np.random.default_rng(seed_words(key))
+    made, rng = pool(sources, seconds), np.random.default_rng(key)
     order = rng.permutation(len(made.tracks))
     drawn = _drawn(made, order[np.arange(count) % len(order)], rng)
     return drawn._replace(halves=levelled(drawn.halves, AS_IS.low_db))

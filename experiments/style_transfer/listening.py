@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from experiments.common.runner import Row
-from experiments.style_transfer import baseline, config, data, pages, protocol, scores, tables, trainings
-from experiments.style_transfer.trainings import Setting
+from experiments.style_transfer import baseline, config, data, evaluate, pages, protocol, scores, train
+from experiments.style_transfer.train import Setting
 from jaxapf import params
 from jaxapf.effects import equalizer
 from jaxapf.effects.style import network
@@ -21,19 +21,19 @@ N_EQUALIZER = len(params.EQUALIZER)
 
 
 def scored(test: list[data.Source], seconds: float, found: Sequence[Setting], folder: Path) -> Row:
-    """The results of a length, as `tables` has them.
+    """Return the results of a length, as `evaluate` has them.
 
     A network trained on clips of another length is a row of its own, "autodiff, of 0.53 s".
     """
     examples, _ = protocol.test_task(test, seconds)
     strategies: dict[str, list[Row]] = {}
     for setting in found:
-        row, _ = trainings.scored(setting, folder, examples)
+        row, _ = train.scored(setting, folder, examples)
         strategies.setdefault(label(setting, seconds), []).append(row)
     start = protocol.first_state(1, 0).params
     known = {
-        tables.UNPROCESSED: np.asarray(examples.given),
-        tables.RULES: baseline.rule_based(examples.given, examples.reference, network.FS),
+        evaluate.UNPROCESSED: np.asarray(examples.given),
+        evaluate.RULES: baseline.rule_based(examples.given, examples.reference, network.FS),
         "before training": protocol.answers(start, network.process_at_fs, examples).sound,
         "true settings": np.asarray(network.process(examples.raw, examples.given, network.FS)),
     }
@@ -45,7 +45,7 @@ def scored(test: list[data.Source], seconds: float, found: Sequence[Setting], fo
 
 
 def label(setting: Setting, seconds: float) -> str:
-    """The name of a network in the table of a length."""
+    """Return the name of a network in the table of a length."""
     return setting.strategy if setting.seconds == seconds else f"{setting.strategy}, of {setting.seconds:g} s"
 
 
@@ -65,9 +65,7 @@ def write(test: list[data.Source], found: Sequence[Setting], folder: Path) -> No
     networks: dict[str, Setting] = {}
     for setting in sorted(found, key=lambda one: (one.seconds != seconds, one.seed)):
         networks.setdefault(setting.strategy, setting)
-    made = {
-        label(setting, seconds): trainings.scored(setting, folder, few)[1] for setting in networks.values()
-    }
+    made = {label(setting, seconds): train.scored(setting, folder, few)[1] for setting in networks.values()}
     ruled = baseline.rule_based(few.given, few.reference, network.FS)
     clips = [_clip(row, names[at], few, ruled, made) for row, at in enumerate(chosen)]
     pages.write(folder / "listening.html", clips, network.FS)
@@ -96,7 +94,7 @@ def _clip(
         version("input", few.given[row]),
         pages.Version("reference", np.asarray(few.reference[row])),
         pages.Version("target", target),
-        version(tables.RULES, ruled[row]),
+        version(evaluate.RULES, ruled[row]),
         *(version(title, one.sound[row]) for title, one in made.items()),
     ]
     curves = pages.Curves(

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.common import listening
-from experiments.style_transfer import pictures
+from experiments.style_transfer import figures
 from jaxapf._internal import text
 from jaxapf.report import players
 
-NARROW = pictures.Size(380, 300, 12)
+NARROW = figures.Size(380, 300, 12)
 TEMPLATE = Path(__file__).with_name("template.html")
 
 
@@ -75,7 +75,7 @@ def write(path: str | PathLike[str], clips: Sequence[Clip], fs: int) -> None:
         path,
         TEMPLATE,
         title="The style of another recording",
-        plots=pictures.style(),
+        plots=figures.style(),
         clips=[_clip(number, clip, fs) for number, clip in enumerate(clips, 1)],
     )
 
@@ -114,8 +114,8 @@ def _versions(clip: Clip, fs: int) -> list[dict[str, Any]]:
 
 def _curves(number: int, curves: Curves) -> list[tuple[str, str]]:
     return [
-        (kind, pictures.equalizers(f"eq-{number}-{kind}", *curves, size=size))
-        for kind, size in (("wide", pictures.WIDE), ("narrow", NARROW))
+        (kind, figures.equalizers(f"eq-{number}-{kind}", *curves, size=size))
+        for kind, size in (("wide", figures.WIDE), ("narrow", NARROW))
     ]
 
 

@@ -104,7 +104,7 @@ def _choices(weights: Tree, one: Task, play: gradients.Apply) -> jax.Array:
 def _part(key: jax.Array, *signals: jax.Array) -> Iterator[jax.Array]:
     """The same random half second of signals (n, half): the loss is a good part of a step's time."""
     half = signals[0].shape[-1]
-    length = min(half, config.HEARD)
+    length = min(half, config.LOSS_SAMPLES)
     start = jax.random.randint(key, (), 0, half - length + 1)
     yield from (jax.lax.dynamic_slice_in_dim(one, start, length, axis=-1) for one in signals)
 

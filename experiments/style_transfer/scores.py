@@ -147,9 +147,9 @@ def centroid_hz(x: np.ndarray, fs: int) -> np.ndarray:
     sizes = np.sqrt(_powers(x, CENTROID.n_fft, CENTROID.hop))
     hz = np.arange(sizes.shape[-1]) * fs / CENTROID.n_fft
     total = np.sum(sizes, axis=-1)
-    heard = total > 0
-    each = np.sum(sizes * hz, axis=-1) / np.where(heard, total, 1.0)
-    return np.sum(each, axis=-1) / np.maximum(np.sum(heard, axis=-1), 1)
+    audible = total > 0
+    each = np.sum(sizes * hz, axis=-1) / np.where(audible, total, 1.0)
+    return np.sum(each, axis=-1) / np.maximum(np.sum(audible, axis=-1), 1)
 
 
 def rms_db(x: np.ndarray) -> np.ndarray:

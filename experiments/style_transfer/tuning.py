@@ -1,16 +1,13 @@
-"""Tune the constants of the rule-based baseline, on training recordings: `python tuning.py --data DIR`.
+"""Tune the constants of the rule-based baseline, on training recordings.
 
 One constant after the other takes the value of its list that brings the MR-STFT distance lowest;
-the filter first, without compressor. Clips and effects are drawn as in training; no test recording is heard.
+the filter first, without compressor. Clips and effects are drawn as in training; no test recording is used.
 About 2 min of processor time.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -31,35 +28,26 @@ ROUNDS = 1
 SEED = 11
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0, or 2 with one sentence for what the user can mend."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--data", type=Path, help="folder of recordings; without it, the embedded example")
-    args = parser.parse_args(argv)
-    try:
-        sources = data.load(args.data).train
-    except ValueError as error:
-        print(f"tuning.py: error: {error}", file=sys.stderr)
-        return 2
+def lines(sources: Sequence[data.Source]) -> Iterator[str]:
+    """Give a line for each length of clips: the best rule and its distance."""
     for seconds, count in LENGTHS.items():
         given, target, reference = examples(sources, seconds, count, SEED)
         rule, value = tuned(given, target, reference)
         show_progress("")
-        print(f"{seconds:g} s: {value:.3f} with {rule}", flush=True)
-    return 0
+        yield f"{seconds:g} s: {value:.3f} with {rule}"
 
 
 def examples(
     sources: Sequence[data.Source], seconds: float, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, targets and references (count, half) of the experiment's own task."""
+    """Return inputs, targets and references (count, half) of the experiment's own task."""
     halves = data.clips(data.pool(sources, seconds), count, seed).halves
     made = jax.jit(protocol.task)(jax.random.key(seed), halves)
     return np.asarray(made.given), np.asarray(made.target), np.asarray(made.reference)
 
 
 def tuned(given: np.ndarray, target: np.ndarray, reference: np.ndarray) -> tuple[baseline.Rule, float]:
-    """The best rule found, and its distance."""
+    """Return the best rule found, and its distance."""
 
     def distance(rule: baseline.Rule) -> float:
         made = baseline.rule_based(given, reference, data.FS, rule)
@@ -73,12 +61,8 @@ def tuned(given: np.ndarray, target: np.ndarray, reference: np.ndarray) -> tuple
                 if value == getattr(rule, name):
                     continue
                 show_progress(f"round {turn + 1}, {name} {value:g}: {best:.4f}")
-                tried = rule._replace(**{name: value})
-                found = distance(tried)
+                candidate = rule._replace(**{name: value})
+                found = distance(candidate)
                 if found < best:
-                    rule, best = tried, found
+                    rule, best = candidate, found
     return rule, best
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,14 @@
-"""Drawings as SVG: the distance of every strategy and seed, and equaliser curves."""
+"""Draw as SVG the distance of every strategy and seed, and equaliser curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from experiments.style_transfer import tables
-from jaxapf._internal.files import PathLike, write_text
+from experiments.style_transfer import evaluate
+from jaxapf import audio
 from jaxapf.report.svg import Axis, Curve, Panel, Size, figure, frequency_axis, linear_axis
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
@@ -22,7 +23,7 @@ WIDE = Size(760, 360, 14)
 
 
 def style() -> str:
-    """CSS of the drawings: colours by day and by night, and how curves look."""
+    """Return the CSS of the drawings: colours by day and by night, and how curves look."""
     light, dark = (
         base + "".join(f"--s{i}:{colour};" for i, colour in enumerate(colours))
         for base, colours in ((LIGHT, DAY), (DARK, NIGHT))
@@ -44,13 +45,13 @@ def style() -> str:
     )
 
 
-def save_distances(results: tables.Results, path: PathLike) -> None:
+def save_distances(results: evaluate.Results, path: Path) -> None:
     """Write the drawing of `distances` as a file of its own, complete or not at all."""
     plot, size = distances(results)
     at = f'x="12" y="8" width="{size.width:g}" height="{size.height:g}"'
     width, height = size.width + 24, size.height + 16
     inner = plot.replace("<svg", f"<svg {at}", 1)
-    write_text(
+    audio.write_text(
         path,
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}"><style>{style()}</style>'
@@ -58,18 +59,18 @@ def save_distances(results: tables.Results, path: PathLike) -> None:
     )
 
 
-def distances(results: tables.Results) -> tuple[str, Size]:
+def distances(results: evaluate.Results) -> tuple[str, Size]:
     """MR-STFT of each strategy, a dot for each seed, a panel for each length of clips; and its size."""
     lengths = sorted(_in_columns(results).items(), key=lambda item: float(item[0]))
-    names = list(dict.fromkeys(name for _, length in lengths for name in tables.names_of(length)))
+    names = list(dict.fromkeys(name for _, length in lengths for name in evaluate.names_of(length)))
     panels = tuple(_distances(seconds, length, names) for seconds, length in lengths)
     size = Size(WIDE.width, 80 + 210 * len(panels), WIDE.font)
     x = Axis("Way to the gradient", -0.6, max(len(names), 1) - 0.4, tuple(enumerate(names)))
-    said = "; ".join(f"clips of {seconds} s: {_said(length)}" for seconds, length in lengths)
+    said = "; ".join(f"clips of {seconds} s: {_summary(length)}" for seconds, length in lengths)
     return figure("distances", "MR-STFT distance of each strategy", said, panels, x, size), size
 
 
-def _in_columns(results: tables.Results) -> dict[str, tables.Results]:
+def _in_columns(results: evaluate.Results) -> dict[str, evaluate.Results]:
     """The lengths, a training under one name in all: "spsa" of the shortest clips, else "spsa, 5 s"."""
     shortest = min(results["lengths"], key=float)
     columns = {}
@@ -83,16 +84,16 @@ def _in_columns(results: tables.Results) -> dict[str, tables.Results]:
     return columns
 
 
-def _distances(seconds: str, length: tables.Results, names: Sequence[str]) -> Panel:
+def _distances(seconds: str, length: evaluate.Results, names: Sequence[str]) -> Panel:
     ends = np.array([-0.6, len(names) - 0.4])
     curves = [
         Curve(ends, np.full(2, float(length["known"][name]["mrstft"])), role, name)
-        for name, role in ((tables.UNPROCESSED, "of-none"), (tables.RULES, "of-rules"))
+        for name, role in ((evaluate.UNPROCESSED, "of-none"), (evaluate.RULES, "of-rules"))
         if name in length["known"]
     ]
-    for name in tables.names_of(length):
+    for name in evaluate.names_of(length):
         place, number = names.index(name), names.index(name) % len(DAY)
-        values = tables.each(length["strategies"][name], "mrstft")
+        values = evaluate.each(length["strategies"][name], "mrstft")
         at = place + SPREAD * (np.arange(len(values)) - (len(values) - 1) / 2)
         curves.append(Curve(place + np.array([-0.3, 0.3]), np.full(2, np.mean(values)), f"mean s{number}"))
         curves += [Curve(at[i : i + 1], values[i : i + 1], f"dots s{number}") for i in range(len(values))]
@@ -100,11 +101,11 @@ def _distances(seconds: str, length: tables.Results, names: Sequence[str]) -> Pa
     return Panel(tuple(curves), linear_axis(f"MR-STFT, clips of {seconds} s", every, 4), "no results")
 
 
-def _said(length: tables.Results) -> str:
+def _summary(length: evaluate.Results) -> str:
     known = [f"{name} {float(found['mrstft']):.3f}" for name, found in length["known"].items()]
     runs = length["strategies"]
     return ", ".join(
-        known + [f"{name} {tables.mean(runs[name], 'mrstft'):.3f}" for name in tables.names_of(length)]
+        known + [f"{name} {evaluate.mean(runs[name], 'mrstft'):.3f}" for name in evaluate.names_of(length)]
     )
 
 

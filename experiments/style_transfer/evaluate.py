@@ -1,4 +1,4 @@
-"""What came out, as Markdown: every strategy and seed beside doing nothing and the rule-based baseline.
+"""Compare every strategy and seed with no processing and the rule-based baseline; make the tables.
 
 The results are one JSON file:
 
@@ -12,7 +12,7 @@ The results are one JSON file:
     RUN = {"seed": 0, "steps": 3000, "seconds_per_step": 0.4, "minutes": 21.0, "scores": SCORES,
            "controls": {"equalizer.low_shelf_gain_db": 0.11, ...}}  of `scores.control_errors`; may be missing
 
-All numbers are means over the test clips. A number that is not known is null.
+All numbers are means over the test clips. A missing number is null.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.runner import Row, table, verdict
+from experiments.common.runner import Row
+from experiments.common.tables import goal, table, verdict
 from experiments.style_transfer import scores
 
-UNPROCESSED, RULES, JUDGED = "unprocessed", "rule-based", "autodiff"
+UNPROCESSED, RULES, MAIN = "unprocessed", "rule-based", "autodiff"
+MARKERS = ("style-transfer", "controls")
 STRATEGIES = ("autodiff", "fsm", "proxy", "proxy-hybrid", "spsa")
 SEEDS = 3
-BELOW = {UNPROCESSED: 0.55, RULES: 0.30}  # how far `JUDGED` has to be below them, in MR-STFT
+BELOW = {UNPROCESSED: 0.55, RULES: 0.30}  # how far `MAIN` has to be below them, in MR-STFT
 # Steinmetz et al. 2022, LibriTTS at 24 kHz
 PUBLISHED = {
     UNPROCESSED: "1.187",
@@ -47,7 +49,7 @@ Results = Mapping[str, Any]
 
 
 def read(path: Path) -> Results:
-    """The results of a file.
+    """Read the results of a file.
 
     Raises:
         ValueError: it cannot be read, or is no such file.
@@ -61,7 +63,7 @@ def read(path: Path) -> Results:
             for one in (*length["known"].values(), *(run["scores"] for run in _runs(length))):
                 _ = [one[name] for name in scores.TITLES]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"'{path}' lacks {error}; tables.py says what results hold") from error
+        raise ValueError(f"'{path}' lacks {error}; evaluate.py describes what results hold") from error
     return found
 
 
@@ -71,18 +73,18 @@ def _runs(length: Results) -> Iterator[Row]:
 
 
 def names_of(length: Results) -> list[str]:
-    """Strategies that have runs: those of the house in their order, then others."""
+    """Return the strategies that have runs: ours in their order, then others."""
     found = [name for name, runs in length["strategies"].items() if runs]
     return sorted(found, key=lambda name: (STRATEGIES.index(name) if name in STRATEGIES else 99, name))
 
 
 def each(runs: Sequence[Row], name: str) -> np.ndarray:
-    """A score of the seeds, (seeds,)."""
+    """Return a score of the seeds, (seeds,)."""
     return np.array([_known(run["scores"][name]) for run in runs])
 
 
 def mean(runs: Sequence[Row], name: str) -> float:
-    """A score, mean over the seeds."""
+    """Return a score, mean over the seeds."""
     return float(np.mean(each(runs, name)))
 
 
@@ -94,7 +96,7 @@ def _known(value: Any) -> float:
 
 
 def compared(length: Results) -> list[Row]:
-    """A row for each method: the means over clips and seeds, and MR-STFT of each seed."""
+    """Return a row for each method: the means over clips and seeds, and MR-STFT of each seed."""
     rows = []
     for name, found in length["known"].items():
         rows.append(_row(name, {one: _known(found[one]) for one in scores.TITLES}, None))
@@ -121,7 +123,7 @@ def _average(runs: Sequence[Row], name: str) -> float:
 
 
 def controls(length: Results) -> list[Row]:
-    """A row for each control: its error in each strategy, mean over clips and seeds."""
+    """Return a row for each control: its error in each strategy, mean over clips and seeds."""
     found = {}
     for name in names_of(length):
         runs = [run["controls"] for run in length["strategies"][name] if run.get("controls")]
@@ -135,58 +137,51 @@ def controls(length: Results) -> list[Row]:
 
 
 def goals(length: Results, title: str) -> list[Row]:
-    """Is autodiff far enough below what needs no training?"""
-    runs = length["strategies"].get(JUDGED) or []
+    """Return the goals: autodiff far enough below what needs no training."""
+    runs = length["strategies"].get(MAIN) or []
     reached = mean(runs, "mrstft") if runs else math.nan
     rows = []
     for name, share in BELOW.items():
         below = 1 - reached / _known(length["known"][name]["mrstft"])
-        said = (
+        text = (
             f"{abs(below):.0%} {'below' if below >= 0 else 'above'}" if math.isfinite(below) else "not known"
         )
-        rows.append(
-            {
-                "goal": f"{title}: {JUDGED} at least {share:.0%} below {name}",
-                "value": said,
-                "met": bool(below >= share),
-            }
-        )
+        rows.append(goal(f"{title}: {MAIN} at least {share:.0%} below {name}", text, below >= share))
     return rows
 
 
 def seeded(results: Results) -> Row:
-    """Has every strategy been trained from all seeds, on clips of one length?"""
+    """Return the goal that every strategy is trained from all seeds, on clips of one length."""
     fewest = max(
         min(len(length["strategies"].get(name) or []) for name in STRATEGIES)
         for length in results["lengths"].values()
     )
-    return {"goal": f"{SEEDS} seeds of all strategies", "value": fewest, "met": fewest >= SEEDS}
+    return goal(f"{SEEDS} seeds of all strategies", fewest, fewest >= SEEDS)
 
 
-def markdown(results: Results) -> str:
-    """All tables, ready for the README."""
+def markdown(results: Results) -> dict[str, str]:
+    """Return the tables by the names of their markers."""
     lengths = sorted(results["lengths"].items(), key=lambda item: float(item[0]))
-    parts = [str(results["made_with"])]
-    every = [goal for s, one in lengths if one["strategies"].get(JUDGED) for goal in goals(one, f"{s} s")]
-    parts.append(verdict([*every, seeded(results)], _cell))
+    every = [row for s, one in lengths if one["strategies"].get(MAIN) for row in goals(one, f"{s} s")]
+    parts = [str(results["made_with"]), verdict([*every, seeded(results)], _cell)]
     for seconds, length in lengths:
         parts.append(f"**Clips of {seconds} s** ({length['test_clips']} test clips; less is better).")
-        parts.append(table(compared(length), _cell))
-        parts += _steps(length)
-    for seconds, length in lengths:
-        if rows := controls(length):
-            parts.append(f"Error of each control, as a share of its range; clips of {seconds} s.")
-            parts.append(table(rows, _cell))
-    return "\n\n".join(parts) + "\n"
+        parts += [table(compared(length), _cell), *_steps(length)]
+    errors = [
+        f"Clips of {seconds} s:\n\n{table(rows, _cell)}"
+        for seconds, length in lengths
+        if (rows := controls(length))
+    ]
+    return {name: "\n\n".join(texts) + "\n" for name, texts in zip(MARKERS, (parts, errors), strict=True)}
 
 
 def _steps(length: Results) -> list[str]:
-    said = [
+    steps = [
         f"{name} {_text(_average(runs, 'steps'), 0)} in {_text(_average(runs, 'minutes'), 0)} min"
         for name in names_of(length)
         for runs in [length["strategies"][name]]
     ]
-    return [f"Steps of each training: {'; '.join(said)}."] if said else []
+    return [f"Steps of each training: {'; '.join(steps)}."] if steps else []
 
 
 def _cell(column: str, value: Any) -> str:
