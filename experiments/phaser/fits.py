@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,13 @@ from experiments.phaser.data import Device
 from jaxapf import audio, metrics
 from jaxapf.effects import phaser
 from jaxapf.effects.modelling import descent, sweep_estimation
-from jaxapf.effects.modelling.phaser import fit_phaser
-from jaxapf.filters import overlap_add
+from jaxapf.effects.modelling.phaser import (
+    N_TERMS,
+    fit_phaser,
+    polynomial_residual,
+    start_parameters,
+    swept_range_hz,
+)
 
 SCALARS = ("rate_hz", "phase", "amplitude", "decay", "bias", "depth", "through", "feedback")
 
@@ -89,54 +93,21 @@ def compared(device: Device, folder: Path) -> list[Row]:
 
 
 def _row(device: Device, start: sweep_estimation.Start) -> Row:
-    terms = np.zeros(config.TERMS)
-    terms[:2] = start.middle, start.swing
-    gain = np.arctanh(start.feedback / phaser.MOST_FEEDBACK)
-    around = start.around if abs(start.around) > 1e-2 else 1e-2
-    theta = np.array(
-        [np.log(start.rate_hz), start.phase, gain, start.through / around, around, 0, 0, 0, 0, *terms]
-    )
     scale = 1 / np.sqrt(np.mean(device.wet**2))
     data = {name: jnp.asarray(scale * getattr(device, name), jnp.float32) for name in ("dry", "wet")}
+    residual = polynomial_residual(start.layout, device.fs, config.TERMS)
     theta, error = descent.levenberg_marquardt(
-        _residual(start.layout, device.fs), theta, data, steps=config.LAYOUT_STEPS
+        residual, start_parameters(start), data, steps=config.LAYOUT_STEPS
     )
-    shape = np.polynomial.chebyshev.chebval(np.linspace(-1, 1, 201), theta[9:])
-    edges = device.fs / np.pi * np.arctan(np.exp(np.array([shape.min(), shape.max()])))
+    low_hz, high_hz = swept_range_hz(theta, device.fs)
     return {
-        "stages": start.layout.stages,
-        "delay": start.layout.delay,
+        **start.layout._asdict(),
         "esr": float(error),
-        "feedback": float(phaser.MOST_FEEDBACK * np.tanh(theta[2])),
+        "feedback": float(phaser.MOST_FEEDBACK * np.tanh(theta[3 + N_TERMS])),
         "rate_hz": float(np.exp(theta[0])),
-        "low_hz": float(edges[0]),
-        "high_hz": float(edges[1]),
+        "low_hz": low_hz,
+        "high_hz": high_hz,
     }
-
-
-def _residual(layout: sweep_estimation.Layout, fs: float) -> descent.Predict:
-    """The exact recursion along a sweep whose log cutoff is a polynomial of the oscillator."""
-    raw = phaser.init(jax.random.key(0))
-
-    def residual(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
-        numbers = {"log_rate": theta[0], "phase": theta[1], "feedback": theta[2], "through": theta[3]}
-        controls = phaser.controls_of({**raw, **numbers, "b": theta[4:7], "a": theta[7:9]})
-        n_samples = data["dry"].size
-        at = jnp.arange(overlap_add.n_frames(n_samples, phaser.HOP)) * (phaser.HOP / fs)
-        log_tan = _chebyshev(theta[9:], phaser.oscillator(controls, at))
-        p = overlap_add.interpolate(-jnp.tanh(log_tan / 2), n_samples, phaser.HOP)
-        rest = phaser.initial_state(stages=layout.stages)
-        return phaser.filtered(controls, p, rest, data["dry"], layout.delay)[0] - data["wet"]
-
-    return residual
-
-
-def _chebyshev(terms: Any, w: Any) -> Any:
-    before, now, total = jnp.ones_like(w), w, terms[0] + terms[1] * w
-    for n in range(2, config.TERMS):
-        before, now = now, 2 * w * now - before
-        total = total + terms[n] * now
-    return total
 
 
 # Tested

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxapf._internal import model_file
 from jaxapf._internal.arrays import enable_x64, float64_on_cpu
@@ -19,6 +21,8 @@ from jaxapf._internal.version import __version__
 from jaxapf.effects import compressor, phaser
 from jaxapf.filters import feedback
 
+__all__ = ["EFFECTS", "EffectModel", "compressor_model", "phaser_model", "swept_hz"]
+
 FORMAT = model_file.ModelFormat("jaxapf-effect", "is not the model of an effect", "jaxapf phaser fit")
 MAX_DELAY_SAMPLES = 10_000_000
 MAX_LATENCY_SAMPLES = 1_000_000
@@ -26,21 +30,22 @@ Tree = Any
 
 
 class Effect(NamedTuple):
-    """What a model needs of an effect.
+    """The parts of an effect that a model needs.
 
-    ``controls`` of what JSON holds, ``initial_state`` of `(controls, options, batch, fs)`, ``run`` of `(controls,
-    options, state, x, fs)`, ``latency`` of `(options)` in samples.
+    ``controls`` of the numbers of a file; ``initial_state(options, batch)``; ``run(controls, options, state,
+    x, fs)``; ``latency(options)`` in samples; ``options``: the values or range of each.
     """
 
     controls: Callable[[Mapping[str, Any]], Tree]
-    initial_state: Callable[..., Tree]
+    initial_state: Callable[[Mapping[str, Any], tuple[int, ...]], Tree]
     run: Callable[..., tuple[jax.Array, Tree]]
     latency: Callable[[Mapping[str, Any]], int]
+    options: Mapping[str, tuple | range]
 
 
 @dataclass(frozen=True)
 class EffectModel:
-    """An effect with its controls, as learnt from a pair: wet is close to the effect of dry, delayed.
+    """An effect with controls fitted to a pair of recordings: wet is its output for dry, delayed.
 
     Attributes:
         effect: name of the effect, `"phaser"` or `"compressor"`.
@@ -61,14 +66,10 @@ class EffectModel:
     command: str = ""
     version: str = field(default=__version__)
 
-    def apply(self, x: Any) -> np.ndarray:
-        """Send a signal through the effect, from rest, each channel through one of its own.
+    def apply(self, x: Float[ArrayLike, "... n_samples"]) -> Float[np.ndarray, "... n_samples"]:
+        """Return a signal (..., n_samples) processed by the effect in its shape and dtype, cut at its end.
 
-        Args:
-            x: `(..., n_samples)` at the rate `fs`, float32 or float64.
-
-        Returns:
-            NumPy array of the same shape and dtype; what the delay moves past the end is cut.
+        Each channel has a state of its own, of silence at first; float32 or float64, at the model's rate.
 
         Raises:
             ValueError: no time axis, or samples that are not real numbers.
@@ -95,9 +96,7 @@ class EffectModel:
         # An effect that looks ahead is late by its latency; a device later than that begins with silence.
         latency = EFFECTS[self.effect].latency(self.options) - self.delay_samples
 
-        def process(x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-            return _run(self, x, state)
-
+        process = functools.partial(_run, self)
         return stream_blocks(process, read, n_samples, latency=latency, block_samples=block_samples)
 
     def save(self, path: PathLike) -> None:
@@ -148,15 +147,7 @@ class EffectModel:
 
 
 def phaser_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
-    """The model of what `fit_phaser` found.
-
-    Args:
-        fitted: its result.
-        fs: sample rate in Hz of the recordings.
-        command: what to note as its origin.
-
-    Returns:
-        An EffectModel.
+    """Return the model of a result of `fit_phaser`, for recordings at `fs` Hz, made by `command`.
 
     Example:
         >>> from jaxapf.effects.modelling.phaser import Fitted
@@ -164,23 +155,11 @@ def phaser_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
         >>> phaser_model(Fitted(controls, {"stages": 4, "delay": 0}, 7, {}), 8000.0).controls["rate_hz"]
         2.0
     """
-    controls = _plain(fitted.controls._asdict())
-    metrics = dict(fitted.metrics)
-    return EffectModel(
-        "phaser", float(fs), controls, dict(fitted.options), fitted.delay_samples, metrics, command
-    )
+    return _model("phaser", fitted, fs, dict(fitted.options), fitted.delay_samples, command)
 
 
 def compressor_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
-    """The model of what `fit_compressor` found.
-
-    Args:
-        fitted: its result.
-        fs: sample rate in Hz of the recordings.
-        command: what to note as its origin.
-
-    Returns:
-        An EffectModel.
+    """Return the model of a result of `fit_compressor`, for recordings at `fs` Hz, made by `command`.
 
     Example:
         >>> from jaxapf.effects.modelling.compressor import Fitted
@@ -192,12 +171,18 @@ def compressor_model(fitted: Any, fs: float, *, command: str = "") -> EffectMode
     """
     options = dict(fitted.options)
     delay = options.pop("delay_samples")
+    return _model("compressor", fitted, fs, options, delay, command)
+
+
+def _model(
+    effect: str, fitted: Any, fs: float, options: dict[str, Any], delay: int, command: str
+) -> EffectModel:
     controls = _plain(fitted.controls._asdict())
-    return EffectModel("compressor", float(fs), controls, options, delay, dict(fitted.metrics), command)
+    return EffectModel(effect, float(fs), controls, options, delay, dict(fitted.metrics), command)
 
 
 def swept_hz(model: EffectModel) -> tuple[float, float]:
-    """Lowest and highest frequency in Hz that a phaser's stages turn by 90 degrees."""
+    """Return the lowest and highest cutoff of a phaser's stages in Hz."""
     with enable_x64():
         controls = EFFECTS["phaser"].controls(model.controls)
         found = phaser.sweep(controls, 0, 4096, 4096 * max(float(controls.rate_hz), 1e-3), hop=1)
@@ -206,12 +191,12 @@ def swept_hz(model: EffectModel) -> tuple[float, float]:
 
 
 def _run(model: EffectModel, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-    """One block, in float64 whatever it came in."""
+    """Process one block, in float64 whatever its own dtype."""
     effect = EFFECTS[model.effect]
     with float64_on_cpu():
         controls = effect.controls(model.controls)
         if state is None:
-            state = effect.initial_state(controls, model.options, x.shape[:-1], model.fs)
+            state = effect.initial_state(model.options, x.shape[:-1])
         run = _compiled(model.effect, tuple(sorted(model.options.items())), model.fs)
         y, state = run(controls, state, x.astype(np.float64))
         return np.asarray(y).astype(x.dtype), state
@@ -249,24 +234,10 @@ def _array(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _phaser_state(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
-    return phaser.initial_state(batch, stages=options["stages"], dtype=np.float64)
-
-
-def _phaser_run(
-    controls: Any, options: Mapping[str, Any], state: Any, x: Any, fs: float
-) -> tuple[jax.Array, Any]:
-    return phaser.phaser(controls, state, x, fs, stages=options["stages"], delay=options["delay"])
-
-
 def _compressor_controls(values: Mapping[str, Any]) -> compressor.Controls:
     return compressor.Controls(
         **{name: _array(name, values[name], ()) for name in compressor.Controls._fields}
     )
-
-
-def _compressor_state(controls: Any, options: Mapping[str, Any], batch: tuple[int, ...], fs: float) -> Any:
-    return compressor.initial_state(batch, latency=options["latency_samples"], dtype=np.float64)
 
 
 def _compressor_run(
@@ -279,9 +250,26 @@ def _compressor_run(
 
 EFFECTS = {
     "compressor": Effect(
-        _compressor_controls, _compressor_state, _compressor_run, lambda options: options["latency_samples"]
+        _compressor_controls,
+        lambda options, batch: compressor.initial_state(
+            batch, latency=options["latency_samples"], dtype=np.float64
+        ),
+        _compressor_run,
+        lambda options: options["latency_samples"],
+        {
+            "detector": compressor.DETECTORS,
+            "smoothing": compressor.SMOOTHINGS,
+            "polarity": (1, -1),
+            "latency_samples": range(MAX_LATENCY_SAMPLES + 1),
+        },
     ),
-    "phaser": Effect(_phaser_controls, _phaser_state, _phaser_run, lambda options: 0),
+    "phaser": Effect(
+        _phaser_controls,
+        lambda options, batch: phaser.initial_state(batch, stages=options["stages"], dtype=np.float64),
+        lambda controls, options, state, x, fs: phaser.phaser(controls, state, x, fs, **options),
+        lambda options: 0,
+        {"stages": range(1, feedback.MAX_STAGES + 1), "delay": range(2)},
+    ),
 }
 
 
@@ -297,8 +285,8 @@ def _plain(value: Any) -> Any:
 
 
 def _options(effect: str, found: Any) -> dict[str, Any]:
-    """The effect's options, checked; what it does not know is refused."""
-    checks = _OPTIONS[effect]
+    """Return the effect's options; ValueError if one is missing, unknown or out of its range."""
+    checks = EFFECTS[effect].options
     if set(found) != set(checks):
         raise ValueError(f"options are {', '.join(map(str, found))}, not {', '.join(checks)}")
     for name, allowed in checks.items():
@@ -309,23 +297,12 @@ def _options(effect: str, found: Any) -> dict[str, Any]:
     return dict(found)
 
 
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "phaser": {"stages": range(1, feedback.MAX_STAGES + 1), "delay": range(2)},
-    "compressor": {
-        "detector": compressor.DETECTORS,
-        "smoothing": compressor.SMOOTHINGS,
-        "polarity": (1, -1),
-        "latency_samples": range(MAX_LATENCY_SAMPLES + 1),
-    },
-}
-
-
 def _check_that_it_runs(model: EffectModel) -> None:
-    """Ranges are the effect's own affair: it is asked, with a few samples."""
+    """Let the effect itself check the ranges, on a few samples."""
     effect = EFFECTS[model.effect]
     with enable_x64():
         controls = effect.controls(model.controls)
-        state = effect.initial_state(controls, model.options, (1,), model.fs)
+        state = effect.initial_state(model.options, (1,))
         jax.eval_shape(
             lambda state, x: effect.run(controls, model.options, state, x, model.fs), state, np.zeros((1, 8))
         )

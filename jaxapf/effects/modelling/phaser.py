@@ -1,9 +1,9 @@
 """Learn a phaser from a dry and a wet recording: its layout, its oscillator, its sweep, its gains.
 
-First the sweep is read off the short-time spectra (`jaxapf.effects.modelling.sweep_estimation`), for several layouts. The best
-of them are fitted to the samples through the exact recursion, the sweep a polynomial of the oscillator: some
-twenty numbers. What is left over decides on the layout. At last the polynomial becomes the paper's
-waveshaper, and all numbers are fitted together.
+First the sweep is estimated from short-time spectra (`sweep_estimation`), for several layouts. The best of
+them are fitted to the samples through the exact recursion, the sweep a polynomial of the oscillator: some
+twenty numbers. The residual decides on the layout. At last the polynomial becomes the paper's waveshaper, and
+all numbers are fitted together.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxapf import metrics
 from jaxapf._internal.arrays import enable_x64
@@ -26,6 +28,8 @@ from jaxapf.effects.modelling import descent, latency, sweep_estimation
 from jaxapf.effects.modelling.sweep_estimation import Layout, Start
 from jaxapf.filters import overlap_add
 
+__all__ = ["N_TERMS", "Fitted", "fit_phaser", "polynomial_residual", "start_parameters", "swept_range_hz"]
+
 N_TERMS = 15  # of the polynomial
 CANDIDATES, FIRST_STEPS, STEPS, LAST_STEPS = 3, 8, 40, 20
 TRIAL_S = 5.0
@@ -33,9 +37,9 @@ CLEAR = 1e-6  # the error of a layout that needs no comparison
 EXACT = 1e-5  # and of a fit that needs no refining
 HIGHEST = 0.499  # of a cutoff, in sample rates
 CLOSEST = 1 - 1e-9  # of a coefficient to one
-FEW_TURNS = 2.0  # of the oscillator
-WORTH_MORE_TERMS = 10.0  # times the error that a plain sine must leave over
-NOTHING = 1e-7  # of the wet signal, left by one constant gain
+FEW_CYCLES = 2.0  # of the oscillator
+WORTH_MORE_TERMS = 10.0  # least ratio of a plain sine's error to that of more terms
+NOTHING = 1e-7  # of the wet signal's energy, residual of one constant gain
 MIN_S = 0.5
 SHAPE_POINTS, SHAPE_TRIES, SHAPE_STEPS = 257, 4, 200
 SHAPE_ERROR = 1e-10  # mean square, of a sweep from -1 to 1
@@ -45,11 +49,9 @@ Tree = Any
 
 
 class Fitted(NamedTuple):
-    """What `fit_phaser` found.
-
-    ``controls`` of float64 NumPy arrays; ``options``: ``stages`` and ``delay`` of the feedback;
+    """``controls`` of float64 NumPy arrays; ``options``: ``stages`` and ``delay`` of the feedback;
     ``delay_samples`` of the wet signal; ``metrics``: ``esr`` of the fit, ``esr_raw`` before, ``turns`` of the
-    oscillator that were heard (of fewer than one and a half the rate is a guess), ``seconds``.
+    oscillator in the recording (of fewer than one and a half the rate is a guess), ``seconds``.
     """
 
     controls: phaser.Controls
@@ -59,21 +61,21 @@ class Fitted(NamedTuple):
 
 
 def fit_phaser(
-    dry: Any,
-    wet: Any,
+    dry: Float[ArrayLike, " n_samples"],
+    wet: Float[ArrayLike, " n_samples"],
     fs: float,
     *,
     max_delay_ms: float = 20.0,
     on_stage: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
-    """Find the phaser that makes the wet signal of the dry one.
+    """Fit a phaser to a dry and a wet signal.
 
     Args:
         dry: `(n_samples,)`.
         wet: `(n_samples,)`, starting at the same instant.
         fs: sample rate in Hz.
-        max_delay_ms: largest latency of the wet signal to look for, of either sign; it is whole samples.
-        on_stage: called with a few words before each part of the work.
+        max_delay_ms: largest latency of the wet signal, of either sign; it is whole samples.
+        on_stage: called with a description before each stage.
 
     Returns:
         A `Fitted`. The prediction, later by `delay_samples`, is
@@ -86,7 +88,7 @@ def fit_phaser(
         >>> fit_phaser(np.zeros(100), np.zeros(100), 8000.0)
         Traceback (most recent call last):
         ...
-        ValueError: dry lasts 0.013 s; expected at least 0.5 s to hear a sweep.
+        ValueError: dry lasts 0.013 s; expected at least 0.5 s of a sweep.
     """
     started = time.perf_counter()
     dry, wet = _checked(dry, wet, fs)
@@ -97,19 +99,19 @@ def fit_phaser(
     data = {"dry": jnp.asarray(dry * scale, jnp.float32), "wet": jnp.asarray(wet * scale, jnp.float32)}
     on_stage("Reading the sweep")
     candidates = sweep_estimation.starts(sweep_estimation.spectra_of(dry, wet, fs), count=CANDIDATES)
-    # Of less than two turns a polynomial would make any rate fit: a plain sine is asked first.
-    few = candidates[0].rate_hz * dry.size / fs < FEW_TURNS
-    theta, layout = _tried(candidates, fs, data, 2 if few else N_TERMS, on_stage)
+    # Of less than two cycles a polynomial would make any rate fit: a plain sine comes first.
+    few = candidates[0].rate_hz * dry.size / fs < FEW_CYCLES
+    theta, layout = _best_candidate(candidates, fs, data, 2 if few else N_TERMS, on_stage)
     on_stage(f"Fitting {layout.stages} stages")
-    theta = _settled(theta, layout, fs, data, few)
+    theta = _fit_polynomial(theta, layout, fs, data, few)
     on_stage("Fitting the waveshaper")
-    raw, error = _refined(_with_waveshaper(theta), layout, fs, data)
+    raw, error = _refine(_with_waveshaper(theta), layout, fs, data)
     with enable_x64():
         wide = jax.tree.map(lambda value: jnp.asarray(value, jnp.float64), raw)
         controls = jax.tree.map(np.asarray, phaser.controls_of(wide))
     # Where the wet signal is earlier, the beginning of the dry one was left out.
-    turned = 2 * np.pi * float(controls.rate_hz) * max(-delay, 0) / fs
-    controls = controls._replace(phase=controls.phase - turned)
+    advance = 2 * np.pi * float(controls.rate_hz) * max(-delay, 0) / fs
+    controls = controls._replace(phase=controls.phase - advance)
     figures = {
         "esr": error,
         "esr_raw": raw_esr,
@@ -119,45 +121,49 @@ def fit_phaser(
     return Fitted(controls, layout._asdict(), delay, figures)
 
 
-def _tried(
+def _best_candidate(
     candidates: list[Start],
     fs: float,
     data: dict[str, jax.Array],
     n_terms: int,
     on_stage: Callable[[str], None],
 ) -> tuple[np.ndarray, Layout]:
-    """The candidate that a few steps leave the least error, on the first seconds or all of a slow sweep."""
+    """Return parameters and layout of least error after a few steps, on the first seconds or a slow sweep."""
     length = round(TRIAL_S * fs) if n_terms == N_TERMS else None
-    short = {name: signal[:length] for name, signal in data.items()}
+    beginning = {name: signal[:length] for name, signal in data.items()}
     tried = []
     for start in candidates:
         on_stage(f"Trying {start.layout.stages} stages")
-        residual = _residual(start.layout, fs, n_terms)
+        residual = polynomial_residual(start.layout, fs, n_terms)
         with contextlib.suppress(FloatingPointError):  # another start may do
-            theta, error = descent.levenberg_marquardt(residual, _theta(start), short, steps=FIRST_STEPS)
+            theta, error = descent.levenberg_marquardt(
+                residual, start_parameters(start), beginning, steps=FIRST_STEPS
+            )
             tried.append((error, theta, start.layout))
             if error < CLEAR:
                 break
     if not tried:
-        raise ValueError("wet is nothing that a phaser makes of dry; give a pair of the same performance.")
+        raise ValueError("wet is not what a phaser makes of dry; give a pair of the same performance.")
     return min(tried, key=lambda one: one[0])[1:]
 
 
-def _settled(
+def _fit_polynomial(
     theta: np.ndarray, layout: Layout, fs: float, data: dict[str, jax.Array], few: bool
 ) -> np.ndarray:
-    """All steps of a fit; where few turns were heard, a plain sine unless more terms explain much more."""
+    """Return fitted parameters; for few cycles those of a plain sine, unless more terms explain much more."""
     plain, error = theta, np.inf
     if few:
-        plain, error = descent.levenberg_marquardt(_residual(layout, fs, 2), theta, data, steps=STEPS)
+        plain, error = descent.levenberg_marquardt(
+            polynomial_residual(layout, fs, 2), theta, data, steps=STEPS
+        )
         if error <= EXACT:
             return plain
-    theta, left = descent.levenberg_marquardt(_residual(layout, fs), plain, data, steps=STEPS)
-    return theta if left < error / WORTH_MORE_TERMS or not few else plain
+    theta, shaped = descent.levenberg_marquardt(polynomial_residual(layout, fs), plain, data, steps=STEPS)
+    return theta if shaped < error / WORTH_MORE_TERMS or not few else plain
 
 
 def _without_delay(dry: np.ndarray, wet: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
-    """The stretch that both have, the wet one moved to the dry one's time."""
+    """Return the section that both have, the wet one moved to the dry one's time."""
     n = dry.size - abs(delay)
     return dry[max(-delay, 0) :][:n], wet[max(delay, 0) :][:n]
 
@@ -169,12 +175,12 @@ def _checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
             f"dry has shape {dry.shape} and wet {wet.shape}; expected two signals (n_samples,) of one length."
         )
     if dry.size < MIN_S * fs:
-        raise ValueError(f"dry lasts {dry.size / fs:.3f} s; expected at least {MIN_S:g} s to hear a sweep.")
+        raise ValueError(f"dry lasts {dry.size / fs:.3f} s; expected at least {MIN_S:g} s of a sweep.")
     for name, signal in (("dry", dry), ("wet", wet)):
         if not np.all(np.isfinite(signal)):
             raise ValueError(f"{name} holds samples that are not finite; expected a recording.")
         if np.max(np.abs(signal)) < 1e-7:
-            raise ValueError(f"{name} is silent; expected a recording in which the phaser can be heard.")
+            raise ValueError(f"{name} is silent; expected a recording with sound in it.")
     gain = np.vdot(dry, wet) / np.vdot(dry, dry)
     if metrics.esr(gain * dry, wet) < NOTHING:
         raise ValueError(f"wet is dry times {gain:.3g}: nothing moves, so there is no phaser to learn.")
@@ -184,8 +190,12 @@ def _checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
 # The sweep as a polynomial of the oscillator
 
 
-def _theta(start: Start) -> np.ndarray:
-    """Parameters of a start: oscillator, polynomial, gains, biquad."""
+def start_parameters(start: Start) -> Float[np.ndarray, " n_parameters"]:
+    """Return the parameters of a start for `polynomial_residual`.
+
+    They are the logarithm of the rate in Hz, the phase, `N_TERMS` of the polynomial, the direct gain over
+    that of the all-passes, the inverse hyperbolic tangent of the feedback, and b and a of the biquad.
+    """
     # The oscillators of most phasers are plain in the logarithm of the frequency.
     ends = np.log(np.arctan(np.exp([start.middle - start.swing, start.middle + start.swing])) / np.pi)
     polynomial = np.zeros(N_TERMS)
@@ -197,7 +207,7 @@ def _theta(start: Start) -> np.ndarray:
 
 
 def _raw_of(theta: Any) -> Tree:
-    """All but the waveshaper, named as in `phaser.init`."""
+    """Return all but the waveshaper, named as in `phaser.init`."""
     through, gain, *biquad = (theta[2 + N_TERMS + n] for n in range(7))
     return {
         "log_rate": theta[0],
@@ -214,8 +224,11 @@ def _raw_of(theta: Any) -> Tree:
     }
 
 
-def _residual(layout: Layout, fs: float, n_terms: int = N_TERMS) -> descent.Predict:
-    """The samples' errors, for the first terms of the polynomial."""
+def polynomial_residual(layout: Layout, fs: float, n_terms: int = N_TERMS) -> descent.Predict:
+    """Return the function `(theta, {"dry": x, "wet": y}) -> error`, (n_samples,), of the exact recursion.
+
+    The logarithm of the cutoff is a Chebyshev series of the oscillator, of which the first terms are used.
+    """
     kept = np.asarray(np.arange(N_TERMS) < n_terms, np.float32)
 
     def residual(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
@@ -233,13 +246,26 @@ def _residual(layout: Layout, fs: float, n_terms: int = N_TERMS) -> descent.Pred
     return residual
 
 
-def _coefficient(log_turns: Any) -> Any:
-    """Of the all-passes, p = (1 - tan pi f / fs) / (1 + tan pi f / fs), of the logarithm of f / fs."""
-    return jnp.tan(np.pi / 4 - np.pi * jnp.minimum(jnp.exp(log_turns), HIGHEST))
+def swept_range_hz(theta: Float[np.ndarray, " n_parameters"], fs: float) -> tuple[float, float]:
+    """Return the lowest and highest cutoff in Hz of a sweep with these parameters.
+
+    Example:
+        >>> start = Start(Layout(4, 0), 0.0, 1.0, 1.0, -2.0, 0.0, 1.0, 0.0, 0.0)
+        >>> [round(edge, 2) for edge in swept_range_hz(start_parameters(start), 8000.0)]
+        [342.54, 342.54]
+    """
+    log_cycles = np.polynomial.chebyshev.chebval(np.linspace(-1, 1, 201), theta[2 : 2 + N_TERMS])
+    edges = fs * np.minimum(np.exp([log_cycles.min(), log_cycles.max()]), HIGHEST)
+    return float(edges[0]), float(edges[1])
+
+
+def _coefficient(log_cycles: Any) -> Any:
+    """Return the all-passes' p = (1 - tan pi f / fs) / (1 + tan pi f / fs) of the logarithm of f / fs."""
+    return jnp.tan(np.pi / 4 - np.pi * jnp.minimum(jnp.exp(log_cycles), HIGHEST))
 
 
 def _chebyshev(terms: Any, w: Any) -> Any:
-    """Sum of terms[k] T_k(w)."""
+    """Return the sum of terms[k] T_k(w)."""
     before, now, total = jnp.ones_like(w), w, terms[0] + terms[1] * w
     for n in range(2, N_TERMS):
         before, now = now, 2 * w * now - before
@@ -251,7 +277,7 @@ def _chebyshev(terms: Any, w: Any) -> Any:
 
 
 def _with_waveshaper(theta: np.ndarray) -> Tree:
-    """The same sweep by the network: tan(pi / 4 - d) = atanh(p)."""
+    """Return the same sweep by the network: tan(pi / 4 - d) = atanh(p)."""
     w = np.cos(np.pi * np.arange(SHAPE_POINTS) / (SHAPE_POINTS - 1))
     with enable_x64():
         p = np.asarray(_coefficient(_chebyshev(jnp.asarray(theta[2 : 2 + N_TERMS]), jnp.asarray(w))))
@@ -259,11 +285,11 @@ def _with_waveshaper(theta: np.ndarray) -> Tree:
     bias, depth = float(np.min(d)), max(float(np.ptp(d)), 1e-3)
     target = 2 * (d - bias) / depth - 1
     raw = jax.tree.map(lambda value: np.asarray(value, np.float64), _raw_of(jnp.asarray(theta)))
-    return {**raw, "shape": _shaped(w, target), "bias": np.float64(bias), "depth": np.float64(depth)}
+    return {**raw, "shape": _fit_waveshaper(w, target), "bias": np.float64(bias), "depth": np.float64(depth)}
 
 
-def _shaped(w: np.ndarray, target: np.ndarray) -> Tree:
-    """The network's weights that give the target at w, the best of a few random starts."""
+def _fit_waveshaper(w: np.ndarray, target: np.ndarray) -> Tree:
+    """Return the network's weights for the target at w, the best of a few random starts."""
     found = []
     with enable_x64():
         data = jnp.asarray(w), jnp.asarray(target)
@@ -286,11 +312,11 @@ def _shaped(w: np.ndarray, target: np.ndarray) -> Tree:
     return min(found, key=lambda one: one[:2])[2]
 
 
-def _refined(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -> tuple[Tree, float]:
-    """All numbers together, through the effect as it is used; the waveshaper is kept smooth.
+def _refine(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -> tuple[Tree, float]:
+    """Fit all numbers together, through the effect as it is used; the waveshaper is kept smooth.
 
     Where the recording never has the sweep, nothing else would keep the network from bending: a needle there
-    costs nothing in training, and is heard in the next recording.
+    costs nothing in training, but is audible in the next recording.
     """
     free = {name: value for name, value in raw.items() if name not in ("sigma", "amplitude")}
     theta, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), free))
@@ -300,13 +326,13 @@ def _refined(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -
     def controls_of(theta: jax.Array) -> phaser.Controls:
         return phaser.controls_of({**unravel(theta), "sigma": jnp.zeros(()), "amplitude": jnp.ones(())})
 
-    def left(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
+    def sample_errors(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
         state = phaser.initial_state(stages=layout.stages)
         y, _ = phaser.phaser(controls_of(theta), state, data["dry"], fs, **layout._asdict())
         return y - data["wet"]
 
     def residual(theta: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
-        error, controls = left(theta, data), controls_of(theta)
+        error, controls = sample_errors(theta, data), controls_of(theta)
         d = controls.depth * phaser.waveshaped(controls.shape, w) / 2
         bends = d[2:] - 2 * d[1:-1] + d[:-2]
         return jnp.concatenate([error, math.sqrt(SMOOTHNESS * error.size) * bends])
@@ -317,4 +343,4 @@ def _refined(raw: Tree, layout: Layout, fs: float, data: dict[str, jax.Array]) -
     )
     theta = jnp.asarray(theta, jnp.float32)
     found = jax.tree.map(lambda v: np.asarray(v, np.float64), unravel(theta))
-    return {**raw, **found}, float(jnp.mean(jax.jit(left)(theta, data) ** 2))
+    return {**raw, **found}, float(jnp.mean(jax.jit(sample_errors)(theta, data) ** 2))

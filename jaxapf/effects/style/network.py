@@ -1,11 +1,11 @@
-"""Style transfer: the controls of an equaliser and a compressor that make one recording sound like another.
+"""The network of style transfer, which sets an equaliser and a compressor to match a reference recording.
 
     network = load("style.npz")                     # of experiments/style_transfer
     raw = predict(*network, x, reference, process_at_fs, passes=2)  # at FS
-    y, raw = match_level(raw, x, reference, play_at_fs)
+    y, raw = match_level(raw, x, reference, process_at_fs)
 
-The network hears log-mel spectrograms of both, sets the controls of real effects, hears what comes out, and
-sets them again. What it chose can be read, changed, and used at any sample rate.
+From log-mel spectrograms of both the network predicts the controls of effects, whose output is an input of
+the next pass. The controls can be read, changed, and used at any sample rate.
 
 Source: Steinmetz, Bryan and Reiss 2022, "Style Transfer of Audio Effects with Differentiable Signal
 Processing", arXiv 2207.08759.
@@ -20,20 +20,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxapf import params
 from jaxapf._internal import serialization
-from jaxapf._internal.arrays import Values
 from jaxapf._internal.files import PathLike
 from jaxapf.audio.mel import mel_corners_hz
 from jaxapf.effects import chain, equalizer, proxies
 from jaxapf.nets.encoder import CurveReader, StyleController, log_mel
 from jaxapf.training.step import init_state, make_train_step
 
-FS = 24_000  # that the network hears
-LEVEL_DB = -23.0  # RMS that a recording is brought to before it is processed
+__all__ = [
+    "CONTROLS",
+    "FS",
+    "LEVEL_DB",
+    "MELS",
+    "OFFSET_DB",
+    "STRIP",
+    "Design",
+    "Network",
+    "curve_db",
+    "features",
+    "initial_weights",
+    "level_db",
+    "load",
+    "make_net",
+    "match_level",
+    "predict",
+    "process",
+    "process_at_fs",
+    "proxy_process",
+    "save",
+]
+
+FS = 24_000  # of the network's input
+LEVEL_DB = -23.0  # RMS of its input, and of that of the effects
 HOP, N_FFT, MELS = 256, 1024, 80
-FLOOR = 1e-11  # of power: an equaliser is heard in soft bands too
+FLOOR = 1e-11  # of power: an equaliser changes soft bands too
 FIXED = {"average_ms": 1.0, "lookahead_ms": 0.0}
 OPTIONS = {"detector": "rms", "smoothing": "gain_db"}  # of the compressor
 STRIP = chain.chain(chain.effect("equalizer"), chain.effect("compressor", fixed=FIXED, **OPTIONS))
@@ -63,7 +87,7 @@ class Network(NamedTuple):
 
 
 def make_net(design: Design) -> StyleController:
-    """The network of a design.
+    """Return the network of a design.
 
     Example:
         >>> make_net(Design()).equalizer
@@ -73,14 +97,8 @@ def make_net(design: Design) -> StyleController:
     return StyleController(N_EQUALIZER, len(CONTROLS) - N_EQUALIZER, *sizes)
 
 
-def features(x: Values) -> jax.Array:
-    """What the network hears of a signal: its log-mel spectrogram.
-
-    Args:
-        x: (..., n_samples) at `FS`.
-
-    Returns:
-        (..., MELS, n_frames).
+def features(x: Float[ArrayLike, "... n_samples"]) -> Float[Array, "... 80 n_frames"]:
+    """Return the log-mel spectrogram of a signal at `FS`.
 
     Example:
         >>> features(jnp.zeros(4096)).shape
@@ -90,46 +108,54 @@ def features(x: Values) -> jax.Array:
 
 
 def predict(
-    design: Design, weights: Any, given: Values, reference: Values, process: Process, passes: int
-) -> jax.Array:
-    """Raw controls, chosen again and again: each time the network hears what its choice has made.
+    design: Design,
+    weights: Any,
+    given: Float[ArrayLike, "... n_samples"],
+    reference: Float[ArrayLike, "... n_samples_2"],
+    process: Process,
+    passes: int,
+) -> Float[Array, "... 24"]:
+    """Predict raw controls in several passes, each from the output of the effects with those before.
 
     Args:
         design: of the network.
         weights: its weights.
         given: (..., n_samples) at `FS`.
         reference: (..., n_samples_2) at `FS`.
-        process: `(raw, given) -> y`, the effects. What comes out of them is heard, not differentiated.
-        passes: how often it is asked, 1 or more.
+        process: `(raw, given) -> y`, the effects, which are not differentiated here.
+        passes: 1 or more.
 
     Returns:
-        (..., 24), of the last pass. The make-up gain is not one yet: see `match_level`.
+        (..., 24), of the last pass. The make-up gain is relative: see `match_level`.
 
     Example:
         >>> net, silence = make_net(Design(channels=8)), jnp.zeros(4096)
-        >>> heard = [features(silence)] * 3
-        >>> weights = net.init(jax.random.key(0), *heard, jnp.zeros(MELS), jnp.zeros(24))
+        >>> inputs = [features(silence)] * 3
+        >>> weights = net.init(jax.random.key(0), *inputs, jnp.zeros(MELS), jnp.zeros(24))
         >>> predict(Design(channels=8), weights, silence, silence, lambda raw, x: x, 2).shape
         (24,)
     """
     net = make_net(design)
-    here, there = features(given), features(reference)
-    nothing = jnp.zeros((*here.shape[:-2], len(CONTROLS)), here.dtype)
-    raw: Any = net.apply(weights, here, there, here, jnp.zeros(here.shape[:-1], here.dtype), nothing)
+    own, other = features(given), features(reference)
+    neutral = jnp.zeros((*own.shape[:-2], len(CONTROLS)), own.dtype)
+    raw: Any = net.apply(weights, own, other, own, jnp.zeros(own.shape[:-1], own.dtype), neutral)
     for _ in range(passes - 1):
         before = jax.lax.stop_gradient(raw)
-        now = jax.lax.stop_gradient(features(match_level(before, given, reference, process)[0]))
-        raw = net.apply(weights, here, there, now, curve_db(before), before)
+        processed = jax.lax.stop_gradient(features(match_level(before, given, reference, process)[0]))
+        raw = net.apply(weights, own, other, processed, curve_db(before), before)
     return raw
 
 
 def match_level(
-    raw: jax.Array, given: Values, reference: Values, process: Process
-) -> tuple[jax.Array, jax.Array]:
-    """The effects' output, as loud as the reference or so, and the controls that give it.
+    raw: Float[Array, "... 24"],
+    given: Float[ArrayLike, "... n_samples"],
+    reference: Float[ArrayLike, "... n_samples_2"],
+    process: Process,
+) -> tuple[Float[Array, "... n_samples"], Float[Array, "... 24"]]:
+    """Return the effects' output at about the level of the reference, and the controls that give it.
 
-    What the network says of the make-up gain is how much louder than the reference the output shall be, up to
-    `OFFSET_DB`; the gain follows from that.
+    The network's make-up gain is the level relative to the reference, up to `OFFSET_DB`; the gain follows
+    from that.
 
     Args:
         raw: (..., 24), of `predict`.
@@ -148,15 +174,15 @@ def match_level(
         0.2
     """
     control = CONTROLS[MAKEUP]
-    unmade = process(raw.at[..., MAKEUP].set(_NO_MAKEUP), jnp.asarray(given))
-    gain_db = level_db(reference) - level_db(unmade) + OFFSET_DB * raw[..., MAKEUP]
+    y = process(raw.at[..., MAKEUP].set(_NO_MAKEUP), jnp.asarray(given))
+    gain_db = level_db(reference) - level_db(y) + OFFSET_DB * raw[..., MAKEUP]
     gain_db = jnp.clip(gain_db, control.low, control.high)
-    made = params.normalise(gain_db[..., None], [control])[..., 0]
-    return unmade * 10 ** (gain_db[..., None] / 20), raw.at[..., MAKEUP].set(made)
+    makeup = params.normalise(gain_db[..., None], [control])[..., 0]
+    return y * 10 ** (gain_db[..., None] / 20), raw.at[..., MAKEUP].set(makeup)
 
 
-def level_db(x: Values) -> jax.Array:
-    """RMS level in dBFS, not below -100: (..., n_samples) -> (...).
+def level_db(x: Float[ArrayLike, "*batch n_samples"]) -> Float[Array, "*batch"]:
+    """Return the RMS level in dBFS, not below -100.
 
     Example:
         >>> float(level_db(jnp.ones(8)))
@@ -165,8 +191,8 @@ def level_db(x: Values) -> jax.Array:
     return 10 * jnp.log10(jnp.maximum(jnp.mean(jnp.asarray(x) ** 2, axis=-1), 1e-10))
 
 
-def curve_db(raw: jax.Array) -> jax.Array:
-    """The equaliser's curve in dB at the centres of the network's bands: (..., n) -> (..., MELS).
+def curve_db(raw: Float[Array, "... n_controls"]) -> Float[Array, "... 80"]:
+    """Return the equaliser's curve in dB at the centres of the network's bands.
 
     Example:
         >>> curve_db(jnp.zeros(24)).shape
@@ -176,11 +202,11 @@ def curve_db(raw: jax.Array) -> jax.Array:
     return equalizer.response_db(equalizer.packed(values), jnp.asarray(_CENTRES_HZ, raw.dtype), FS)
 
 
-def initial_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
-    """Weights before the first training step on sound: all random, but for the reader of curves.
+def initial_weights(design: Design, key: PRNGKeyArray, steps: int = 3000) -> Any:
+    """Return the weights before the first training step on recordings: random, but for the reader of curves.
 
-    It learns from random settings alone to read an equaliser off its curve, to which smooth noise is added as
-    large as between two stretches of the same recording. That takes seconds, and no recording.
+    It is trained on random settings alone to estimate an equaliser from its curve, to which smooth noise is
+    added as large as between two sections of one recording. That takes seconds, and no recording.
 
     Args:
         design: of the network.
@@ -196,8 +222,8 @@ def initial_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
         'reader'
     """
     of_weights, of_curves = jax.random.split(key)
-    heard, curve = jnp.zeros((1, MELS, 4)), jnp.zeros((1, MELS))
-    weights = make_net(design).init(of_weights, heard, heard, heard, curve, jnp.zeros((1, len(CONTROLS))))
+    mels, curve = jnp.zeros((1, MELS, 4)), jnp.zeros((1, MELS))
+    weights = make_net(design).init(of_weights, mels, mels, mels, curve, jnp.zeros((1, len(CONTROLS))))
     reader, optimizer = CurveReader(N_EQUALIZER), optax.adam(optax.cosine_decay_schedule(1e-3, max(1, steps)))
 
     def loss_fn(own: Any, batch: Any, key: jax.Array) -> jax.Array:
@@ -213,7 +239,7 @@ def initial_weights(design: Design, key: jax.Array, steps: int = 3000) -> Any:
 
 
 def _curves(key: jax.Array, n: int = 128) -> tuple[jax.Array, jax.Array]:
-    """Curves (n, MELS) of random settings, and the same with noise, smooth over a few bands."""
+    """Return curves (n, MELS) of random settings, and the same with noise, smooth over a few bands."""
     of_raw, of_noise, of_size = jax.random.split(key, 3)
     true = curve_db(jax.random.uniform(of_raw, (n, N_EQUALIZER), minval=-1, maxval=1))
     white = jax.random.normal(of_noise, (n, MELS))
@@ -222,17 +248,10 @@ def _curves(key: jax.Array, n: int = 128) -> tuple[jax.Array, jax.Array]:
     return true, true + smooth * jax.random.uniform(of_size, (n, 1), maxval=6.0)
 
 
-def process(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Array:
-    """A signal through equaliser and compressor.
-
-    Args:
-        raw: (..., 24).
-        x: (..., n_samples).
-        fs: sample rate in Hz; any.
-        method: `"exact"`, or `"fsm"` by frequency sampling.
-
-    Returns:
-        (..., n_samples).
+def process(
+    raw: Float[ArrayLike, "... 24"], x: Float[ArrayLike, "... n_samples"], fs: float, *, method: str = "exact"
+) -> Float[Array, "... n_samples"]:
+    """Process a signal at any rate in Hz by equaliser and compressor, or by frequency sampling (`"fsm"`).
 
     Example:
         >>> process(jnp.zeros(24), jnp.zeros(100), 48000.0).shape
@@ -241,7 +260,9 @@ def process(raw: Any, x: Values, fs: float, *, method: str = "exact") -> jax.Arr
     return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)
 
 
-def process_at_fs(raw: Any, x: Values) -> jax.Array:
+def process_at_fs(
+    raw: Float[ArrayLike, "... 24"], x: Float[ArrayLike, "... n_samples"]
+) -> Float[Array, "... n_samples"]:
     """`process` at `FS`.
 
     Example:
@@ -251,15 +272,8 @@ def process_at_fs(raw: Any, x: Values) -> jax.Array:
     return process(raw, x, FS)
 
 
-def proxy_process(equalizer: str, compressor: str) -> Any:
-    """Two stored proxies in place of the effects, `(raw, x) -> y` at `FS`.
-
-    Args:
-        equalizer: name of a stored checkpoint, as `jaxapf.effects.proxies.load` takes it.
-        compressor: likewise.
-
-    Returns:
-        A function like `process`.
+def proxy_process(equalizer: str, compressor: str) -> Process:
+    """Return a function like `process_at_fs` of two stored proxies, by their names for `proxies.load`.
 
     Raises:
         ValueError: no such checkpoints.
@@ -271,17 +285,17 @@ def proxy_process(equalizer: str, compressor: str) -> Any:
     first, second = proxies.load(equalizer), proxies.load(compressor)
     split = len(first.controls)
 
-    def played(raw: Any, x: Values) -> jax.Array:
+    def processed(raw: jax.Array, x: jax.Array) -> jax.Array:
         return proxies.apply(second, proxies.apply(first, x, raw[..., :split]), raw[..., split:])
 
-    return played
+    return processed
 
 
-# Keeping
+# Files
 
 
 def save(network: Network, path: PathLike) -> None:
-    """Keep a network in one file, its weights in half precision.
+    """Write a network to one file, its weights in half precision.
 
     Raises:
         ValueError: weights that half precision cannot hold.
@@ -306,7 +320,7 @@ def load(path: PathLike) -> Network:
     return serialization.load(path, "network of jaxapf's style transfer", _network)
 
 
-def _network(said: dict[str, Any], weights: Any) -> Network:
-    if said["controls"] != tuple(one.name for one in CONTROLS):
+def _network(description: dict[str, Any], weights: Any) -> Network:
+    if description["controls"] != tuple(one.name for one in CONTROLS):
         raise ValueError("other controls")
-    return Network(Design(**said["design"]), weights)
+    return Network(Design(**description["design"]), weights)

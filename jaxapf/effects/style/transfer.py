@@ -3,10 +3,10 @@
     made = transfer(input, reference, fs, reference_fs)
     made.audio, made.controls               # (channels, n_samples), {"equalizer.low_shelf_gain_db": ..., ...}
 
-The network hears at most a minute of both, mixed to one channel, at `style.FS` and at the level it was
-trained at. The effects run at the recording's own rate, with one gain of the compressor for all channels, so
-that nothing moves between left and right. What comes out is made as loud as the reference: RMS of what is not
-silence (`audio.level`); where it would clip, less.
+The network's input is at most a minute of both, mixed to one channel, at `network.FS` and the level of its
+training. The effects run at the recording's own rate, with one gain of the compressor for all channels, which
+keeps the stereo image. The result has the level of the reference, the RMS of what is not silence
+(`audio.level`), or less where it would clip.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxapf import audio, params
 from jaxapf._internal import model_file
@@ -27,9 +29,27 @@ from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, stream_blocks
 from jaxapf.audio import level
 from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 from jaxapf.effects import compressor, equalizer
-from jaxapf.effects.style import network as style
+from jaxapf.effects.style import network as nets
 from jaxapf.filters import matched
 from jaxapf.training import pretrained
+
+__all__ = [
+    "FORMAT",
+    "STORED",
+    "Recording",
+    "Settings",
+    "Transferred",
+    "input_gain_db",
+    "load",
+    "match_level",
+    "named_controls",
+    "network_input",
+    "parts",
+    "predict",
+    "reduction_db",
+    "save",
+    "transfer",
+]
 
 FORMAT = model_file.ModelFormat("jaxapf-style", "holds no controls", "jaxapf style --controls")
 STORED = "style-transfer"  # the network, among the stored checkpoints
@@ -46,9 +66,9 @@ class Recording(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What makes a recording sound like another, to be used again.
+    """Settings of the effects, which can be saved and applied to other recordings.
 
-    ``controls`` in their units, by the names of `style.CONTROLS`; ``input_db`` gain before the effects,
+    ``controls`` in their units, by the names of `network.CONTROLS`; ``input_db`` gain before the effects,
     ``output_db`` after them; ``command`` that made them.
     """
 
@@ -94,23 +114,23 @@ class Transferred(NamedTuple):
 
 
 def transfer(
-    input: Any,
-    reference: Any,
+    input: Float[ArrayLike, "*channels n_samples"],
+    reference: Float[ArrayLike, "*channels_2 n_samples_2"],
     fs: int,
     reference_fs: int,
     *,
-    network: style.Network | None = None,
+    network: nets.Network | None = None,
     passes: int = 2,
 ) -> Transferred:
-    """Make one recording sound as if it went through the effects of another.
+    """Process one recording so that its style, of equaliser and compressor, is that of another.
 
     Args:
         input: (n_samples,) or (channels, n_samples), full scale 1, 0.25 s or more.
         reference: likewise; other rate, length and channels if need be.
         fs: sample rate of the input in Hz, 8000 to 192000.
         reference_fs: sample rate of the reference in Hz, likewise.
-        network: of `style.load`; None for the one that comes with jaxapf.
-        passes: how often the network is asked, each time hearing what its last choice made; 1 or more.
+        network: of `network.load`; None for the one that comes with jaxapf.
+        passes: of the network, each from the output of the last; 1 or more.
 
     Returns:
         Transferred.
@@ -122,8 +142,8 @@ def transfer(
     Source: Steinmetz et al. 2022, arXiv 2207.08759.
 
     Example:
-        >>> design = style.Design(channels=8)
-        >>> network = style.Network(design, style.initial_weights(design, jax.random.key(0), 0))
+        >>> design = nets.Design(channels=8)
+        >>> network = nets.Network(design, nets.initial_weights(design, jax.random.key(0), 0))
         >>> x = np.random.default_rng(0).normal(scale=0.1, size=(2, 24000)).astype(np.float32)
         >>> made = transfer(x, 0.5 * x[0], 24000, 24000, network=network, passes=1)
         >>> made.audio.shape, round(made.level_db), len(made.controls)
@@ -132,7 +152,7 @@ def transfer(
     here = _recording("input", input, "fs", fs)
     there = _recording("reference", reference, "reference_fs", reference_fs)
     if network is None:
-        network = style.load(pretrained.path(STORED))
+        network = nets.load(pretrained.path(STORED))
     here_powers, there_powers = (level.powers(*one) for one in (here, there))
     for name, found in (("input", here_powers), ("reference", there_powers)):
         if not level.sounding(found.mono).any():
@@ -154,25 +174,23 @@ def _recording(name: str, x: Any, rate: str, fs: int) -> Recording:
     if not LOWEST_HZ <= fs <= HIGHEST_HZ:
         raise ValueError(f"{rate} is {fs}; expected {LOWEST_HZ} to {HIGHEST_HZ} Hz.")
     if signal.shape[-1] < SHORTEST_S * fs:
-        raise ValueError(
-            f"{name} lasts {signal.shape[-1] / fs:.3f} s; expected {SHORTEST_S} s or more, to hear anything."
-        )
+        raise ValueError(f"{name} lasts {signal.shape[-1] / fs:.3f} s; expected {SHORTEST_S} s or more.")
     if not np.isfinite(signal).all():
         raise ValueError(f"{name} holds NaN or infinite samples; repair it first.")
     rows = np.atleast_2d(signal)
     return Recording(lambda start, stop: rows[:, start:stop], rows.shape[-1], fs)
 
 
-# Hearing and choosing
+# The network
 
 
-def network_input(one: Recording, powers: level.Powers) -> np.ndarray:
-    """What the network is given of a recording: (n_samples,) at `style.FS`, at the level it was trained at.
+def network_input(one: Recording, powers: level.Powers) -> Float[np.ndarray, " n_samples"]:
+    """Return at most a minute of a recording, mixed to one channel, at the network's rate and level.
 
-    At most a minute of it, in stretches of 5 s, its channels mixed to one.
+    It is made of sections of 5 s.
     """
     pieces = [
-        audio.resample(one.read(start, stop).mean(axis=0, dtype=np.float32), one.fs, style.FS)
+        audio.resample(one.read(start, stop).mean(axis=0, dtype=np.float32), one.fs, nets.FS)
         for start, stop in level.typical(powers.mono, one.n_samples, one.fs)
     ]
     x = np.concatenate(pieces)
@@ -180,8 +198,8 @@ def network_input(one: Recording, powers: level.Powers) -> np.ndarray:
 
 
 def input_gain_db(powers: level.Powers) -> float:
-    """What brings a recording to the level that thresholds are meant for."""
-    return style.LEVEL_DB - level.level_db(powers.mono)
+    """Return the gain in dB that brings a recording to the level of the network's training."""
+    return nets.LEVEL_DB - level.level_db(powers.mono)
 
 
 def _few_lengths(x: np.ndarray) -> np.ndarray:
@@ -190,49 +208,51 @@ def _few_lengths(x: np.ndarray) -> np.ndarray:
     return x[: len(x) // step * step]
 
 
-def predict(network: style.Network, given: np.ndarray, reference: np.ndarray, passes: int) -> np.ndarray:
-    """The network's choice for two signals of `network_input`: (24,) in [-1, 1]."""
+def predict(
+    network: nets.Network,
+    given: Float[np.ndarray, " n_samples"],
+    reference: Float[np.ndarray, " n_samples_2"],
+    passes: int,
+) -> Float[np.ndarray, 24]:
+    """Predict the controls, in [-1, 1], of two signals of `network_input`."""
     if passes < 1:
         raise ValueError(f"passes is {passes}; expected 1 or more.")
-    return np.asarray(_choose(network.design, passes)(network.weights, given, reference))
+    return np.asarray(_predictor(network.design, passes)(network.weights, given, reference))
 
 
 @functools.lru_cache(maxsize=8)
-def _choose(design: style.Design, passes: int) -> Any:
+def _predictor(design: nets.Design, passes: int) -> Any:
     def predicted(weights: Any, given: jax.Array, reference: jax.Array) -> Any:
-        raw = style.predict(design, weights, given, reference, style.process_at_fs, passes)
-        return style.match_level(raw, given, reference, style.process_at_fs)[1]
+        raw = nets.predict(design, weights, given, reference, nets.process_at_fs, passes)
+        return nets.match_level(raw, given, reference, nets.process_at_fs)[1]
 
     return jax.jit(predicted)
 
 
-def named_controls(raw: np.ndarray) -> dict[str, float]:
-    """Controls in their units, by name, of (24,) in [-1, 1]."""
-    values = params.denormalise(np.asarray(raw, np.float64), style.CONTROLS)
-    return {one.name: float(value) for one, value in zip(style.CONTROLS, values, strict=True)}
+def named_controls(raw: Float[ArrayLike, 24]) -> dict[str, float]:
+    """Return controls in their units, by name, of those in [-1, 1]."""
+    values = params.denormalise(np.asarray(raw, np.float64), nets.CONTROLS)
+    return {one.name: float(value) for one, value in zip(nets.CONTROLS, values, strict=True)}
 
 
 # Effects
 
 
-def match_level(settings: Settings, one: Recording, wanted_db: float) -> tuple[Settings, float]:
-    """Settings whose result is as loud as wanted and does not clip, and how much softer it had to be.
+def match_level(settings: Settings, one: Recording, target_db: float) -> tuple[Settings, float]:
+    """Return settings with the output gain for a target level, and the dB by which clipping limits it.
 
     Args:
-        settings: the gain after the effects is not looked at.
-        one: the recording, which goes through the effects once.
-        wanted_db: RMS in dBFS of what is not silence.
-
-    Returns:
-        Settings; dB, 0 or more.
+        settings: of which the output gain is ignored.
+        one: the recording, which is processed once to measure it.
+        target_db: RMS in dBFS of what is not silence.
     """
     found, peak = [], 0.0
     blocks = settings._replace(output_db=0.0).stream(*one)
     for y in _in_frames(blocks, one.fs):
         peak = max(peak, float(np.max(np.abs(y))))
         found.append(level.powers(lambda start, stop, y=y: y[:, start:stop], y.shape[-1], one.fs).channels)
-    gain_db = wanted_db - level.level_db(np.concatenate(found))
-    if not math.isfinite(gain_db):  # the effects left nothing of it
+    gain_db = target_db - level.level_db(np.concatenate(found))
+    if not math.isfinite(gain_db):  # the output is silent
         gain_db = 0.0
     lowered_db = max(0.0, gain_db + 20 * math.log10(max(peak, 1e-30) / CEILING))
     gain_db = float(np.clip(gain_db - lowered_db, -MOST_DB, MOST_DB))
@@ -240,36 +260,29 @@ def match_level(settings: Settings, one: Recording, wanted_db: float) -> tuple[S
 
 
 def _in_frames(blocks: Iterator[np.ndarray], fs: int) -> Iterator[np.ndarray]:
-    """Blocks of whole frames; the rest of one goes to the next, that of the last is a block of its own."""
+    """Yield blocks of whole frames, and what remains at the end."""
     frame = max(1, round(level.FRAME_S * fs))
-    rest: Any = None
+    remaining: Any = None
     for block in blocks:
-        x = block if rest is None else np.concatenate([rest, block], axis=-1)
+        x = block if remaining is None else np.concatenate([remaining, block], axis=-1)
         whole = x.shape[-1] // frame * frame
         if whole:
             yield x[:, :whole]
-        rest = x[:, whole:]
-    if rest is not None and rest.shape[-1]:
-        yield rest
+        remaining = x[:, whole:]
+    if remaining is not None and remaining.shape[-1]:
+        yield remaining
 
 
-def reduction_db(settings: Settings, x: np.ndarray, fs: int) -> np.ndarray:
-    """The compressor's gain over time in dB, make-up gain left out, from rest.
-
-    Args:
-        settings: of `transfer` or `load`.
-        x: (channels, n_samples).
-        fs: sample rate in Hz.
-
-    Returns:
-        (n_samples,), 0 or below.
-    """
+def reduction_db(
+    settings: Settings, x: Float[np.ndarray, "channels n_samples"], fs: int
+) -> Float[np.ndarray, " n_samples"]:
+    """Return the compressor's gain over time in dB without make-up, 0 or below, at sample rate `fs` in Hz."""
     _, gains, _ = _runner(settings, fs)(x, None)
     return 20 * np.log10(np.maximum(gains, 1e-9)) - settings.controls["compressor.makeup_db"]
 
 
 def _runner(settings: Settings, fs: int) -> Callable[[np.ndarray, Any], tuple[np.ndarray, np.ndarray, Any]]:
-    """Return what filters a block: (x, state) to y, the compressor's gain (block,), and the next state."""
+    """Return the function (x, state) -> y, the compressor's gain (block,), the state after, of a block."""
     equaliser, dynamics = parts(settings.controls)
     # Designed in float64, then given to one program that serves all settings.
     designed = jax.tree.map(
@@ -298,20 +311,20 @@ def _run(
     x, of_equaliser = matched.cascade(sections, gain * x, zi=state[0])
     mono = jnp.mean(x, axis=0)
     gains, of_dynamics = compressor.compressor(
-        dynamics, state[1], jnp.ones_like(mono), fs, **style.OPTIONS, sidechain=mono
+        dynamics, state[1], jnp.ones_like(mono), fs, **nets.OPTIONS, sidechain=mono
     )
     return gains[None] * x, gains, (of_equaliser, of_dynamics)
 
 
 def parts(controls: dict[str, float]) -> tuple[equalizer.Controls, compressor.Controls]:
-    """Controls of the two effects from those of `Settings`."""
+    """Return the controls of the two effects of those of `Settings`."""
     values = {name.partition(".")[2]: value for name, value in controls.items() if "." in name}
     of_equaliser = equalizer.packed([values[one.name] for one in params.EQUALIZER])
-    free = [one.name for one in params.COMPRESSOR if one.name not in style.FIXED]
-    return of_equaliser, compressor.Controls(**{name: values[name] for name in free}, **style.FIXED)
+    free = [one.name for one in params.COMPRESSOR if one.name not in nets.FIXED]
+    return of_equaliser, compressor.Controls(**{name: values[name] for name in free}, **nets.FIXED)
 
 
-# Keeping
+# Files
 
 
 def save(settings: Settings, path: PathLike) -> None:
@@ -343,11 +356,11 @@ def load(path: PathLike) -> Settings:
 
 
 def _controls(found: dict[str, Any]) -> dict[str, float]:
-    unknown = set(found) - {one.name for one in style.CONTROLS}
+    unknown = set(found) - {one.name for one in nets.CONTROLS}
     if unknown:
         raise ValueError(f"'{sorted(unknown)[0]}' is no control")
-    slack = {one.name: 1e-6 * max(abs(one.low), abs(one.high)) for one in style.CONTROLS}
+    slack = {one.name: 1e-6 * max(abs(one.low), abs(one.high)) for one in nets.CONTROLS}
     return {
         one.name: model_file.number(one.name, found[one.name], one.low, one.high, slack=slack[one.name])
-        for one in style.CONTROLS
+        for one in nets.CONTROLS
     }
