@@ -252,7 +252,7 @@ def swept_range_hz(theta: Float[np.ndarray, " n_parameters"], fs: float) -> tupl
     Example:
         >>> start = Start(Layout(4, 0), 0.0, 1.0, 1.0, -2.0, 0.0, 1.0, 0.0, 0.0)
         >>> [round(edge, 2) for edge in swept_range_hz(start_parameters(start), 8000.0)]
-        [342.54, 342.54]
+        [342.55, 342.55]
     """
     log_cycles = np.polynomial.chebyshev.chebval(np.linspace(-1, 1, 201), theta[2 : 2 + N_TERMS])
     edges = fs * np.minimum(np.exp([log_cycles.min(), log_cycles.max()]), HIGHEST)
