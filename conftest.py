@@ -16,7 +16,7 @@ from jaxapf.cli import jax_setup
 # Tests import what several of them share, such as `helpers`, `reference` and `command_line`.
 ROOT = pathlib.Path(__file__).parent
 sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("", "cli", "training"))]
-pytest.register_assert_rewrite("checkpoint_states", "command_line", "helpers")
+pytest.register_assert_rewrite("checkpoint_states", "command_line", "helpers", "html_pages")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
