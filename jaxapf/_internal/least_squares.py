@@ -148,12 +148,12 @@ def minimise(
         # A parameter that stands at a bound and pushes against it stays there.
         held = ((point <= low) & (gradient > 0)) | ((point >= high) & (gradient < 0))
         gradient[held], curvature[held], curvature[:, held] = 0.0, 0.0, 0.0
-        least = options.negligible * np.max(np.diag(curvature), initial=0.0)
-        normal, relative = Normal(error, gradient, curvature), options._replace(negligible=least)
-        before = error
+        # On the scale of the largest curvature, so that the damping's options have a meaning.
+        scale = max(float(np.max(np.diag(curvature))), np.finfo(float).tiny)
+        normal, before = Normal(error, gradient / scale, curvature / scale), error
         while damping < options.highest:
             dampings = damping * np.array(factors)
-            changes = [np.clip(damped_step(normal, one, relative), -longest, longest) for one in dampings]
+            changes = [np.clip(damped_step(normal, one, options), -longest, longest) for one in dampings]
             errors, trials = errors_of(np.clip(point + np.array(changes), low, high))
             best = int(np.argmin(np.where(np.isfinite(errors), errors, np.inf)))
             if errors[best] < error:

@@ -26,6 +26,7 @@ import numpy as np
 
 from jaxapf._internal.arrays import Values
 from jaxapf._internal.delay import cross_correlation, measure
+from jaxapf._internal.least_squares import Damping, minimise
 from jaxapf.effects import compressor as fx
 from jaxapf.effects.compressor import Controls, State
 
@@ -65,6 +66,9 @@ _AHEAD = _NAMES.index("lookahead_ms")
 _MAKEUP = _NAMES.index("makeup_db")
 _AT_ONCE = 4  # candidates that one call tries
 _LARGEST_STEP = np.array([6.0, 1.0, 1.0, 1.0, 1.0, 1.0, 6.0, 2.0])
+# Four dampings are tried side by side; where none lowers the error the descent ends.
+_DAMPING = Damping(shrink=1.0, grow=math.inf, lowest=1e-8, highest=1e12, ridge=1e-9, negligible=1e-9)
+_FACTORS = (0.1, 1.0, 10.0, 1000.0)
 
 
 class Fitted(NamedTuple):
@@ -475,15 +479,15 @@ def _try(
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _normal_equations(
     raw: jax.Array, piece: Piece, fs: float, kind: tuple[str, str]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """J J^T, J e and e e^T of the weighed error e, J (n_raw, n_samples) its exact forward derivative."""
+) -> tuple[jax.Array, jax.Array]:
+    """Return J e and J J^T of the weighed error e, J (n_raw, n_samples) its exact forward derivative."""
 
     def error(raw: jax.Array) -> jax.Array:
         return (piece.weights * (_output(raw, piece.dry, fs, kind) - piece.wet)).reshape(-1)
 
-    left, push = jax.linearize(error, raw)
+    residual, push = jax.linearize(error, raw)
     jacobian = jax.lax.map(push, jnp.eye(raw.size, dtype=raw.dtype))
-    return jacobian @ jacobian.T, jacobian @ left, left @ left
+    return jacobian @ residual, jacobian @ jacobian.T
 
 
 def _descend(
@@ -491,36 +495,25 @@ def _descend(
 ) -> tuple[float, np.ndarray]:
     """Levenberg-Marquardt within the bounds: the least error-to-signal ratio and where it is."""
     energy = float(jnp.sum(piece.weights * piece.wet**2))
-    damping, error, small = 1e-2, math.inf, 0
-    for step in range(steps):
-        parts = _normal_equations(jnp.asarray(raw, jnp.float32), piece, fs, kind)
-        curvature, slope, square = (np.asarray(part, np.float64) for part in parts)
-        if not np.isfinite(curvature).all():
-            break
-        error = min(error, float(square))
+
+    def report(step: int, error: float) -> None:
         record({"stage": stage, "kind": "/".join(kind), "step": step, "esr": error / energy})
-        dampings = damping * np.array([0.1, 1.0, 10.0, 1000.0])
-        trials = np.array([_step(raw, curvature, slope, one) for one in dampings])
-        errors, trials = _tried(trials, piece, fs, kind)
-        best = int(np.argmin(errors))
-        if not errors[best] < error:
-            break
-        small = small + 1 if errors[best] > (1 - 1e-3) * error else 0
-        raw, error, damping = trials[best], float(errors[best]), max(float(dampings[best]), 1e-8)
-        if small >= 3 or error < 1e-13 * energy:
-            break
+
+    raw, error = minimise(
+        lambda raw: _normal_equations(jnp.asarray(raw, jnp.float32), piece, fs, kind),
+        lambda trials: _tried(trials, piece, fs, kind),
+        raw,
+        steps=steps,
+        options=_DAMPING,
+        factors=_FACTORS,
+        bounds=(_LOW, _HIGH),
+        longest=_LARGEST_STEP,
+        least_gain=1e-3,
+        patience=3,
+        good=1e-13 * energy,
+        on_step=report,
+    )
     return error / energy, raw
-
-
-def _step(raw: np.ndarray, curvature: np.ndarray, slope: np.ndarray, damping: float) -> np.ndarray:
-    """One damped step; what stands at a bound and pushes against it stays."""
-    held = ((raw <= _LOW) & (slope > 0)) | ((raw >= _HIGH) & (slope < 0))
-    scale = np.diag(curvature)
-    system = curvature + np.diag(damping * scale + 1e-9 * scale.max() + 1e-30)
-    system[held], system[:, held] = 0.0, 0.0
-    system[held, held] = 1.0
-    change = np.linalg.solve(system, np.where(held, 0.0, -slope))
-    return np.clip(raw + np.clip(change, -_LARGEST_STEP, _LARGEST_STEP), _LOW, _HIGH)
 
 
 def _latency(fs: float) -> int:

@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
+
+from jaxapf._internal import least_squares
 
 COLUMNS = 8  # of the Jacobian at a time
-SMALLEST, LARGEST = 1e-9, 1e9  # of the damping
+DAMPING = least_squares.Damping(start=1e-3, shrink=0.2, highest=1e9, ridge=1e-9, negligible=1e-9)
 
 Predict = Callable[[jax.Array, Any], jax.Array]
 
@@ -56,37 +57,20 @@ def levenberg_marquardt(
         [2.0, 1.0]
     """
     error_of, normal_of = _compiled(predict)
-    error = float(error_of(jnp.asarray(theta), data))
-    if not np.isfinite(error):
-        raise FloatingPointError("the start has no finite error")
-    damping, small = 1e-3, 0
-    for step in range(steps if error > good else 0):
-        gram, gradient = (np.asarray(one, np.float64) for one in normal_of(jnp.asarray(theta), data))
-        if not np.all(np.isfinite(gram)):
-            break  # at the edge of what is stable: the best so far
-        damped = _solver(gram, gradient)
-        before = error
-        while damping < LARGEST:
-            tried = theta - damped(damping)
-            found = float(error_of(jnp.asarray(tried), data))
-            if np.isfinite(found) and found < error:
-                theta, error = tried, found
-                damping = max(damping / 5, SMALLEST)
-                break
-            damping *= 4
-        on_step(step, error)
-        small = small + 1 if before - error <= least_gain * before else 0
-        if small >= 2 or damping >= LARGEST or error <= good:
-            break
-    return theta, error
 
+    def errors_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([float(error_of(jnp.asarray(one), data)) for one in points]), points
 
-def _solver(gram: np.ndarray, gradient: np.ndarray) -> Callable[[float], np.ndarray]:
-    """The step as a function of the damping, by eigenvalues: rounding leaves some a little below zero."""
-    scale = np.sqrt(np.diag(gram) + 1e-9 * np.trace(gram) + np.finfo(float).tiny)
-    values, vectors = scipy.linalg.eigh(gram / np.outer(scale, scale))
-    turned = vectors.T @ (gradient / scale)
-    return lambda damping: vectors @ (turned / (np.maximum(values, 0) + damping)) / scale
+    return least_squares.minimise(
+        lambda theta: normal_of(jnp.asarray(theta), data),
+        errors_of,
+        theta,
+        steps=steps,
+        options=DAMPING,
+        least_gain=least_gain,
+        good=good,
+        on_step=on_step,
+    )
 
 
 def _compiled(predict: Predict) -> tuple[Any, Any]:
@@ -108,6 +92,6 @@ def _compiled(predict: Predict) -> tuple[Any, Any]:
             return jax.vmap(column)(directions)
 
         jacobian = jax.lax.map(columns, directions).reshape(n_padded, -1)[:n]
-        return jacobian @ jacobian.T, jacobian @ residual
+        return jacobian @ residual, jacobian @ jacobian.T
 
     return error_of, normal_of
