@@ -380,11 +380,7 @@ def phase_response(
 
     It is 0 at DC, and at fs / 2 -pi for a section of first order and -2 pi for one of second order. Each
     section's phase is a closed form, continuous by itself: no sample-by-sample unwrapping, any grid will do.
-
-    Args:
-        sections: `(..., n_sections)`.
-        freqs_hz: `(n_freqs,)` in Hz, in [0, fs / 2].
-        fs: sample rate in Hz.
+    Frequencies are in Hz, in [0, fs / 2].
 
     Example:
         >>> phase_response(first_order(0.0), [0.0, 250.0, 500.0], 1000.0).round(3).tolist()  # one sample

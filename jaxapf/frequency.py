@@ -157,19 +157,7 @@ def lfilter_fsm(
     *,
     n_fft: int | None = None,
 ) -> Float[Array, "... n_samples"]:
-    """Filter by a rational transfer function and frequency sampling, as `sosfilt_fsm`.
-
-    Args:
-        b: `(..., n_b)` numerator, powers of z^-1.
-        a: `(..., n_a)` denominator.
-        x: `(..., n_samples)`, real.
-        n_fft: as in `sosfilt_fsm`.
-
-    Returns:
-        `(..., n_samples)` in the dtype of `x`.
-
-    Raises:
-        ValueError, TypeError: as `sosfilt_fsm`.
+    """Filter by a rational transfer function, powers of z^-1, as `sosfilt_fsm`.
 
     Example:
         >>> lfilter_fsm([1.0], [1.0, -0.5], jnp.array([1.0, 0.0, 0.0, 0.0])).round(4).tolist()
@@ -189,14 +177,6 @@ def lfilter_fsm(
 
 def apply_response(response: Values, x: jax.Array, n_fft: int) -> jax.Array:
     """Multiply the spectrum of `x`, zero-padded to `n_fft`, by a response on its `n_fft // 2 + 1` bins.
-
-    Args:
-        response: `(..., n_fft // 2 + 1)` complex.
-        x: `(..., n_samples)`, real.
-        n_fft: length of the transform in samples, at least `n_samples`.
-
-    Returns:
-        `(..., n_samples)` in the dtype of `x`.
 
     Raises:
         ValueError: `n_fft` shorter than the signal.
@@ -275,10 +255,7 @@ def _state_space(sos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, f
 def padded_length(n_samples: int, tail: int | None) -> int:
     """Return the length of a fast transform for a signal and its tail, in samples.
 
-    Args:
-        n_samples: length of the signal in samples.
-        tail: length of the tail in samples, or None where it is not known: as long as the signal, and 1024
-            samples at the least.
+    A tail of None, where it is not known, is as long as the signal, and 1024 samples at the least.
 
     Raises:
         ValueError: a tail longer than 2^26 samples.

@@ -75,8 +75,7 @@ def cascade(
         state: `(n_signals, n_sections, n_states)`.
         x: `(n_signals, n_samples)`, one sample or more.
 
-    Returns:
-        y and the final state, in the shapes of `x` and `state`.
+    Returns y and the final state, in the shapes of `x` and `state`.
 
     Example:
         >>> leak = lambda a, s, x_t: ((a * s[0] + x_t,), a * s[0] + x_t)
@@ -205,12 +204,7 @@ def _chain(solve: Solve, a: jax.Array, driven: jax.Array, start: jax.Array) -> j
 def grouped(a: jax.Array, b: jax.Array) -> jax.Array:
     """Solve s[k] = a s[k - 1] + b[k], s[-1] = 0, by products over groups of blocks, then of groups.
 
-    Args:
-        a: `(n_states, n_states)`.
-        b: `(n_signals, n_blocks, n_states)`.
-
-    Returns:
-        `(n_signals, n_blocks, n_states)`.
+    Shapes: a `(n_states, n_states)`, b and s `(n_signals, n_blocks, n_states)`.
 
     Example:
         >>> jax.jit(grouped)(jnp.array([[0.5]]), jnp.ones((1, 3, 1))).tolist()

@@ -31,8 +31,7 @@ def cascade(
         state: `(n_sections, n_states)`.
         x: `(n_samples,)`, one sample or more.
 
-    Returns:
-        y `(n_samples,)` and the final state, as `state_space.linear_recurrence`.
+    Returns y `(n_samples,)` and the final state, as `state_space.linear_recurrence`.
 
     Example:
         >>> leak = lambda a, s, x_t: ((a * s[0] + x_t,), a * s[0] + x_t)

@@ -111,11 +111,10 @@ def sosfilt(
         axis: the axis of time.
         zi: `(n_sections, ..., 2, ...)`, the states of the sections' transposed direct forms II; `..., 2, ...`
             is the shape of `x` with 2 along `axis`.
-        method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (approximate) or `"auto"`.
+        method: as in `lfilter`.
 
     Returns:
-        y, in the shape and precision of `x`; or `(y, zf)` when `zi` is given, `zf` being the `zi` of the next
-        samples.
+        As `lfilter`.
 
     Raises:
         ValueError: unknown `method`, `zi` with `"fsm"`, a row whose a0 is known not to be 1, or shapes that

@@ -84,8 +84,7 @@ def constant(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> t
         state: `(*batch, n_sections, 2)`.
         method: one of `state_space.METHODS`.
 
-    Returns:
-        y `(*batch, n_samples)` and the final state.
+    Returns y `(*batch, n_samples)` and the final state.
 
     Example:
         >>> section = tuple(jnp.array([field]) for field in (1.0, 1.0, 1.0))  # z^-2

@@ -256,12 +256,6 @@ def _sin2_of_root(xp: Any, t: Any) -> Any:
 def concatenate(*sections: Sections) -> Sections:
     """Join sections in series, their batch axes broadcast.
 
-    Args:
-        sections: `Sections` (..., n_sections) each.
-
-    Returns:
-        `Sections` with the sum of the numbers of sections.
-
     Example:
         >>> concatenate(peak(100.0, 1.0, 3.0, 48e3), peak([1e3, 2e3], 1.0, 3.0, 48e3)).sos.shape
         (3, 6)
@@ -318,15 +312,7 @@ def cascade(
 def response(
     sections: Sections, freqs_hz: Float[Values, " n_freqs"], fs: float
 ) -> Complex[Any, "... n_freqs"]:
-    """Return the complex frequency response of sections in series.
-
-    Args:
-        sections: (..., n_sections).
-        freqs_hz: (n_freqs,) in Hz.
-        fs: sample rate in Hz.
-
-    Returns:
-        (..., n_freqs) complex.
+    """Return the complex frequency response of sections in series, at frequencies and a sample rate in Hz.
 
     Example:
         >>> abs(response(peak(1000.0, 1.0, 20.0, 48000.0), [1000.0], 48000.0)).round(4).tolist()
@@ -350,14 +336,8 @@ def cascade_sampled(
 ) -> Float[Array, "... n_samples"]:
     """Filter by frequency sampling, which wraps the tail beyond the transform.
 
-    Args:
-        sections: (..., n_sections), batch axes broadcast against those of `x`.
-        x: (..., n_samples), real.
-        n_fft: length of the transform in samples; by default twice the signal, and 1024 samples more than it
-            at the least.
-
-    Returns:
-        (..., n_samples) in the dtype of `x`.
+    Batch axes broadcast. The transform has `n_fft` samples, by default twice the signal, and 1024 more than
+    it at the least.
 
     Raises:
         ValueError: `n_fft` shorter than the signal; shapes that do not fit.

@@ -28,13 +28,8 @@ __all__ = ["filter_frames", "interpolate", "n_frames", "window_length"]
 def n_frames(n_samples: int, hop: int) -> int:
     """Return the number of frames of a signal: the first on sample 0, the last at or beyond the last sample.
 
-    Args:
-        n_samples: length of the signal in samples.
-        hop: samples from one frame to the next.
-
-    Returns:
-        `1 + ceil((n_samples - 1) / hop)`, and 0 for an empty signal. A centred STFT has as many, or one less
-        where the signal ends between two centres.
+    With a frame every `hop` samples it is `1 + ceil((n_samples - 1) / hop)`, and 0 for an empty signal. A
+    centred STFT has as many, or one less where the signal ends between two centres.
 
     Raises:
         ValueError: `n_samples` or `hop` no whole number, or negative; `hop` 0.

@@ -67,7 +67,10 @@ def test_batched_lfilter(x64):
         assert relative_rms(y[i], signal.lfilter(b[i], a, x[0])) < 1e-12
 
 
-@pytest.mark.parametrize("method", ALL_METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(one, marks=pytest.mark.slow if one == "associative" else ()) for one in ALL_METHODS],
+)
 def test_every_method(method):
     x = noise(300).astype(np.float32)
     for got, expected in (

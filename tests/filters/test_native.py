@@ -179,6 +179,7 @@ def test_a_folder_that_others_can_write_is_not_trusted(tmp_path):
     assert "can be written by other users" in done.stdout
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_built_once(tmp_path):
     code = "from jaxapf.filters import native; assert native.available()"

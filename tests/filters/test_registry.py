@@ -23,7 +23,7 @@ QUICK = {
     "cascade-varying": ("scan",),
 }
 QUICK_HARD = {
-    "sosfilt": ("blocked",),
+    "sosfilt": ("scan",),
     "allpole-varying-4": ("native",),
     "cascade": ("scan", "blocked", "fsm"),
     "cascade-varying": ("blocked",),

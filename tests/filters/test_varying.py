@@ -181,7 +181,7 @@ def _value_and_gradients(controls, g, x, *, method):
     return jax.value_and_grad(mix, argnums=(0, 1, 2))(controls, g, x)
 
 
-@pytest.mark.parametrize("method", ["scan", "blocked"])
+@pytest.mark.parametrize("method", ["blocked", pytest.param("scan", marks=pytest.mark.slow)])
 def test_finite_values_and_gradients_on_hard_signals(method):
     n_samples = 64
     rng = np.random.default_rng(0)

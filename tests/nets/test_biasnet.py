@@ -48,7 +48,7 @@ def test_every_parameter_of_a_biasnet_has_a_gradient():
 
 
 def test_stacked_biasnets_are_single_ones():
-    net = nets.BiasNet(features=3)
+    net = nets.BiasNet(features=3, width=64, hidden=(32, 16))
     keys = jax.random.split(jax.random.key(3), 3)
     stacked = jax.jit(jax.vmap(net.init))(keys)
     found = np.asarray(jax.jit(jax.vmap(net.apply))(stacked))
