@@ -34,6 +34,7 @@ from jaxapf._internal.arrays import (
     batch_shape,
     half_angle,
     initial_state,
+    joined,
     require,
     whole_number,
     with_rank,
@@ -210,13 +211,7 @@ def concatenate(*sections: Sections) -> Sections:
     """
     if not sections:
         raise ValueError("sections is empty; give at least one Sections to concatenate.")
-    batch = np.broadcast_shapes(*(np.shape(one.u)[:-1] for one in sections))
-
-    def join(*leaves):
-        xp, leaves = as_arrays(*leaves)
-        return xp.concatenate([xp.broadcast_to(leaf, batch + leaf.shape[-1:]) for leaf in leaves], axis=-1)
-
-    return Sections(*(join(*field) for field in zip(*sections, strict=True)))
+    return Sections(*(joined(*field) for field in zip(*sections, strict=True)))
 
 
 def cascade(

@@ -23,6 +23,7 @@ __all__ = [
     "enable_x64",
     "half_angle",
     "initial_state",
+    "joined",
     "lift",
     "lift_signals",
     "require",
@@ -105,6 +106,13 @@ def initial_state(zi: Values | None, batch: tuple[int, ...], core: tuple[int, ..
     if not fits:
         raise ValueError(f"zi has shape {shape}; expected {(*batch, *core)}.")
     return jnp.broadcast_to(jnp.asarray(zi).astype(dtype), (*batch, *core))
+
+
+def joined(*arrays: Any) -> Any:
+    """Concatenate values along the last axis, their batch axes broadcast; converted as in `as_arrays`."""
+    xp, leaves = as_arrays(*arrays)
+    batch = np.broadcast_shapes(*(leaf.shape[:-1] for leaf in leaves))
+    return xp.concatenate([xp.broadcast_to(leaf, (*batch, leaf.shape[-1])) for leaf in leaves], axis=-1)
 
 
 def with_rank(array: Any, rank: int) -> Any:

@@ -40,6 +40,7 @@ from jaxapf._internal.arrays import (
     batch_shape,
     half_angle,
     initial_state,
+    joined,
     require,
     with_rank,
 )
@@ -260,13 +261,7 @@ def concatenate(*sections: Sections) -> Sections:
         >>> concatenate(peak(100.0, 1.0, 3.0, 48e3), peak([1e3, 2e3], 1.0, 3.0, 48e3)).sos.shape
         (3, 6)
     """
-
-    def join(*leaves):
-        xp, arrays = as_arrays(*leaves)
-        batch = np.broadcast_shapes(*(one.shape[:-1] for one in arrays))
-        return xp.concatenate([xp.broadcast_to(one, (*batch, one.shape[-1])) for one in arrays], axis=-1)
-
-    return jax.tree.map(join, *sections)
+    return jax.tree.map(joined, *sections)
 
 
 def cascade(

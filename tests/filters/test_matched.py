@@ -187,10 +187,12 @@ def test_the_preset_and_mistakes():
     with pytest.raises(ValueError, match=r"gains_db has shape \(5,\); expected \(..., 6\)"):
         equalizer.six_band(np.zeros(5))
     with pytest.raises(ValueError, match="gains_db"):
-        equalizer.six_band([0, 0, 0, 0, 0, 21.0])
+        equalizer.six_band(np.array([0, 0, 0, 0, 0, 21.0]))
     with pytest.raises(ValueError, match="q is 0"):
         equalizer.sections(equalizer.six_band(np.zeros(6))._replace(q=np.zeros(6)), 48e3)
     with pytest.raises(ValueError, match="cascade_sampled"):
         matched.cascade(matched.peak(1e3, 1.0, 3.0, 48e3), np.zeros(4, np.float32), method="fsm")
-    levels = equalizer.response_db(equalizer.six_band([0, 0, 6.0, 0, 0, 0]), [103.0], 48e3)
+    levels = equalizer.response_db(
+        equalizer.six_band(np.array([0, 0, 6.0, 0, 0, 0])), np.array([103.0]), 48e3
+    )
     assert levels[0] == pytest.approx(6.0, abs=1e-3)
