@@ -8,6 +8,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "COEFFICIENT",
+    "COMPRESSOR",
+    "CUTOFF_HZ",
+    "CUTOFF_HZ_LOG",
+    "DELAY_MS",
+    "DISTORTION",
+    "EQUALIZER",
+    "EXPANDER",
+    "FIRST_ORDER",
+    "GAIN",
+    "NEAR_ONE",
+    "OCTAVES_HZ",
+    "PANNER",
+    "POLARITY",
+    "RADIUS",
+    "REVERB",
+    "SECOND_ORDER",
+    "WARP",
+    "WIDTH",
+    "Control",
+    "Q",
+    "denormalise",
+    "normalise",
+]
+
 NEAR_ONE = 0.99999  # radius, warp and first-order coefficients stay inside the unit circle
 
 

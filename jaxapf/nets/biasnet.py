@@ -32,8 +32,8 @@ class BiasNet(nn.Module):
 
     Example:
         >>> net = BiasNet(features=11)
-        >>> weights = net.init(jax.random.key(0))
-        >>> net.apply(weights).shape, sum(leaf.size for leaf in jax.tree.leaves(weights))
+        >>> weights = jax.eval_shape(net.init, jax.random.key(0))
+        >>> jax.eval_shape(net.apply, weights).shape, sum(leaf.size for leaf in jax.tree.leaves(weights))
         ((11,), 691467)
     """
 
