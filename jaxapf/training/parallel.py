@@ -107,7 +107,7 @@ def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
         mesh=devices,
         in_specs=(P(), P(axis)),
         out_specs=P(),
-        # The check knows no types for the carries of the scans in recursions; pmap makes none either.
+        # The check has no types for the carries of the scans in recursions; pmap makes none either.
         check_vma=False,
     )
     everywhere, split = NamedSharding(devices, P()), NamedSharding(devices, P(axis))

@@ -204,7 +204,7 @@ def short(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Orbax's log to itself, unless the user asked for it by setting absl's level."""
+    """Keep Orbax's log to itself, unless the user set absl's level to show it."""
     logger = logging.getLogger("absl")
 
     def pass_on(record: logging.LogRecord) -> bool:

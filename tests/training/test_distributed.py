@@ -248,6 +248,12 @@ def test_an_exit_code_is_passed_on(start_all):
 
 
 @pytest.mark.slow
+def test_native_messages_are_shown_at_the_end(start_all):
+    for process in start_all(2, each=[(), ("--then", "write")])[1:]:
+        assert process.ends() == (0, "from native code\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_worker_too(start_all, number):
     both, workers = training(start_all)

@@ -339,8 +339,8 @@ def test_a_killed_process_loses_no_record_that_it_has_written(tmp_path):
     with python(
         """
         import sys, time
-        from jaxapf.training import logging as tracking
-        with tracking.open_metrics(sys.argv[1]) as log:
+        from jaxapf.training import logging
+        with logging.open_metrics(sys.argv[1]) as log:
             for step in range(1, 4):
                 log({"step": step, "loss": 0.1})
             print("written", flush=True)
@@ -359,14 +359,14 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     with python(
         """
         import resource, signal, sys
-        from jaxapf.training import logging as tracking
+        from jaxapf.training import logging
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
         try:
-            with tracking.open_metrics(sys.argv[1]) as log:
+            with logging.open_metrics(sys.argv[1]) as log:
                 for step in range(9):
                     log({"step": step, "loss": 0.1})
-        except tracking.AudioError as error:
+        except logging.AudioError as error:
             print(error)
         """,
         tmp_path / "metrics.jsonl",

@@ -51,6 +51,8 @@ def go_wrong(how: str) -> None:
         raise Unportable(1, 2)
     if how == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "write":
+        os.write(2, b"from native code\n")
     if how == "wait":
         time.sleep(600)
 
