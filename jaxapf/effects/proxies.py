@@ -70,7 +70,7 @@ def apply(
     Example:
         >>> net = nets.ProxyCNN(channels=2)
         >>> controls = EFFECTS["compressor"].controls
-        >>> weights = net.init(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
+        >>> weights = jax.jit(net.init)(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
         >>> apply(Proxy(net, weights, controls), jnp.ones(100), jnp.zeros(len(controls))).shape
         (100,)
     """
@@ -101,7 +101,7 @@ def save(proxy: Proxy, path: PathLike) -> None:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     net, controls = nets.ProxyCNN(channels=2), EFFECTS["compressor"].controls
-        ...     weights = net.init(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
+        ...     weights = jax.jit(net.init)(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
         ...     save(Proxy(net, weights, controls), f"{folder}/net.npz")
         ...     read(f"{folder}/net.npz").net.channels
         2

@@ -85,6 +85,7 @@ def test_float32_is_near(detector, smoothing):
     assert relative_rms(np.asarray(y, np.float64), loop(c, x, detector, smoothing)) < 2e-5
 
 
+@pytest.mark.slow
 def test_it_is_torchcomp(x64):
     torch, torchcomp = pytest.importorskip("torch"), pytest.importorskip("torchcomp")
     x = bursts()
@@ -120,6 +121,7 @@ def test_look_ahead_leads_by_whole_samples(x64):
     np.testing.assert_array_equal(y[:latency], 0.0)
 
 
+@pytest.mark.slow
 @given(
     cuts=st.lists(st.sampled_from([0, 1, 200, 400, 401, 600]), max_size=4),
     latency=st.sampled_from([0, 17]),
@@ -176,7 +178,14 @@ def test_kernel_and_scan_are_the_same(x64, monkeypatch):
 # Gradients
 
 
-@pytest.mark.parametrize(("detector", "smoothing"), [("rms", "gain"), ("peak", "level"), ("rms", "gain_db")])
+@pytest.mark.parametrize(
+    ("detector", "smoothing"),
+    [
+        ("rms", "gain"),
+        pytest.param("peak", "level", marks=pytest.mark.slow),
+        pytest.param("rms", "gain_db", marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_are_differences_and_no_control_is_ignored(x64, detector, smoothing):
     latency = 16
     c = CONTROLS._replace(lookahead_ms=1.06)
@@ -212,6 +221,7 @@ def test_gradients_are_differences_and_no_control_is_ignored(x64, detector, smoo
     assert np.any(state.gains != 0)
 
 
+@pytest.mark.slow
 def test_hessian_is_symmetric_and_gradients_are_the_scan_s(x64, monkeypatch):
     x = jnp.asarray(bursts(300, 6))
 

@@ -1,5 +1,7 @@
 """The phaser: against a float64 loop, in pieces, its derivatives, its sampled form, its parametrisation."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,10 +59,11 @@ def test_there_are_182_numbers():
 
 
 @pytest.mark.parametrize("delay", [0, 1])
-@pytest.mark.parametrize("cut", [0, 1, 31, 32, 33, 200])
+@pytest.mark.parametrize("cut", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in (31, 32, 200)), 33])
 def test_pieces_are_the_whole(cut, delay):
     c, x = controls(), noise(2, 200).astype(np.float32)
 
+    @jax.jit
     def run(state, x):
         return phaser.phaser(c, state, x, FS, delay=delay)
 
@@ -81,13 +84,14 @@ def test_every_number_is_alive_and_its_derivative_right(x64, delay):
     raw |= {"a": jnp.array([0.2, 0.1])}
     theta, unravel = ravel_pytree(jax.tree.map(lambda value: jnp.asarray(value, jnp.float64), raw))
 
+    @jax.jit
     def total(theta):
         c = phaser.controls_of(unravel(theta))
         y, _ = phaser.phaser(c, phaser.initial_state(dtype=jnp.float64), x, FS, delay=delay, hop=8)
         return jnp.sum(weights * y)
 
     check_grads(total, (theta,), order=1, modes=("fwd", "rev"), rtol=1e-5, eps=1e-6)
-    gradient = jax.grad(total)(theta)
+    gradient = jax.jit(jax.grad(total))(theta)
     assert np.all(gradient != 0)
 
 
@@ -95,18 +99,25 @@ def test_every_number_is_alive_and_its_derivative_right(x64, delay):
 def test_sampling_is_exact_where_nothing_moves(x64, delay):
     c = controls(depth=np.float64(0.0), feedback=jnp.full((), 0.3), bias=jnp.full((), 0.3))
     x = np.pad(noise(2000), (0, 2000))
-    exact, _ = phaser.phaser(c, phaser.initial_state(dtype=np.float64), x, FS, delay=delay)
-    sampled = phaser.phaser_sampled(c, x, FS, window_ms=40.0, delay=delay)
+    exact, _ = jax.jit(partial(phaser.phaser, fs=FS, delay=delay))(
+        c, phaser.initial_state(dtype=np.float64), x
+    )
+    sampled = jax.jit(partial(phaser.phaser_sampled, fs=FS, window_ms=40.0, delay=delay))(c, x)
     assert relative_rms(sampled, exact) < 1e-9
 
 
 def test_sampling_gets_worse_the_faster_it_moves():
     x = noise(8000).astype(np.float32)
     errors = []
+
+    @jax.jit
+    def both(c):
+        sampled = phaser.phaser_sampled(c, x, FS, window_ms=40.0)
+        return phaser.phaser(c, phaser.initial_state(), x, FS)[0], sampled
+
     for rate in (0.5, 4.0, 16.0):
-        c = controls(rate_hz=jnp.full((), rate), decay=jnp.zeros(()))
-        exact, _ = phaser.phaser(c, phaser.initial_state(), x, FS)
-        errors.append(relative_rms(phaser.phaser_sampled(c, x, FS, window_ms=40.0), exact))
+        exact, sampled = both(controls(rate_hz=jnp.full((), rate), decay=jnp.zeros(())))
+        errors.append(relative_rms(sampled, exact))
     assert 1e-4 < errors[0] < errors[1] < errors[2]
 
 
@@ -120,18 +131,16 @@ def test_any_numbers_are_stable(seed, size):
     assert np.all(np.abs(phaser.coefficient_of(drawn)) <= 1)
 
 
-@pytest.mark.parametrize(
-    "x", [np.zeros(64), np.ones(64), np.cos(np.pi * np.arange(64)), np.eye(1, 64)[0], [1.0]]
-)
-def test_nothing_is_ever_no_number(x):
-    signal = jnp.asarray(x, jnp.float32)
-
-    def total(raw):
+def test_nothing_is_ever_no_number():
+    @jax.jit
+    @jax.value_and_grad
+    def total(raw, signal):
         y, _ = phaser.phaser(phaser.controls_of(raw), phaser.initial_state(), signal, FS)
         return jnp.sum(y**2)
 
-    value, gradient = jax.value_and_grad(total)(phaser.init(jax.random.key(0)))
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((value, gradient)))
+    for x in (np.zeros(64), np.ones(64), np.cos(np.pi * np.arange(64)), np.eye(1, 64)[0], [1.0]):
+        found = total(phaser.init(jax.random.key(0)), jnp.asarray(x, jnp.float32))
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
 
 
 def test_oscillator_keeps_its_phase_for_hours():

@@ -25,9 +25,10 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def lively(net, n_controls=3, n_samples=64):
     """Weights of which none is as small as those that training begins with."""
-    weights = jax.jit(net.init)(jax.random.key(0), jnp.zeros(n_samples), jnp.zeros(n_controls))
+    weights = net.init(jax.random.key(0), jnp.zeros(n_samples), jnp.zeros(n_controls))
     keys = iter(jax.random.split(jax.random.key(1), 100))
     return jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape), weights)
 
@@ -66,6 +67,7 @@ def features_by_hand(x):
     return np.stack([x, np.log10(1 + (x / 1e-3) ** 2) / 6], axis=-1)
 
 
+@pytest.mark.slow
 def test_the_large_one_is_its_loops():
     net = NETS["tcn"]
     weights, x, raw = lively(net), noise(50), np.array([0.3, -0.8, 0.1], np.float32)
@@ -135,6 +137,7 @@ def heard(net, n_samples):
     return n_samples - np.flatnonzero(np.asarray(gradient))
 
 
+@pytest.mark.slow
 def test_the_receptive_field_of_the_source_is_where_gradients_are():
     net = nets.ProxyTCN(channels=2)
     assert nets.receptive_field(net) == 7021
@@ -150,7 +153,7 @@ def test_the_receptive_field_of_the_small_one_is_the_most_of_its_samples():
 def test_training_begins_with_the_signal_as_it_is(name):
     net = NETS[name]
     x, raw = noise(64), noise(3)
-    weights = net.init(jax.random.key(0), x, raw)
+    weights = jax.jit(net.init)(jax.random.key(0), x, raw)
     np.testing.assert_allclose(output(net, weights, x, raw), x, atol=0.05)
 
 

@@ -17,6 +17,13 @@ DESIGN = network.Design(channels=8, hidden=(16,))
 
 @pytest.fixture(scope="module")
 def weights():
+    """All random."""
+    return network.initial_weights(DESIGN, jax.random.key(0), 0)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """With a reader of curves after a few steps."""
     return jax.jit(network.initial_weights, static_argnums=(0, 2))(DESIGN, jax.random.key(0), 150)
 
 
@@ -38,10 +45,11 @@ def test_curve_is_the_equalisers_response():
     np.testing.assert_allclose(network.curve_db(jnp.asarray(raw, jnp.float32)), expected, atol=2e-3)
 
 
-def test_reader_learns_from_curves_alone(weights):
+@pytest.mark.slow
+def test_reader_learns_from_curves_alone(trained):
     """After a few steps its settings have curves nearer to those of settings never seen than none have."""
     true, noisy = network._curves(jax.random.key(7), 64)
-    raw = CurveReader(18).apply({"params": weights["params"]["reader"]}, noisy)
+    raw = CurveReader(18).apply({"params": trained["params"]["reader"]}, noisy)
 
     def error(curve):
         off = curve - true
@@ -66,10 +74,11 @@ def test_makeup_stays_in_its_range():
     assert float(made[network.MAKEUP]) == pytest.approx(1.0)
 
 
-def test_one_choice_is_for_one_pair(weights):
+@pytest.mark.slow
+def test_one_choice_is_for_one_pair(trained):
     """A batch is chosen for as its pairs are one by one."""
     given, reference = np.stack([noise(0), noise(2)]), np.stack([noise(1), noise(3)])
-    choose = jax.jit(partial(network.predict, DESIGN, weights, process=network.process_at_fs, passes=2))
+    choose = jax.jit(partial(network.predict, DESIGN, trained, process=network.process_at_fs, passes=2))
     both = choose(given, reference)
     for i in range(2):
         np.testing.assert_allclose(choose(given[i], reference[i]), both[i], atol=2e-4)
@@ -81,21 +90,23 @@ def test_encoder_hears_the_same_in_any_length():
     """A sound that repeats is heard alike, once or four times, but for the edges."""
     net = StyleEncoder(channels=8)
     heard = jax.random.normal(jax.random.key(0), (80, 64))
-    own = net.init(jax.random.key(1), heard)
-    once, often = (jnp.asarray(net.apply(own, jnp.tile(heard, n))) for n in (4, 16))
+    own, apply = jax.jit(net.init)(jax.random.key(1), heard), jax.jit(net.apply)
+    once, often = (jnp.asarray(apply(own, jnp.tile(heard, n))) for n in (4, 16))
     np.testing.assert_allclose(once, often, atol=0.02)
 
 
-def test_choice_changes_when_the_reference_does(weights):
+@pytest.mark.slow
+def test_choice_changes_when_the_reference_does(trained):
     given = noise(0)
     dark = np.convolve(noise(1), np.ones(8) / 8, mode="same").astype(np.float32)
-    choose = partial(network.predict, DESIGN, weights, process=network.process_at_fs, passes=1)
+    choose = jax.jit(partial(network.predict, DESIGN, trained, process=network.process_at_fs, passes=1))
     curves = [network.curve_db(choose(given, other)) for other in (noise(1), dark)]
     tilt = [float(jnp.mean(one[-20:]) - jnp.mean(one[:20])) for one in curves]
     assert tilt[1] < tilt[0] - 3
 
 
-def test_loss_has_a_gradient_by_every_weight(weights):
+@pytest.mark.slow
+def test_loss_has_a_gradient_by_every_weight(trained):
     given, reference, target = noise(0), noise(1), noise(2)
 
     def loss(own):
@@ -103,7 +114,7 @@ def test_loss_has_a_gradient_by_every_weight(weights):
         y, _ = network.match_level(raw, given, reference, network.process_at_fs)
         return jnp.mean(jnp.abs(y - target))
 
-    gradient = jax.jit(jax.grad(loss))(weights)
+    gradient = jax.jit(jax.grad(loss))(trained)
     sizes = [float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient)]
     assert np.all(np.isfinite(sizes))
     assert np.mean(np.array(sizes) > 0) == 1

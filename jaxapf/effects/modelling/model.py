@@ -185,8 +185,9 @@ def swept_hz(model: EffectModel) -> tuple[float, float]:
     """Return the lowest and highest cutoff of a phaser's stages in Hz."""
     with enable_x64():
         controls = EFFECTS["phaser"].controls(model.controls)
-        found = phaser.sweep(controls, 0, 4096, 4096 * max(float(controls.rate_hz), 1e-3), hop=1)
-        hz = np.asarray(phaser.cutoff_hz(found, model.fs))
+        rate = 4096 * max(float(controls.rate_hz), 1e-3)  # one cycle in 4096 samples
+        sweep = jax.jit(lambda controls: phaser.sweep(controls, 0, 4096, rate, hop=1))
+        hz = np.asarray(phaser.cutoff_hz(sweep(jax.tree.map(np.asarray, controls)), model.fs))
     return float(np.min(hz)), float(np.max(hz))
 
 

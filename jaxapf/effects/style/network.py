@@ -129,9 +129,7 @@ def predict(
         (..., 24), of the last pass. The make-up gain is relative: see `match_level`.
 
     Example:
-        >>> net, silence = make_net(Design(channels=8)), jnp.zeros(4096)
-        >>> inputs = [features(silence)] * 3
-        >>> weights = net.init(jax.random.key(0), *inputs, jnp.zeros(MELS), jnp.zeros(24))
+        >>> weights, silence = initial_weights(Design(channels=8), jax.random.key(0), 0), jnp.zeros(4096)
         >>> predict(Design(channels=8), weights, silence, silence, lambda raw, x: x, 2).shape
         (24,)
     """
@@ -217,14 +215,17 @@ def initial_weights(design: Design, key: PRNGKeyArray, steps: int = 3000) -> Any
         Weights, for `make_net(design).apply`.
 
     Example:
-        >>> weights = initial_weights(Design(channels=8), jax.random.key(0), steps=1)
+        >>> weights = initial_weights(Design(channels=8), jax.random.key(0), steps=0)
         >>> sorted(weights["params"])[-1]
         'reader'
     """
     of_weights, of_curves = jax.random.split(key)
     mels, curve = jnp.zeros((1, MELS, 4)), jnp.zeros((1, MELS))
-    weights = make_net(design).init(of_weights, mels, mels, mels, curve, jnp.zeros((1, len(CONTROLS))))
-    reader, optimizer = CurveReader(N_EQUALIZER), optax.adam(optax.cosine_decay_schedule(1e-3, max(1, steps)))
+    init = jax.jit(make_net(design).init)
+    weights: Any = init(of_weights, mels, mels, mels, curve, jnp.zeros((1, len(CONTROLS))))
+    if steps == 0:
+        return weights
+    reader, optimizer = CurveReader(N_EQUALIZER), optax.adam(optax.cosine_decay_schedule(1e-3, steps))
 
     def loss_fn(own: Any, batch: Any, key: jax.Array) -> jax.Array:
         true, noisy = _curves(key)

@@ -61,6 +61,7 @@ def check(fitted, true, rel=0.02, within=0.05):
         assert getattr(fitted.controls, name) == pytest.approx(getattr(true, name), abs=within), name
 
 
+@pytest.mark.slow
 def test_settings_are_recovered_with_delay_and_sign():
     records = []
     x = music()

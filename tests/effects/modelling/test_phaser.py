@@ -28,12 +28,13 @@ def predicted(fitted, x: np.ndarray) -> np.ndarray:
     return np.asarray(y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "feedback",
     [
         (0.0, 0.4),
-        pytest.param((0.5, 0.0), marks=pytest.mark.slow),
-        pytest.param((0.0, 0.0), marks=pytest.mark.slow),
+        (0.5, 0.0),
+        (0.0, 0.0),
     ],
 )
 def test_a_known_phaser_is_found(loose_jax, feedback):
@@ -69,7 +70,14 @@ def test_half_a_turn_of_a_sine_is_a_sine(loose_jax):
     assert metrics.esr(predicted(fitted, x)[24000:], wet[24000:]) < 1e-3
 
 
-@pytest.mark.parametrize(("rate", "tolerance"), [(0.2, 0.1), (1.3, 0.03), (6.0, 0.03)])  # 0.6, 4, 18 turns
+@pytest.mark.parametrize(
+    ("rate", "tolerance"),  # 0.6, 4, 18 cycles
+    [
+        pytest.param(0.2, 0.1, marks=pytest.mark.slow),
+        (1.3, 0.03),
+        pytest.param(6.0, 0.03, marks=pytest.mark.slow),
+    ],
+)
 def test_the_sweep_is_read_off_the_spectra(rate, tolerance):
     x = noise(24000)
     found = sweep_estimation.starts(sweep_estimation.spectra_of(x, known(x, rate=rate), FS), count=1)[0]
