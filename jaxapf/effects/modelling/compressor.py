@@ -1,14 +1,14 @@
-"""Fit the compressor to a pair of recordings, dry and wet, of a device whose settings nobody knows.
+"""Fit the compressor to a dry and a wet recording of a device with unknown settings.
 
-The delay and the sign come from cross-correlation; the gain, block by block, says where the threshold may
-be; a grid of settings is tried, and the best go on to Levenberg-Marquardt on the error of the samples, whose
-Jacobian is the exact forward derivative of `effects.compressor`. All detectors and all places of the
-smoothing are tried side by side on a piece of the recording, the best ones on all of it.
+The delay and the sign come from cross-correlation, candidates of the threshold from the gain block by block;
+the best settings of a grid go on to Levenberg-Marquardt on the error of the samples, whose Jacobian is the
+exact forward derivative of `effects.compressor`. All detectors and smoothings are fitted to a section of the
+recording, the best ones to all of it.
 
     fitted = fit_compressor(dry, wet, fs)
     y = render(fitted.controls, fitted.options, x, fs)
 
-`render` runs a whole signal; `start` and `process` are for blocks, see there.
+`render` processes a whole signal; `initial_state` and `process` are for blocks.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import Values
-from jaxapf._internal.delay import cross_correlation, measure
 from jaxapf._internal.least_squares import Damping, minimise
 from jaxapf.effects import compressor as fx
 from jaxapf.effects.compressor import Controls, State
+from jaxapf.effects.modelling.latency import MAX_DELAY_MS, blocks, find_delay, shifted
+
+__all__ = ["KINDS", "Fitted", "fit_compressor", "initial_state", "process", "render", "surplus"]
 
 Record = Callable[[dict[str, Any]], None]
 
-MAX_DELAY_MS = 20.0  # of the device, either way, unless another is given
 MAX_LOOKAHEAD_MS = 20.0
 BLOCK_MS = 20.0  # of the analysis
 SCREEN_S = 6.0  # of the piece that all kinds are tried on
@@ -91,23 +93,21 @@ class Piece(NamedTuple):
 
 
 def fit_compressor(
-    dry: Values,
-    wet: Values,
+    dry: Float[ArrayLike, "*channels n_samples"],
+    wet: Float[ArrayLike, "*channels n_samples"],
     fs: float,
     *,
     max_delay_ms: float = MAX_DELAY_MS,
     on_record: Record | None = None,
 ) -> Fitted:
-    """Find the compressor that makes wet of dry.
-
-    Channels, where there are several, are compressed one by one with the same settings.
+    """Fit a compressor to a dry and a wet signal; channels are compressed one by one with the same settings.
 
     Args:
         dry: `(n_samples,)` or `(n_channels, n_samples)`, real.
         wet: as `dry`; it may be late or early, inverted, louder or softer.
         fs: sample rate in Hz.
-        max_delay_ms: largest latency of the wet signal to look for, of either sign; it is whole samples.
-        on_record: is given a dict after every step: `stage`, `kind`, `step`, `esr`.
+        max_delay_ms: largest latency of the wet signal, of either sign; it is whole samples.
+        on_record: called with a dict after every step: `stage`, `kind`, `step`, `esr`.
 
     Returns:
         Fitted. A pair that differs by one constant gain gets ratio 1.
@@ -150,31 +150,37 @@ def fit_compressor(
     return Fitted(controls, options, metrics)
 
 
-# Running what was fitted
+# Processing by what was fitted
 
 
-def start(options: dict[str, Any], *, batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> State:
-    """The state of a fitted compressor before any sound.
+def initial_state(
+    options: Mapping[str, Any], *, batch: tuple[int, ...] = (), dtype: Any = jnp.float32
+) -> State:
+    """Return the state of silence of a fitted compressor.
 
     Example:
-        >>> start({"latency_samples": 3}).signal.shape
+        >>> initial_state({"latency_samples": 3}).signal.shape
         (3,)
     """
     return fx.initial_state(batch, latency=options["latency_samples"], dtype=dtype)
 
 
 def process(
-    controls: Controls, options: dict[str, Any], state: State, x: Values, fs: float
-) -> tuple[jax.Array, State]:
-    """Run a fitted compressor on a block.
+    controls: Controls,
+    options: Mapping[str, Any],
+    state: State,
+    x: Float[ArrayLike, "... n_samples"],
+    fs: float,
+) -> tuple[Float[Array, "... n_samples"], State]:
+    """Process a block by a fitted compressor.
 
-    The output is `latency_samples` late. The device itself was late by `delay_samples`: to have the output
-    where the device has it, drop the first `surplus(options)` samples, and feed as many zeros at the end.
+    The output is `latency_samples` late, that of the device `delay_samples`: for an output in time with the
+    device's, drop the first `surplus(options)` samples, and append as many zeros to the input.
 
     Args:
         controls: of `Fitted`.
         options: of `Fitted`.
-        state: of `start`, or what the block before returned.
+        state: of `initial_state`, or what the block before returned.
         x: `(..., n_samples)`.
         fs: sample rate in Hz, of x: it may be another than that of the recordings.
 
@@ -183,7 +189,8 @@ def process(
 
     Example:
         >>> options = {"detector": "rms", "smoothing": "gain", "polarity": -1, "latency_samples": 1}
-        >>> y, _ = process(Controls(0.0, 1.0, 1.0, 1.0), options, start(options), jnp.arange(3.0), 8000.0)
+        >>> controls, x = Controls(0.0, 1.0, 1.0, 1.0), jnp.arange(3.0)
+        >>> y, _ = process(controls, options, initial_state(options), x, 8000.0)
         >>> y.tolist()
         [-0.0, -0.0, -1.0]
     """
@@ -192,8 +199,8 @@ def process(
     return options["polarity"] * y, state
 
 
-def surplus(options: dict[str, Any]) -> int:
-    """Samples that `process` is later than the device was: what a caller drops at the beginning.
+def surplus(options: Mapping[str, Any]) -> int:
+    """Return the samples by which `process` is later than the device.
 
     Example:
         >>> surplus({"latency_samples": 100, "delay_samples": 64})
@@ -202,17 +209,10 @@ def surplus(options: dict[str, Any]) -> int:
     return options["latency_samples"] - options["delay_samples"]
 
 
-def render(controls: Controls, options: dict[str, Any], x: Values, fs: float) -> np.ndarray:
-    """Run a fitted compressor on a whole signal: the output lies where the device has it.
-
-    Args:
-        controls: of `Fitted`.
-        options: of `Fitted`.
-        x: `(..., n_samples)`.
-        fs: sample rate in Hz.
-
-    Returns:
-        `(..., n_samples)` float32.
+def render(
+    controls: Controls, options: Mapping[str, Any], x: Float[ArrayLike, "... n_samples"], fs: float
+) -> Float[np.ndarray, "... n_samples"]:
+    """Process a whole signal by a fitted compressor, in time with the device; float32, sample rate in Hz.
 
     Example:
         >>> options = {"detector": "rms", "smoothing": "gain", "polarity": 1}
@@ -224,15 +224,15 @@ def render(controls: Controls, options: dict[str, Any], x: Values, fs: float) ->
     signal = np.asarray(x, np.float32)
     extra = surplus(options)
     padded = np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(0, extra)])
-    y, _ = process(controls, options, start(options, batch=signal.shape[:-1]), padded, fs)
+    y, _ = process(controls, options, initial_state(options, batch=signal.shape[:-1]), padded, fs)
     return np.asarray(y)[..., extra:]
 
 
 # Before the search
 
 
-def checked(dry: Values, wet: Values, fs: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both as (n_channels, n_samples) float64, or ValueError."""
+def checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as (n_channels, n_samples) float64; ValueError if they cannot be fitted to."""
     if not fs > 0:
         raise ValueError(f"fs is {fs:g}; expected a sample rate above 0 Hz.")
     arrays = []
@@ -258,53 +258,10 @@ def checked(dry: Values, wet: Values, fs: float) -> tuple[np.ndarray, np.ndarray
     return arrays[0], arrays[1]
 
 
-def find_delay(
-    dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float = MAX_DELAY_MS
-) -> tuple[int, int]:
-    """Samples that wet is late by (negative: early), and its sign.
-
-    Of the highest peaks of the cross-correlation, and their neighbours, the one after which the gain block by
-    block leaves the least of wet: a gain that moves fast can bend the peak itself.
-    """
-    reach = min(round(max_delay_ms * 1e-3 * fs), dry.shape[-1] // 2)
-    near = cross_correlation(measure(dry, wet, fs, reach), reach)
-    best = np.argsort(-np.abs(near))[:3]
-    around = {int(lag) - reach + k for lag in best for k in (-1, 0, 1)}
-    lags = sorted((lag for lag in around if abs(lag) <= reach), key=abs)
-    left = [block_residual(dry, wet, lag, fs) for lag in lags]
-    lag = lags[int(np.argmin(left))]
-    return lag, 1 if near[lag + reach] >= 0 else -1
-
-
-def block_residual(dry: np.ndarray, wet: np.ndarray, delay: int, fs: float) -> float:
-    """Energy of wet that a gain for every millisecond leaves."""
-    d, w = (blocks(x, max(8, round(1e-3 * fs))) for x in (shifted(dry, delay), wet))
-    cross, power = np.sum(d * w, -1), np.sum(d * d, -1)
-    return float(np.sum(w * w) - np.sum(cross**2 / np.maximum(power, 1e-30)))
-
-
-def shifted(x: np.ndarray, delay: int) -> np.ndarray:
-    """Signals late by so many samples, early where they are negative, zeros where nothing is known."""
-    if delay == 0:
-        return x
-    y = np.zeros_like(x)
-    if delay > 0:
-        y[..., delay:] = x[..., :-delay]
-    else:
-        y[..., :delay] = x[..., -delay:]
-    return y
-
-
-def blocks(x: np.ndarray, length: int) -> np.ndarray:
-    """(n_channels, n_blocks, length) of whole blocks."""
-    n = x.shape[-1] // length
-    return x[..., : n * length].reshape(x.shape[0], n, length)
-
-
 def levels_and_gains(
     dry: np.ndarray, wet: np.ndarray, fs: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Level of dry and gain of wet over dry in dB, block by block, and the weight of each (n_blocks,)."""
+    """Return the level of dry, the gain of wet over dry in dB, and the weight of each block (n_blocks,)."""
     d, w = (blocks(x, round(BLOCK_MS * 1e-3 * fs)) for x in (dry, wet))
     power, cross = np.mean(d * d, -1), np.mean(d * w, -1)
     known = (power > 10 ** (SILENT_DB / 10)) & (cross > 0.01 * power * 10 ** (-60 / 20))
@@ -315,7 +272,7 @@ def levels_and_gains(
 
 
 def static_curves(level: np.ndarray, gain: np.ndarray, weight: np.ndarray) -> list[tuple[float, float]]:
-    """Threshold in dB and slope, 1 - 1 / ratio, of bent lines through levels and gains, the best first."""
+    """Return threshold in dB and slope, 1 - 1 / ratio, of bent lines through the blocks, the best first."""
     found = []
     if level.size < 4:
         return [(-20.0, 0.7)]
@@ -325,9 +282,9 @@ def static_curves(level: np.ndarray, gain: np.ndarray, weight: np.ndarray) -> li
         columns = np.stack([np.ones_like(over), -over], -1) * weight[:, None]
         (makeup, slope), *_ = np.linalg.lstsq(columns, gain * weight, rcond=None)
         slope = float(np.clip(slope, 0.1, 0.98))
-        left = gain - makeup + slope * over
-        left = left - np.sum(weight * left) / np.sum(weight)
-        found.append((float(np.sum((weight * left) ** 2)), float(threshold), slope))
+        residual = gain - makeup + slope * over
+        residual = residual - np.sum(weight * residual) / np.sum(weight)
+        found.append((float(np.sum((weight * residual) ** 2)), float(threshold), slope))
     found.sort()
     return [(threshold, slope) for _, threshold, slope in found] or [(-20.0, 0.7)]
 
@@ -336,7 +293,7 @@ def static_curves(level: np.ndarray, gain: np.ndarray, weight: np.ndarray) -> li
 
 
 def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tuple[Controls, tuple[str, str]]:
-    """The best controls and the kind they belong to, `dry` aligned."""
+    """Return the best controls and their kind; `dry` is aligned."""
     level, gain, weight = levels_and_gains(dry, wet, fs)
     curves = static_curves(level, gain, weight)
     piece = _piece(dry, wet, fs, SCREEN_S)
@@ -367,7 +324,7 @@ def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tupl
 
 
 def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece:
-    """So much of the recording, where the gain moves most; what the state needs to settle is not weighed."""
+    """Return the section of the recording in which the gain changes most, its beginning without weight."""
     n, length = dry.shape[-1], round(seconds * fs)
     first = 0
     if length < n:
@@ -376,9 +333,9 @@ def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece
         power = np.sum(np.mean(d * d, -1), 0)
         gain = np.sum(np.mean(d * w, -1), 0) / np.maximum(power, 1e-12)
         weight = np.minimum(power, np.percentile(power, 90))
-        moves = np.abs(np.diff(np.log(np.clip(gain, 1e-3, 1e3)))) * np.minimum(weight[1:], weight[:-1])
+        changes = np.abs(np.diff(np.log(np.clip(gain, 1e-3, 1e3)))) * np.minimum(weight[1:], weight[:-1])
         window = max(1, length // level_step - 1)
-        sums = np.convolve(moves, np.ones(min(window, moves.size)), "valid")
+        sums = np.convolve(changes, np.ones(min(window, changes.size)), "valid")
         first = min(int(np.argmax(sums)) * level_step, n - length)
     part = slice(first, first + length)
     weights = np.ones((1, min(length, n)), np.float32)
@@ -391,18 +348,18 @@ def _piece(dry: np.ndarray, wet: np.ndarray, fs: float, seconds: float) -> Piece
 def _best_starts(
     piece: Piece, curves: list[tuple[float, float]], fs: float, kind: tuple[str, str]
 ) -> list[np.ndarray]:
-    """The best of a grid, another that differs in its times, and the best with a look-ahead."""
-    errors, candidates = _tried(_grid(curves, kind), piece, fs, kind)
+    """Return the best of a grid, another that differs in its times, and the best with a look-ahead."""
+    errors, candidates = _errors(_grid(curves, kind), piece, fs, kind)
     candidates = candidates[np.argsort(errors)]
     chosen = [candidates[0]]
     far = np.sum(np.abs(candidates[:, 2:5] - candidates[0, 2:5]) > 0.7, axis=1) >= 2
     chosen += list(candidates[far][:1])
-    errors, ahead = _tried(_ahead(candidates[:6]), piece, fs, kind)
+    errors, ahead = _errors(_with_look_ahead(candidates[:6]), piece, fs, kind)
     return [*chosen, ahead[int(np.argmin(errors))]]
 
 
-def _ahead(candidates: np.ndarray) -> np.ndarray:
-    """The same with look-ahead, and attacks that are slower, as they go with it."""
+def _with_look_ahead(candidates: np.ndarray) -> np.ndarray:
+    """Return the candidates with look-ahead, and with the slower attacks that go with it."""
     rows = []
     for raw, lead, slower in itertools.product(candidates, (1.5, 4.0, 8.0, 15.0), (1.0, 3.0, 9.0)):
         row = raw.copy()
@@ -413,7 +370,7 @@ def _ahead(candidates: np.ndarray) -> np.ndarray:
 
 
 def _grid(curves: list[tuple[float, float]], kind: tuple[str, str]) -> np.ndarray:
-    """(n, 8) raw settings; a peak lies above the mean power, and so does its threshold."""
+    """Return raw settings (n, 8); a peak lies above the mean power, and so does its threshold."""
     far = next((curve for curve in curves if abs(curve[0] - curves[0][0]) >= 6), curves[-1])
     lines = [curves[0], far]
     offsets = (0.0, 6.0) if kind[0] == "peak" else (0.0, -6.0)
@@ -435,7 +392,7 @@ def _controls(raw: Any) -> Controls:
 
 
 def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str]) -> jax.Array:
-    """The fitted output where wet is, whatever the look-ahead."""
+    """Return the output in time with wet, whatever the look-ahead."""
     (detector, smoothing), latency = kind, _latency(fs)
     padded = jnp.pad(dry, ((0, 0), (0, latency)))
     begin = fx.initial_state(latency=latency)
@@ -443,15 +400,15 @@ def _output(raw: jax.Array, dry: jax.Array, fs: float, kind: tuple[str, str]) ->
     return y[:, latency:]
 
 
-def _tried(
+def _errors(
     candidates: np.ndarray, piece: Piece, fs: float, kind: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Errors of candidates, infinite where they are no numbers, each with the make-up that is best for it."""
+    """Return errors, infinite where not finite, and the candidates with their best make-up."""
     errors, makeups = [], []
     for first in range(0, len(candidates), _AT_ONCE):
         some = candidates[first : first + _AT_ONCE]
         padded = np.concatenate([some, np.repeat(some[:1], _AT_ONCE - len(some), axis=0)])
-        error, makeup = _try(jnp.asarray(padded, jnp.float32), piece, fs, kind)
+        error, makeup = _errors_of_four(jnp.asarray(padded, jnp.float32), piece, fs, kind)
         errors.append(np.asarray(error, np.float64)[: len(some)])
         makeups.append(np.asarray(makeup, np.float64)[: len(some)])
     candidates = candidates.copy()
@@ -461,10 +418,10 @@ def _tried(
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _try(
+def _errors_of_four(
     candidates: jax.Array, piece: Piece, fs: float, kind: tuple[str, str]
 ) -> tuple[jax.Array, jax.Array]:
-    """Error of every candidate with the make-up that is best for it, and that make-up in dB."""
+    """Return the error of every candidate with its best make-up, and that in dB."""
 
     def one(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
         y = piece.weights * _output(raw, piece.dry, fs, kind)
@@ -493,7 +450,7 @@ def _normal_equations(
 def _descend(
     piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str], record: Record, *, stage: str, steps: int
 ) -> tuple[float, np.ndarray]:
-    """Levenberg-Marquardt within the bounds: the least error-to-signal ratio and where it is."""
+    """Return the least error-to-signal ratio within the bounds, by Levenberg-Marquardt, and its settings."""
     energy = float(jnp.sum(piece.weights * piece.wet**2))
 
     def report(step: int, error: float) -> None:
@@ -501,7 +458,7 @@ def _descend(
 
     raw, error = minimise(
         lambda raw: _normal_equations(jnp.asarray(raw, jnp.float32), piece, fs, kind),
-        lambda trials: _tried(trials, piece, fs, kind),
+        lambda trials: _errors(trials, piece, fs, kind),
         raw,
         steps=steps,
         options=_DAMPING,
@@ -517,18 +474,18 @@ def _descend(
 
 
 def _latency(fs: float) -> int:
-    """Samples that any look-ahead may need."""
+    """Return the latency in samples for the longest look-ahead."""
     return math.ceil(MAX_LOOKAHEAD_MS * 1e-3 * fs) + 1
 
 
 def _simplified(piece: Piece, raw: np.ndarray, fs: float, kind: tuple[str, str]) -> Controls:
-    """Floats, without look-ahead, knee and average where these are not heard of."""
-    (least,), _ = _tried(raw[None], piece, fs, kind)
+    """Return controls as floats, without look-ahead, knee and average where these do not lower the error."""
+    (least,), _ = _errors(raw[None], piece, fs, kind)
     limit = MARGIN * least + 1e-12 * float(jnp.sum(piece.weights * piece.wet**2))
     for name in ("lookahead_ms", "knee_db", "average_ms"):
         simpler = raw.copy()
         simpler[_NAMES.index(name)] = -math.inf if name in _LOGS else 0.0
-        (error,), changed = _tried(simpler[None], piece, fs, kind)
+        (error,), changed = _errors(simpler[None], piece, fs, kind)
         if error <= limit:
             raw = changed[0]
     return Controls(*(float(value) for value in _controls(jnp.asarray(raw, jnp.float32))))

@@ -19,6 +19,7 @@ from jaxapf._internal.model_file import ModelError, number, whole_number
 from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, apply_blocks, stream_blocks
 from jaxapf._internal.version import __version__
 from jaxapf.effects import compressor, phaser
+from jaxapf.effects.modelling import compressor as fitted_compressor
 from jaxapf.filters import feedback
 
 __all__ = ["EFFECTS", "EffectModel", "compressor_model", "phaser_model", "swept_hz"]
@@ -241,21 +242,11 @@ def _compressor_controls(values: Mapping[str, Any]) -> compressor.Controls:
     )
 
 
-def _compressor_run(
-    controls: Any, options: Mapping[str, Any], state: Any, x: Any, fs: float
-) -> tuple[jax.Array, Any]:
-    kind = {"detector": options["detector"], "smoothing": options["smoothing"]}
-    y, state = compressor.compressor(controls, state, x, fs, **kind)
-    return options["polarity"] * y, state
-
-
 EFFECTS = {
     "compressor": Effect(
         _compressor_controls,
-        lambda options, batch: compressor.initial_state(
-            batch, latency=options["latency_samples"], dtype=np.float64
-        ),
-        _compressor_run,
+        lambda options, batch: fitted_compressor.initial_state(options, batch=batch, dtype=np.float64),
+        fitted_compressor.process,
         lambda options: options["latency_samples"],
         {
             "detector": compressor.DETECTORS,

@@ -9,6 +9,7 @@ import pytest
 
 from jaxapf.effects.compressor import Controls
 from jaxapf.effects.modelling import compressor as modelling
+from jaxapf.effects.modelling import latency
 
 FS = 8000.0
 TRUE = Controls(-26.0, 4.0, 5.0, 80.0, 2.0, 6.0, 3.0, 0.0)
@@ -119,17 +120,17 @@ def test_the_ends_of_the_ranges(changes):
 
 def test_delays_are_looked_for_as_far_as_is_said():
     x = np.random.default_rng(0).standard_normal((1, 4000))
-    late = modelling.shifted(x, 30)
-    assert modelling.find_delay(x, late, FS) == (30, 1)
-    assert modelling.find_delay(x, -late, FS, 1e3 * 30 / FS) == (30, -1)
-    assert abs(modelling.find_delay(x, late, FS, 1e3 * 29 / FS)[0]) <= 29
-    assert modelling.find_delay(x, late, FS, 0.0)[0] == 0
+    late = latency.shifted(x, 30)
+    assert latency.find_delay(x, late, FS) == (30, 1)
+    assert latency.find_delay(x, -late, FS, 1e3 * 30 / FS) == (30, -1)
+    assert abs(latency.find_delay(x, late, FS, 1e3 * 29 / FS)[0]) <= 29
+    assert latency.find_delay(x, late, FS, 0.0)[0] == 0
 
 
 @pytest.mark.parametrize("delay", [0, -25])
 def test_a_constant_gain_is_no_compression(delay):
     x = music(1.0)
-    fitted = modelling.fit_compressor(x, 2 * modelling.shifted(x, delay), FS)
+    fitted = modelling.fit_compressor(x, 2 * latency.shifted(x, delay), FS)
     assert fitted.controls.ratio == 1.0
     assert fitted.controls.makeup_db == pytest.approx(6.0206, abs=1e-3)
     assert fitted.options["delay_samples"] == delay
@@ -144,7 +145,7 @@ def test_channels_share_their_settings():
     y = modelling.render(c, options, x, FS)
     for row in range(2):
         np.testing.assert_allclose(modelling.render(c, options, x[row], FS), y[row], atol=1e-6)
-    expected = -modelling.shifted(np.stack([device(c, row, smoothing="level") for row in x]), 5)
+    expected = -latency.shifted(np.stack([device(c, row, smoothing="level") for row in x]), 5)
     assert error(y[:, :-200], expected[:, :-200]) < 1e-9
 
 
@@ -153,7 +154,7 @@ def test_blocks_are_the_whole():
     options |= {"delay_samples": -3, "latency_samples": 16}
     x, c = music(0.5).astype(np.float32), TRUE._replace(lookahead_ms=2.0)
     whole = modelling.render(c, options, x, FS)
-    state, parts = modelling.start(options), []
+    state, parts = modelling.initial_state(options), []
     late = modelling.surplus(options)
     for block in np.split(np.pad(x, (0, late)), [0, 1, 500, 700, 4000]):
         y, state = modelling.process(c, options, state, jnp.asarray(block), FS)
