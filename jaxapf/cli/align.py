@@ -2,8 +2,7 @@
 
 import dataclasses
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxapf.cli import arguments
 from jaxapf.cli.filtering import Figures, write_filtered
 from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import audio_line, closing, decibels, print_result, stages, warn
+from jaxapf.cli.output import Job, audio_line, begin, closing, decibels, print_result
 
 __all__ = ["Options", "add_parser", "figures_of", "run"]
 
@@ -25,21 +24,34 @@ WHOLE_MAX_SAMPLES = 2**24
 FIT_STRETCHES = 4
 STRETCH_S = 30
 
+Stretches = Sequence[tuple[int, int]]  # first sample and the one after the last
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(arguments.PairOptions):
+class Options(arguments.PairOptions, arguments.AudioOptions):
     """Options of `jaxapf align`."""
 
-    model: str | None = None
-    report: str | None = None
-    order: int | str = "auto"
-    method: str = "auto"
-    subtype: str | None = None
+    output: str = arguments.output_option("ALIGNED", "where to write the aligned file")
+    model: str | None = arguments.option(
+        "--model", "write the fitted filter, for 'apply' and 'export'", metavar="MODEL.json"
+    )
+    report: str | None = arguments.option(
+        "--report", "write a page that shows and plays the difference", metavar="REPORT.html"
+    )
+    order: int | str = arguments.option(
+        "--order",
+        f"total order of the cascade, 1 to {MAX_ORDER}, or 'auto' (default)",
+        "auto",
+        type=arguments.whole(1, MAX_ORDER, "auto"),
+        metavar="N",
+    )
+    method: str = arguments.option(
+        "--method", f"{', '.join(METHODS)} (default auto)", "auto", choices=METHODS, metavar="M"
+    )
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = arguments.add_command(
+    arguments.add_command(
         commands,
         "align",
         run,
@@ -60,66 +72,42 @@ The output keeps the dry file's sample encoding where its format has it. Without
 --subtype, a result that passes full scale is written as FLOAT where the format
 has it (WAV, AIFF).""",
     )
-    arguments.add_pair(parser, "its processed copy: same rate, start and length")
-    arguments.add_output(parser, "ALIGNED", "where to write the aligned file")
-    parser.add_argument(
-        "--model", metavar="MODEL.json", help="write the fitted filter, for 'apply' and 'export'"
-    )
-    parser.add_argument(
-        "--report", metavar="REPORT.html", help="write a page that shows and plays the difference"
-    )
-    parser.add_argument(
-        "--order",
-        type=arguments.whole(1, MAX_ORDER, "auto"),
-        metavar="N",
-        help=f"total order of the cascade, 1 to {MAX_ORDER}, or 'auto' (default)",
-    )
-    parser.add_argument(
-        "--method", choices=METHODS, metavar="M", help=f"{', '.join(METHODS)} (default {Options.method})"
-    )
-    arguments.add_max_delay(parser)
-    arguments.add_subtype(parser)
-    arguments.add_printing(parser)
-    arguments.add_resample(parser)
 
 
 def run(options: Options) -> None:
     """Align, write the files that the options name, and print the figures."""
-    started = time.perf_counter()
-    audio.output_subtype(options.output, options.subtype)
-    dry_subtype = check_pair(options)[0].subtype
-    check_outputs([options.dry, options.wet], [options.output, options.model, options.report])
-    notes: list[str] = []
-    with stages(options) as show, open_pair(options, notes, show) as (dry, wet):
-        stretches = _stretches(dry, wet, notes, show)
-        alignment = _fit(options, dry, wet, stretches, show)
-        figures = Figures(_delay_only(alignment), dry, wet) if len(stretches) > 1 else None
-        write_filtered(options.output, options.subtype, alignment, dry, dry_subtype, notes, show, figures)
-        whole = {} if figures is None else figures.result()
-        alignment = dataclasses.replace(
-            alignment, metrics={**alignment.metrics, **whole}, command=options.command_line
-        )
-        if doubtful := doubt(alignment.metrics["correlation_aligned"]):
-            warn(doubtful, notes)
-        if options.model is not None:
-            alignment.save(options.model)
-        if options.report is not None:
-            show("Writing the report")
-            _write_report(options, alignment, dry, wet, stretches, notes)
-    result = {
-        "command": "align",
-        "dry": options.dry,
-        "wet": options.wet,
-        "output": audio.info(options.output)._asdict(),
-        "model": options.model,
-        "report": options.report,
-        "fs": alignment.fs,
-        "delay_samples": alignment.delay_samples,
-        "delay_ms": 1000 * alignment.delay_samples / alignment.fs,
+    with begin(options) as job:
+        audio.output_subtype(options.output, options.subtype)
+        dry_subtype = check_pair(options)[0].subtype
+        check_outputs([options.dry, options.wet], [options.output, options.model, options.report])
+        with open_pair(options, job) as (dry, wet):
+            stretches = _stretches(dry, wet, job)
+            alignment = _fit(options, dry, wet, stretches, job)
+            figures = Figures(_delay_only(alignment), dry, wet) if len(stretches) > 1 else None
+            write_filtered(options, alignment, dry, dry_subtype, job, figures)
+            whole = {} if figures is None else figures.result()
+            alignment = dataclasses.replace(
+                alignment, metrics={**alignment.metrics, **whole}, command=options.command_line
+            )
+            if doubtful := doubt(alignment.metrics["correlation_aligned"]):
+                job.warn(doubtful)
+            if options.model is not None:
+                alignment.save(options.model)
+            if options.report is not None:
+                job.show("Writing the report")
+                _write_report(options, alignment, dry, wet, stretches, job.notes)
+    result = job.result(
+        "align",
+        dry=options.dry,
+        wet=options.wet,
+        output=audio.info(options.output)._asdict(),
+        model=options.model,
+        report=options.report,
+        fs=alignment.fs,
+        delay_samples=alignment.delay_samples,
+        delay_ms=1000 * alignment.delay_samples / alignment.fs,
         **figures_of(alignment),
-        "notes": notes,
-        "seconds": time.perf_counter() - started,
-    }
+    )
     print_result(options, result, _lines)
 
 
@@ -135,31 +123,25 @@ def figures_of(alignment: Any) -> dict[str, Any]:
     }
 
 
-def _stretches(
-    dry: Source, wet: Source, notes: list[str], show: Callable[..., None]
-) -> list[tuple[int, int]]:
+def _stretches(dry: Source, wet: Source, job: Job) -> list[tuple[int, int]]:
     """Return where to fit: the whole of a short pair, the most informative stretches of a long one."""
     n_samples, fs = dry.n_samples, dry.fs
     if n_samples <= WHOLE_MAX_S * fs and n_samples * dry.n_channels <= WHOLE_MAX_SAMPLES:
         return [(0, n_samples)]
-    show("Choosing the most informative stretches")
+    job.show("Choosing the most informative stretches")
     length = min(STRETCH_S * fs, WHOLE_MAX_SAMPLES // (FIT_STRETCHES * dry.n_channels))
     stretches = audio.informative_segments(
         dry.file, wet.file, n_samples, fs, dry.channels, length=length, count=FIT_STRETCHES
     )
     places = ", ".join(f"{clock(start / fs)} to {clock(stop / fs)}" for start, stop in stretches)
-    notes.append(f"the filter and the phase-only bound are those of the most informative stretches, {places}")
+    job.notes.append(
+        f"the filter and the phase-only bound are those of the most informative stretches, {places}"
+    )
     return stretches
 
 
-def _fit(
-    options: Options,
-    dry: Source,
-    wet: Source,
-    stretches: Sequence[tuple[int, int]],
-    show: Callable[..., None],
-) -> Any:
-    show("Reading")
+def _fit(options: Options, dry: Source, wet: Source, stretches: Stretches, job: Job) -> Any:
+    job.show("Reading")
     signals = []
     for source in (dry, wet):
         samples = np.stack([source.read(start, stop) for start, stop in stretches])
@@ -168,11 +150,11 @@ def _fit(
                 f"'{source.path}' is silent, so there is nothing to align; check the file or --channels"
             )
         signals.append(samples if len(stretches) > 1 else samples[0])
-    show("Starting JAX")
+    job.show("Starting JAX")
     start_jax()
     from jaxapf.alignment import estimate
 
-    show("Fitting")
+    job.show("Fitting")
     try:
         return estimate.align(
             *signals,
@@ -180,7 +162,7 @@ def _fit(
             order=options.order,
             method=options.method,
             max_delay_ms=options.max_delay_ms,
-            progress=show,
+            progress=job.show,
         )
     except ValueError as error:
         raise arguments.UsageError(str(error)) from error
@@ -201,7 +183,7 @@ def _write_report(
     alignment: Any,
     dry: Source,
     wet: Source,
-    stretches: Sequence[tuple[int, int]],
+    stretches: Stretches,
     notes: list[str],
 ) -> None:
     from jaxapf import report

@@ -1,4 +1,4 @@
-"""Arguments of the command line: their parser, groups of options that commands share, and types of values."""
+"""Arguments of the command line: options are fields of frozen dataclasses, which parsers are made from."""
 
 import argparse
 import contextlib
@@ -8,57 +8,25 @@ from collections.abc import Callable
 from typing import Any
 
 __all__ = [
-    "FileOptions",
+    "AudioOptions",
+    "JsonOptions",
     "Options",
     "PairOptions",
     "Parser",
+    "ResultOptions",
     "UsageError",
-    "add_channels",
     "add_command",
-    "add_file",
-    "add_output",
-    "add_pair",
-    "add_printing",
-    "add_resample",
-    "add_subtype",
+    "channel_option",
     "number",
+    "option",
+    "output_option",
+    "positional",
     "whole",
 ]
 
 
 class UsageError(ValueError):
     """Wrong use, in one sentence for the user."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of every command; ``command_line`` is the line that was typed."""
-
-    json: bool = False
-    quiet: bool = False
-    command_line: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FileOptions(Options):
-    """Options of the commands that process one file; ``channels`` are counted from 0, None is all."""
-
-    input: str
-    output: str
-    channels: tuple[int, ...] | None = None
-    subtype: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PairOptions(Options):
-    """Options of the commands that compare two files; ``resample`` is in Hz, 0 is the wet file's rate."""
-
-    dry: str
-    wet: str
-    output: str
-    max_delay_ms: float = 20.0
-    channels: tuple[int, ...] | None = None
-    resample: int | None = None
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,73 +44,47 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
-def add_command(commands: Any, name: str, run: Any, options: type[Options], **texts: Any) -> Parser:
-    """Add a command: `run` is called with its frozen `options`."""
+def add_command(commands: Any, name: str, run: Any, options: Any, **texts: Any) -> Parser:
+    """Add a command: `run` is called with an instance of `options`, whose fields are its arguments."""
     parser = commands.add_parser(name, **texts)
     parser.set_defaults(run=run, options=options)
+    families = [{field.name for field in dataclasses.fields(one)} for one in options.__mro__[:-1]]
+
+    def place(field: dataclasses.Field) -> tuple[bool, bool, int]:
+        shared = sum(field.name in family for family in families)
+        return bool(field.metadata["flags"]), field.name != "output", shared
+
+    for field in sorted((one for one in dataclasses.fields(options) if one.metadata), key=place):
+        settings = dict(field.metadata)
+        parser.add_argument(*settings.pop("flags") or [field.name], **settings)
     return parser
 
 
-# Groups of options
+# Fields
 
 
-def add_pair(parser: Parser, wet: str) -> None:
-    """Add DRY and WET."""
-    parser.add_argument("dry", metavar="DRY", help="the unprocessed recording")
-    parser.add_argument("wet", metavar="WET", help=wet)
+def positional(metavar: str, help: str, default: Any = dataclasses.MISSING, **settings: Any) -> Any:
+    """Return the field of an argument without a flag; the settings are those of argparse."""
+    settings |= {"flags": [], "metavar": metavar, "help": help}
+    return dataclasses.field(default=default, metadata=settings)
 
 
-def add_max_delay(parser: Parser) -> None:
-    """Add --max-delay-ms."""
-    parser.add_argument(
-        "--max-delay-ms",
-        type=_milliseconds,
-        metavar="X",
-        help=f"largest latency to look for (default {PairOptions.max_delay_ms:g})",
-    )
+def option(flags: str, help: str, default: Any = None, **settings: Any) -> Any:
+    """Return the field of an option, such as "-o --output"; the settings are those of argparse."""
+    settings |= {"flags": flags.split(), "help": help}
+    if isinstance(default, bool):
+        settings["action"] = "store_true"
+    return dataclasses.field(default=default, metadata=settings)
 
 
-def add_file(parser: Parser) -> None:
-    """Add IN and -o OUT."""
-    parser.add_argument("input", metavar="IN", help="the file to process")
-    add_output(parser, "OUT", "where to write the result")
+def output_option(metavar: str = "OUT", help: str = "where to write the result") -> Any:
+    """Return the field of the option -o, which is required."""
+    return option("-o --output", help, dataclasses.MISSING, metavar=metavar, required=True)
 
 
-def add_output(parser: Parser, metavar: str, help: str) -> None:
-    """Add -o."""
-    parser.add_argument("-o", "--output", metavar=metavar, required=True, help=help)
-
-
-def add_subtype(parser: Parser) -> None:
-    """Add --channels and --subtype, of the commands that write audio."""
-    add_channels(parser, "1,2", "channels to use, counted from 1 (default all)")
-    parser.add_argument(
-        "--subtype", metavar="S", help="sample encoding of the output, such as PCM_24 or FLOAT"
-    )
-
-
-def add_channels(parser: Parser, metavar: str, help: str) -> None:
-    """Add --channels."""
-    parser.add_argument("--channels", type=_channels, metavar=metavar, help=help)
-
-
-def add_printing(parser: Parser, quiet: bool = True) -> None:
-    """Add --json and --quiet."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    if quiet:
-        parser.add_argument("--quiet", action="store_true", help="print nothing but errors and warnings")
-
-
-def add_resample(parser: Parser) -> None:
-    """Add --resample, of the commands that compare two files."""
-    parser.add_argument(
-        "--resample",
-        type=_rate,
-        nargs="?",
-        const=0,
-        metavar="HZ",
-        help="allow different sample rates: bring both to HZ, or the dry file to the wet file's rate",
-    )
+def channel_option(metavar: str = "1,2", help: str = "channels to use, counted from 1 (default all)") -> Any:
+    """Return the field of the option --channels."""
+    return option("--channels", help, type=_channels, metavar=metavar)
 
 
 # Types of values
@@ -191,9 +133,67 @@ def _rate(text: str) -> int:
 
 def _channels(text: str) -> tuple[int, ...]:
     parts = text.split(",")
-    channels = tuple(int(part) - 1 for part in parts if part.strip().isdecimal())
-    if len(set(channels)) < len(parts) or min(channels) < 0:
+    found = tuple(int(part) - 1 for part in parts if part.strip().isdecimal())
+    if len(set(found)) < len(parts) or min(found) < 0:
         raise argparse.ArgumentTypeError(
             f"'{text}' is not a list of different channels counted from 1, such as 1,2"
         )
-    return channels
+    return found
+
+
+# Options that commands share
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `run` of every command takes; ``command_line`` is the line that was typed."""
+
+    json: bool = False
+    quiet: bool = False
+    command_line: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JsonOptions(Options):
+    """Options of the commands that print a result."""
+
+    json: bool = option("--json", "print one JSON object instead of the table", False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResultOptions(JsonOptions):
+    """Options of the commands that print a result and write files."""
+
+    quiet: bool = option("--quiet", "print nothing but errors and warnings", False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AudioOptions(ResultOptions):
+    """Options of the commands that write audio; ``channels`` are counted from 0, None is all."""
+
+    output: str = output_option()
+    channels: tuple[int, ...] | None = channel_option()
+    subtype: str | None = option(
+        "--subtype", "sample encoding of the output, such as PCM_24 or FLOAT", metavar="S"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairOptions(ResultOptions):
+    """Options of the commands that compare two files; ``resample`` is in Hz, 0 is the wet file's rate."""
+
+    dry: str = positional("DRY", "the unprocessed recording")
+    wet: str = positional("WET", "its processed copy: same rate, start and length")
+    output: str = output_option()
+    max_delay_ms: float = option(
+        "--max-delay-ms", "largest latency to look for (default 20)", 20.0, type=_milliseconds, metavar="X"
+    )
+    channels: tuple[int, ...] | None = channel_option()
+    resample: int | None = option(
+        "--resample",
+        "allow different sample rates: bring both to HZ, or the dry file to the wet file's rate",
+        type=_rate,
+        nargs="?",
+        const=0,
+        metavar="HZ",
+    )

@@ -14,15 +14,16 @@ __all__ = ["Options", "add_parser", "run"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(arguments.Options):
+class Options(arguments.ResultOptions):
     """Options of `jaxapf demo`; ``output`` is a folder."""
 
-    output: str = "jaxapf-demo"
+    output: str = arguments.option(
+        "-o --output", "folder to write (default jaxapf-demo)", "jaxapf-demo", metavar="DIR"
+    )
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = arguments.add_command(
+    arguments.add_command(
         commands,
         "demo",
         run,
@@ -34,8 +35,6 @@ simulation.""",
   jaxapf demo
   jaxapf demo -o /tmp/demo""",
     )
-    parser.add_argument("-o", "--output", metavar="DIR", help=f"folder to write (default {Options.output})")
-    arguments.add_printing(parser)
 
 
 def run(options: Options) -> None:

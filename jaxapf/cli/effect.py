@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from jaxapf.cli import arguments
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import Source, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import audio_line, closing, control_line, print_result, stages
+from jaxapf.cli.output import audio_line, begin, closing, control_line, print_result
 
 __all__ = ["CHANNELS", "EFFECTS", "ListOptions", "Options", "add_parser", "default", "run", "run_list"]
 
@@ -45,16 +44,17 @@ _DEFAULTS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListOptions(arguments.Options):
+class ListOptions(arguments.JsonOptions):
     """Options of `jaxapf effect`."""
 
-    list: bool = False
+    list: bool = arguments.option("--list", "print all effects with their controls and ranges", False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(arguments.FileOptions):
+class Options(arguments.AudioOptions):
     """Options of `jaxapf effect NAME`; ``controls`` are those that were given, by name."""
 
+    input: str = arguments.positional("IN", "the file to process")
     effect: str
     controls: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -70,7 +70,6 @@ def default(control: params.Control) -> float:
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
     group = arguments.add_command(
         commands,
         "effect",
@@ -83,8 +82,6 @@ def add_parser(commands: Any) -> None:
   jaxapf effect compressor take.wav -o pressed.wav --threshold-db -30 --ratio 4
   jaxapf effect equalizer take.wav -o bright.wav --high-shelf-gain-db 6""",
     )
-    group.add_argument("--list", action="store_true", help="print all effects with their controls and ranges")
-    arguments.add_printing(group, quiet=False)
     names = group.add_subparsers(title="effects", metavar="NAME")
     for name, controls in EFFECTS.items():
         _add_effect(names, name, controls)
@@ -102,7 +99,6 @@ def _add_effect(names: Any, name: str, controls: tuple[params.Control, ...]) -> 
         epilog="Without an option, each control is at its default, in brackets.",
     )
     parser.set_defaults(effect=name)
-    arguments.add_file(parser)
     for one in controls:
         unit = f" {one.unit}" if one.unit else ""
         parser.add_argument(
@@ -112,8 +108,6 @@ def _add_effect(names: Any, name: str, controls: tuple[params.Control, ...]) -> 
             metavar="X",
             help=f"{one.low:g} to {one.high:g}{unit} (default {default(one):g})",
         )
-    arguments.add_subtype(parser)
-    arguments.add_printing(parser)
 
 
 class _StoreControl(argparse.Action):
@@ -147,41 +141,37 @@ def _table(result: dict[str, Any]) -> Iterator[str]:
 
 def run(options: Options) -> None:
     """Send the input through the effect and write the result."""
-    started = time.perf_counter()
-    audio.output_subtype(options.output, options.subtype)
-    found = audio.info(options.input)
-    n_channels = found.n_channels if options.channels is None else len(options.channels)
-    if options.effect == "width" and n_channels != 2:
-        raise arguments.UsageError(
-            f"'{found.path}' has {count(n_channels, 'channel')} and the width is that of two; give a stereo "
-            "file, or place it with 'jaxapf effect panner'"
-        )
-    check_outputs([options.input], [options.output])
-    notes: list[str] = []
-    if options.effect == "panner" and n_channels > 1:
-        notes.append(f"the {n_channels} channels were mixed to one, which was placed")
-    if options.effect == "reverb":
-        notes.append("what rings on after the end of the file is cut; for all of it append silence first")
-    controls = {one.name: options.controls.get(one.name, default(one)) for one in EFFECTS[options.effect]}
-    with (
-        stages(options) as show,
-        open_source(options.input, found.fs, options.channels, notes, show) as source,
-    ):
-        show("Starting JAX")
-        start_jax()
-        from jaxapf.effects import chain
+    with begin(options) as job:
+        audio.output_subtype(options.output, options.subtype)
+        found = audio.info(options.input)
+        n_channels = found.n_channels if options.channels is None else len(options.channels)
+        if options.effect == "width" and n_channels != 2:
+            raise arguments.UsageError(
+                f"'{found.path}' has {count(n_channels, 'channel')} and the width is that of two; give a "
+                "stereo file, or place it with 'jaxapf effect panner'"
+            )
+        check_outputs([options.input], [options.output])
+        if options.effect == "panner" and n_channels > 1:
+            job.notes.append(f"the {n_channels} channels were mixed to one, which was placed")
+        if options.effect == "reverb":
+            job.notes.append(
+                "what rings on after the end of the file is cut; for all of it append silence first"
+            )
+        controls = {one.name: options.controls.get(one.name, default(one)) for one in EFFECTS[options.effect]}
+        with open_source(options.input, found.fs, options.channels, job) as source:
+            job.show("Starting JAX")
+            start_jax()
+            from jaxapf.effects import chain
 
-        settings = chain.Settings(options.effect, tuple(controls.values()))
-        source = _mixed(source) if options.effect == "panner" else source
-        write_filtered(options.output, options.subtype, settings, source, found.subtype, notes, show)
-    result = {
-        "command": f"effect {options.effect}",
-        "input": options.input,
-        "output": audio.info(options.output)._asdict(),
-        "controls": controls,
-        "notes": notes,
-        "seconds": time.perf_counter() - started,
-    }
+            settings = chain.Settings(options.effect, tuple(controls.values()))
+            source = _mixed(source) if options.effect == "panner" else source
+            write_filtered(options, settings, source, found.subtype, job)
+    result = job.result(
+        f"effect {options.effect}",
+        input=options.input,
+        output=audio.info(options.output)._asdict(),
+        controls=controls,
+    )
     print_result(options, result, _lines)
 
 

@@ -15,14 +15,19 @@ __all__ = ["Options", "add_parser", "run"]
 class Options(arguments.Options):
     """Options of `jaxapf export`."""
 
-    model: str
-    format: str
-    output: str
+    model: str = arguments.positional("MODEL.json", "a model that 'jaxapf align --model' wrote")
+    format: str = arguments.option(
+        "--format",
+        "the format to write (cpp and faust are not available in this version)",
+        dataclasses.MISSING,
+        choices=("json", "sos", "cpp", "faust"),
+        required=True,
+    )
+    output: str = arguments.output_option("FILE", "where to write it")
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = arguments.add_command(
+    arguments.add_command(
         commands,
         "export",
         run,
@@ -33,14 +38,6 @@ others.""",
         epilog="""examples:
   jaxapf export tape.json --format sos -o tape.txt""",
     )
-    parser.add_argument("model", metavar="MODEL.json", help="a model that 'jaxapf align --model' wrote")
-    parser.add_argument(
-        "--format",
-        choices=("json", "sos", "cpp", "faust"),
-        required=True,
-        help="the format to write (cpp and faust are not available in this version)",
-    )
-    arguments.add_output(parser, "FILE", "where to write it")
 
 
 def run(options: Options) -> None:

@@ -1,14 +1,16 @@
 """A source through a model into a file, block by block, and the figures of the whole on the way."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jaxapf import audio
+from jaxapf.cli.arguments import AudioOptions
 from jaxapf.cli.inputs import Source
-from jaxapf.cli.output import warn
+from jaxapf.cli.output import Job
+
+__all__ = ["Figures", "write_filtered"]
 
 # A dry file's subtype is kept where nothing is lost; its lossy coding would only add noise.
 KEPT_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -49,42 +51,40 @@ class _FullScale(Exception):
 
 
 def write_filtered(
-    output: str,
-    subtype: str | None,
-    alignment: Any,
+    options: AudioOptions,
+    model: Any,
     source: Source,
     source_subtype: str,
-    notes: list[str],
-    show: Callable[..., None],
+    job: Job,
     figures: Figures | None = None,
 ) -> None:
     """Filter `source` into the output file, block by block."""
+    output = options.output
     prefer = source_subtype if source_subtype in KEPT_SUBTYPES else None
-    may_change = subtype is None and audio.has_subtype(output, "FLOAT")
-    subtype = audio.output_subtype(output, subtype, prefer=prefer)
+    subtype = audio.output_subtype(output, options.subtype, prefer=prefer)
+    may_change = options.subtype is None and audio.has_subtype(output, "FLOAT")
     try:
-        peak = _write_blocks(output, alignment, source, subtype, may_change, show, figures)
+        peak = _write_blocks(output, model, source, subtype, job, figures, may_change)
     except _FullScale:
-        notes.append("the result passes full scale, so it was written as FLOAT, which holds it")
+        job.notes.append("the result passes full scale, so it was written as FLOAT, which holds it")
         subtype = "FLOAT"
-        peak = _write_blocks(output, alignment, source, subtype, False, show, figures)
+        peak = _write_blocks(output, model, source, subtype, job, figures)
     if peak > 1 and subtype not in audio.FLOAT_SUBTYPES:
         remedy = "use --subtype FLOAT" if audio.has_subtype(output, "FLOAT") else "write a .wav file"
-        warn(
+        job.warn(
             f"the result peaks at {peak:.3f} ({20 * math.log10(peak):+.1f} dBFS) "
-            f"and {subtype} clips it; {remedy}",
-            notes,
+            f"and {subtype} clips it; {remedy}"
         )
 
 
 def _write_blocks(
     output: str,
-    alignment: Any,
+    model: Any,
     source: Source,
     subtype: str,
-    may_change: bool,
-    show: Callable[..., None],
+    job: Job,
     figures: Figures | None,
+    may_change: bool = False,
 ) -> float:
     if figures is not None:
         figures.restart()
@@ -92,12 +92,12 @@ def _write_blocks(
     with audio.open_writer(
         output, source.fs, source.n_channels, subtype=subtype, n_samples=n_samples
     ) as writer:
-        for block in alignment.stream(source.read, n_samples, source.fs):
+        for block in model.stream(source.read, n_samples, source.fs):
             start = writer.n_samples
             writer.write(np.asarray(block))
             if writer.peak > 1 and may_change and subtype not in audio.FLOAT_SUBTYPES:
                 raise _FullScale
             if figures is not None:
                 figures.add(start, np.asarray(block))
-            show("Filtering", writer.n_samples / n_samples)
+            job.show("Filtering", writer.n_samples / n_samples)
         return writer.peak

@@ -1,7 +1,6 @@
 """`jaxapf phaser fit` and `jaxapf compressor fit`: an effect learnt from two recordings, as a model."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from jaxapf._internal.text import clock
 from jaxapf.cli import arguments
 from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import closing, decibels, print_result, stages, warn
+from jaxapf.cli.output import Job, begin, closing, decibels, print_result
 
 __all__ = ["Options", "add_parser", "figures_of", "run"]
 
@@ -36,6 +35,11 @@ class Options(arguments.PairOptions):
     """Options of `jaxapf phaser fit` and `jaxapf compressor fit`."""
 
     effect: str
+    wet: str = arguments.positional("WET", "the same through the effect: same rate and start")
+    output: str = arguments.output_option("MODEL.json", "where to write the model")
+    channels: tuple[int, ...] | None = arguments.channel_option(
+        "1", "channel to learn from, counted from 1 (default 1)"
+    )
 
 
 class Excerpt(NamedTuple):
@@ -48,7 +52,6 @@ class Excerpt(NamedTuple):
 
 
 def add_parser(commands: Any) -> None:
-    """Add both commands to the parser."""
     for name, description in _DESCRIPTIONS.items():
         group = commands.add_parser(
             name,
@@ -67,63 +70,47 @@ def add_parser(commands: Any) -> None:
   jaxapf apply {name}.json other.wav -o other_wet.wav""",
         )
         parser.set_defaults(effect=name)
-        arguments.add_pair(parser, f"the same through the {name}: same rate and start")
-        arguments.add_output(parser, "MODEL.json", "where to write the model")
-        arguments.add_max_delay(parser)
-        arguments.add_channels(parser, "1", "channel to learn from, counted from 1 (default 1)")
-        arguments.add_resample(parser)
-        arguments.add_printing(parser)
 
 
 def run(options: Options) -> None:
     """Learn the effect, write its model and print its settings."""
-    started = time.perf_counter()
-    n_channels = check_pair(options)[0].n_channels
-    check_outputs([options.dry, options.wet], [options.output])
-    notes: list[str] = []
-    if options.channels is None and n_channels > 1:
-        options = dataclasses.replace(options, channels=(0,))
-        notes.append("the first channel was learnt from; --channels picks another")
-    if options.channels is not None and len(options.channels) != 1:
-        raise arguments.UsageError(
-            "argument --channels: give one channel; an effect is learnt from one at a time"
-        )
-    with stages(options) as show:
-        with open_pair(options, notes, show) as (dry, wet):
-            show("Reading")
-            excerpt = _excerpt(dry, wet, notes)
-        show("Starting JAX")
+    with begin(options) as job:
+        n_channels = check_pair(options)[0].n_channels
+        check_outputs([options.dry, options.wet], [options.output])
+        if options.channels is None and n_channels > 1:
+            options = dataclasses.replace(options, channels=(0,))
+            job.notes.append("the first channel was learnt from; --channels picks another")
+        if options.channels is not None and len(options.channels) != 1:
+            raise arguments.UsageError(
+                "argument --channels: give one channel; an effect is learnt from one at a time"
+            )
+        with open_pair(options, job) as (dry, wet):
+            job.show("Reading")
+            excerpt = _excerpt(dry, wet, job.notes)
+        job.show("Starting JAX")
         start_jax()
         try:
-            model = (_phaser if options.effect == "phaser" else _compressor)(excerpt, options, show)
+            model = (_phaser if options.effect == "phaser" else _compressor)(excerpt, options, job.show)
         except ValueError as error:
             raise arguments.UsageError(f"'{options.wet}' cannot be learnt from: {error}") from error
-        _warn_of_poor_fit(model, notes)
+        _warn_of_poor_fit(model, job)
         model.save(options.output)
-    result = {
-        "command": f"{options.effect} fit",
-        "dry": options.dry,
-        "wet": options.wet,
-        "model": options.output,
-        **figures_of(model),
-        "notes": notes,
-        "seconds": time.perf_counter() - started,
-    }
+    result = job.result(
+        f"{options.effect} fit", dry=options.dry, wet=options.wet, model=options.output, **figures_of(model)
+    )
     print_result(options, result, _lines)
 
 
-def _warn_of_poor_fit(model: Any, notes: list[str]) -> None:
+def _warn_of_poor_fit(model: Any, job: Job) -> None:
     if model.metrics["esr"] > MAX_ERROR:
-        warn(
+        job.warn(
             f"the {model.effect} leaves {model.metrics['esr']:.0%} of the wet signal unexplained; is it one, "
-            "and are both files the same performance?",
-            notes,
+            "and are both files the same performance?"
         )
     if model.metrics.get("turns", MIN_TURNS) < MIN_TURNS:
-        warn(
+        job.warn(
             f"the recording holds {model.metrics['turns']:.1f} turns of the oscillator: its rate is a guess; "
-            "learn from a longer one",
-            notes,
+            "learn from a longer one"
         )
 
 

@@ -21,15 +21,16 @@ __all__ = ["Options", "add_parser", "run"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(arguments.Options):
+class Options(arguments.JsonOptions):
     """Options of `jaxapf info`."""
 
-    files: Sequence[str] = ()
+    files: Sequence[str] = arguments.positional(
+        "FILE", "audio file, model, or folder of training checkpoints", (), nargs="*"
+    )
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = arguments.add_command(
+    arguments.add_command(
         commands,
         "info",
         run,
@@ -43,10 +44,6 @@ configuration of training checkpoints.""",
   jaxapf info dry.wav wet.wav tape.json
   jaxapf info run/checkpoints""",
     )
-    parser.add_argument(
-        "files", metavar="FILE", nargs="*", help="audio file, model, or folder of training checkpoints"
-    )
-    arguments.add_printing(parser, quiet=False)
 
 
 def run(options: Options) -> None:

@@ -14,6 +14,7 @@ from jaxapf import audio
 from jaxapf._internal.text import count
 from jaxapf.cli.arguments import PairOptions, UsageError
 from jaxapf.cli.jax_setup import start_jax
+from jaxapf.cli.output import Job
 
 __all__ = [
     "SILENCE",
@@ -46,19 +47,17 @@ class Source(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_source(
-    path: str, fs: int, channels: Sequence[int] | None, notes: list[str], show: Callable[..., None]
-) -> Iterator[Source]:
+def open_source(path: str, fs: int, channels: Sequence[int] | None, job: Job) -> Iterator[Source]:
     """Open an input, resampled into a temporary file if its rate is another."""
     with contextlib.ExitStack() as stack:
         file, picked = path, channels
         found = audio.info(path)
         if found.fs != fs:
-            show(f"Resampling {os.path.basename(path)}")
+            job.show(f"Resampling {os.path.basename(path)}")
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxapf-"))
             file, picked = os.path.join(folder, "resampled.wav"), None
             audio.resample_file(path, file, fs, channels=channels)
-            notes.append(f"'{path}' was resampled from {found.fs} to {fs} Hz")
+            job.notes.append(f"'{path}' was resampled from {found.fs} to {fs} Hz")
         reader = stack.enter_context(audio.open_reader(file, channels=picked))
         yield Source(path, file, picked, fs, reader.info.n_samples, reader.n_channels, reader.read)
 
@@ -120,20 +119,18 @@ def check_pair(options: PairOptions) -> tuple[audio.AudioInfo, audio.AudioInfo]:
 
 
 @contextlib.contextmanager
-def open_pair(
-    options: PairOptions, notes: list[str], show: Callable[..., None]
-) -> Iterator[tuple[Source, Source]]:
+def open_pair(options: PairOptions, job: Job) -> Iterator[tuple[Source, Source]]:
     """Open both inputs at one rate and one length."""
     fs = options.resample or audio.info(options.wet).fs
     with (
-        open_source(options.dry, fs, options.channels, notes, show) as dry,
-        open_source(options.wet, fs, options.channels, notes, show) as wet,
+        open_source(options.dry, fs, options.channels, job) as dry,
+        open_source(options.wet, fs, options.channels, job) as wet,
     ):
         n_samples = min(dry.n_samples, wet.n_samples)
         for source in (dry, wet):
             if source.n_samples > n_samples:
                 cut = source.n_samples - n_samples
-                notes.append(f"'{source.path}' is longer: its last {count(cut, 'sample')} were left out")
+                job.notes.append(f"'{source.path}' is longer: its last {count(cut, 'sample')} were left out")
         if n_samples < MIN_SAMPLES:
             raise UsageError(
                 f"'{dry.path}' holds {count(n_samples, 'sample')} at {fs} Hz, too few to work with"

@@ -1,9 +1,11 @@
 """Output of the commands: the stages on a terminal, results as text or JSON, warnings."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,30 +13,43 @@ from jaxapf._internal import text
 from jaxapf._internal.progress import progress
 from jaxapf.cli.arguments import Options
 
-__all__ = ["audio_line", "closing", "control_line", "decibels", "panel", "print_result", "stages", "warn"]
+__all__ = ["Job", "audio_line", "begin", "closing", "control_line", "decibels", "panel", "print_result"]
 
 _UNITS = {"db": "dB", "ms": "ms", "hz": "Hz", "s": "s"}
 
 
+@dataclasses.dataclass
+class Job:
+    """One run of a command: ``show(stage, fraction=None)``, fraction from 0 to 1, its notes and its time."""
+
+    show: Callable[..., None]
+    notes: list[str] = dataclasses.field(default_factory=list)
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def warn(self, message: str) -> None:
+        """Print a warning on stderr, also with --quiet, and note it."""
+        self.notes.append(message)
+        with contextlib.suppress(OSError):
+            print(f"jaxapf: warning: {message}", file=sys.stderr, flush=True)
+
+    def result(self, command: str, **figures: Any) -> dict[str, Any]:
+        """Return what the command prints."""
+        seconds = time.perf_counter() - self.started
+        return {"command": command, **figures, "notes": self.notes, "seconds": seconds}
+
+
 @contextlib.contextmanager
-def stages(options: Options) -> Iterator[Callable[..., None]]:
-    """Show on a terminal what is going on; yields ``show(stage, fraction=None)``, fraction from 0 to 1."""
+def begin(options: Options) -> Iterator[Job]:
+    """Begin a run, whose stages are shown where stderr is a terminal."""
     if options.quiet:
-        yield lambda *_: None
+        yield Job(lambda *_: None)
         return
     with progress(None, transient=True) as update:
 
         def show(stage: str, fraction: float | None = None) -> None:
             update(fraction, description=stage, **({} if fraction is None else {"total": 1.0}))
 
-        yield show
-
-
-def warn(message: str, notes: list[str]) -> None:
-    """Print a warning on stderr, also with --quiet, and note it."""
-    notes.append(message)
-    with contextlib.suppress(OSError):
-        print(f"jaxapf: warning: {message}", file=sys.stderr, flush=True)
+        yield Job(show)
 
 
 def print_result(

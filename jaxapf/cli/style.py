@@ -3,8 +3,7 @@
 import contextlib
 import dataclasses
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from jaxapf import audio
@@ -15,7 +14,7 @@ from jaxapf.cli import arguments
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import Source, check_channels, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import audio_line, closing, panel, print_result, stages
+from jaxapf.cli.output import Job, audio_line, begin, closing, panel, print_result
 from jaxapf.training import pretrained
 
 __all__ = ["Options", "add_parser", "run"]
@@ -23,23 +22,35 @@ __all__ = ["Options", "add_parser", "run"]
 NETWORK_HZ, STORED = 24_000, "style-transfer"  # of modules that need JAX: network.FS, transfer.STORED
 HIGHEST = 0.49  # of the sample rate, matched.HIGHEST: bands above are moved there
 LEAST_NOTED_DB = 0.1
-_MAX_PASSES = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(arguments.FileOptions):
+class Options(arguments.AudioOptions):
     """Options of `jaxapf style`."""
 
-    reference: str
-    report: str | None = None
-    controls: str | None = None
-    network: str | None = None
-    passes: int = 2
+    input: str = arguments.positional("INPUT", "the recording to process")
+    reference: str = arguments.positional("REFERENCE", "a recording that sounds as INPUT should")
+    output: str = arguments.output_option("OUTPUT")
+    report: str | None = arguments.option(
+        "--report", "write a page that shows and plays it", metavar="REPORT.html"
+    )
+    controls: str | None = arguments.option(
+        "--controls", "write the controls, for 'apply' and 'info'", metavar="CONTROLS.json"
+    )
+    network: str | None = arguments.option(
+        "--network", "a network that was trained for it (default: the stored one)", metavar="FILE.npz"
+    )
+    passes: int = arguments.option(
+        "--passes",
+        "how often the network runs, each time on the result of the last: 1 to 10 (default 2)",
+        2,
+        type=arguments.whole(1, 10),
+        metavar="N",
+    )
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the parser."""
-    parser = arguments.add_command(
+    arguments.add_command(
         commands,
         "style",
         run,
@@ -57,84 +68,61 @@ again. The result is made as loud as REFERENCE, or less where it would clip.""",
 Both files may have any length from 0.25 s, any rate from 8 to 192 kHz and any
 number of channels; the output has those of INPUT. All channels get the same gain.""",
     )
-    parser.add_argument("input", metavar="INPUT", help="the recording to process")
-    parser.add_argument("reference", metavar="REFERENCE", help="a recording that sounds as INPUT should")
-    arguments.add_output(parser, "OUTPUT", "where to write the result")
-    parser.add_argument("--report", metavar="REPORT.html", help="write a page that shows and plays it")
-    parser.add_argument(
-        "--controls", metavar="CONTROLS.json", help="write the controls, for 'apply' and 'info'"
-    )
-    parser.add_argument(
-        "--network", metavar="FILE.npz", help="a network that was trained for it (default: the stored one)"
-    )
-    parser.add_argument(
-        "--passes",
-        type=arguments.whole(1, _MAX_PASSES),
-        metavar="N",
-        help="how often the network runs, each time on the result of the last: "
-        f"1 to {_MAX_PASSES} (default {Options.passes})",
-    )
-    arguments.add_subtype(parser)
-    arguments.add_printing(parser)
 
 
 def run(options: Options) -> None:
     """Choose the controls, process the input and write the files that the options name."""
-    started = time.perf_counter()
-    subtype = _check(options).subtype
-    notes: list[str] = []
-    with contextlib.ExitStack() as stack:
-        show = stack.enter_context(stages(options))
+    with begin(options) as job, contextlib.ExitStack() as stack:
+        subtype = _check(options).subtype
         sources, powers = [], []
         for path, channels in ((options.input, options.channels), (options.reference, None)):
-            fs = audio.info(path).fs
-            source = stack.enter_context(open_source(path, fs, channels, notes, show))
-            show(f"Measuring {os.path.basename(path)}")
+            source = stack.enter_context(open_source(path, audio.info(path).fs, channels, job))
+            job.show(f"Measuring {os.path.basename(path)}")
             sources.append(source)
             powers.append(_powers(source))
-        lower_fs = min(sources[1].fs, NETWORK_HZ)
-        if lower_fs < min(sources[0].fs, NETWORK_HZ):
-            notes.append(
-                f"the reference, at {lower_fs} Hz, has nothing above {lower_fs // 2} Hz, which the network "
-                "takes for its sound"
-            )
-        show("Starting JAX")
+        job.show("Starting JAX")
         start_jax()
-        settings, lowered_db = _choose(options, sources, powers, show)
-        highest_hz = HIGHEST * sources[0].fs
-        if any(value > highest_hz for name, value in settings.controls.items() if name.endswith("_hz")):
-            notes.append(
-                f"at {sources[0].fs} Hz bands of the equaliser that lie above {highest_hz:.0f} Hz are moved "
-                "there, which colours the top; resample the input to 24 kHz for the curve chosen"
-            )
-        if lowered_db > LEAST_NOTED_DB:
-            notes.append(
-                f"the result is {lowered_db:.1f} dB softer than the reference, so that it does not clip"
-            )
-        write_filtered(options.output, options.subtype, settings, sources[0], subtype, notes, show)
+        settings, lowered_db = _choose(options, sources, powers, job)
+        _note_limits(sources, settings, lowered_db, job.notes)
+        write_filtered(options, settings, sources[0], subtype, job)
         if options.controls is not None:
             from jaxapf.effects.style import transfer
 
             transfer.save(settings, options.controls)
         if options.report is not None:
-            show("Writing the report")
-            _write_report(options, settings, sources, powers, notes)
-    result = {
-        "command": "style",
-        "input": options.input,
-        "reference": options.reference,
-        "output": audio.info(options.output)._asdict(),
-        "controls_file": options.controls,
-        "report": options.report,
-        "controls": settings.controls,
-        "input_db": settings.input_db,
-        "output_db": settings.output_db,
-        "lowered_db": lowered_db,
-        "passes": options.passes,
-        "notes": notes,
-        "seconds": time.perf_counter() - started,
-    }
+            job.show("Writing the report")
+            _write_report(options, settings, sources, powers, job.notes)
+    result = job.result(
+        "style",
+        input=options.input,
+        reference=options.reference,
+        output=audio.info(options.output)._asdict(),
+        controls_file=options.controls,
+        report=options.report,
+        controls=settings.controls,
+        input_db=settings.input_db,
+        output_db=settings.output_db,
+        lowered_db=lowered_db,
+        passes=options.passes,
+    )
     print_result(options, result, _lines)
+
+
+def _note_limits(sources: list[Source], settings: Any, lowered_db: float, notes: list[str]) -> None:
+    input_fs, reference_fs = (source.fs for source in sources)
+    highest_hz = HIGHEST * input_fs
+    if reference_fs < min(input_fs, NETWORK_HZ):
+        notes.append(
+            f"the reference, at {reference_fs} Hz, has nothing above {reference_fs // 2} Hz, which the "
+            "network takes for its sound"
+        )
+    if any(value > highest_hz for name, value in settings.controls.items() if name.endswith("_hz")):
+        notes.append(
+            f"at {input_fs} Hz bands of the equaliser that lie above {highest_hz:.0f} Hz are moved there, "
+            "which colours the top; resample the input to 24 kHz for the curve chosen"
+        )
+    if lowered_db > LEAST_NOTED_DB:
+        notes.append(f"the result is {lowered_db:.1f} dB softer than the reference, so that it does not clip")
 
 
 def _check(options: Options) -> audio.AudioInfo:
@@ -189,7 +177,7 @@ def _powers(source: Source) -> level.Powers:
 
 
 def _choose(
-    options: Options, sources: list[Source], powers: list[level.Powers], show: Callable[..., None]
+    options: Options, sources: list[Source], powers: list[level.Powers], job: Job
 ) -> tuple[Any, float]:
     """Return the settings, and by how many dB the result is softer than the reference."""
     from jaxapf.effects.style import network, transfer
@@ -198,14 +186,14 @@ def _choose(
         weights = network.load(_network_path(options))
     except ValueError as error:
         raise arguments.UsageError(str(error)) from error
-    show("Choosing the controls")
+    job.show("Choosing the controls")
     recordings = [transfer.Recording(one.read, one.n_samples, one.fs) for one in sources]
     signals = [transfer.network_input(one, found) for one, found in zip(recordings, powers, strict=True)]
     raw = transfer.predict(weights, *signals, options.passes)
     settings = transfer.Settings(
         transfer.named_controls(raw), transfer.input_gain_db(powers[0]), command=options.command_line
     )
-    show("Measuring the level")
+    job.show("Measuring the level")
     return transfer.match_level(settings, recordings[0], level.level_db(powers[1].channels))
 
 
