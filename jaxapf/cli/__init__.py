@@ -65,7 +65,9 @@ def parse(argv: Sequence[str]) -> Command:
         >>> parse(["align", "dry.wav", "wet.wav", "-o", "aligned.wav", "--order", "4"]).options.order
         4
     """
-    given = vars(parser().parse_args(argv)) | {"command_line": printable(shlex.join(["jaxapf", *argv]))}
+    given: dict[str, Any] = vars(parser().parse_args(argv)) | {
+        "command_line": printable(shlex.join(["jaxapf", *argv]))
+    }
     names = {field.name for field in dataclasses.fields(given["options"])}
     return Command(given["run"], given["options"](**{name: given[name] for name in names & given.keys()}))
 

@@ -93,9 +93,7 @@ def run(options: Options) -> None:
                 job.warn(doubtful)
             if options.model is not None:
                 alignment.save(options.model)
-            if options.report is not None:
-                job.show("Writing the report")
-                _write_report(options, alignment, dry, wet, stretches, job.notes)
+            _write_report(options, alignment, dry, wet, stretches, job)
     result = job.result(
         "align",
         dry=options.dry,
@@ -158,7 +156,7 @@ def _fit(options: Options, dry: Source, wet: Source, stretches: Stretches, job: 
     try:
         return estimate.align(
             *signals,
-            dry.fs,
+            fs=dry.fs,
             order=options.order,
             method=options.method,
             max_delay_ms=options.max_delay_ms,
@@ -184,17 +182,22 @@ def _write_report(
     dry: Source,
     wet: Source,
     stretches: Stretches,
-    notes: list[str],
+    job: Job,
 ) -> None:
+    if options.report is None:
+        return
     from jaxapf import report
+
+    job.show("Writing the report")
 
     start, stop = stretches[0]
     # What comes before the excerpt sets the filters' state at its first sample.
     before = min(start, dry.fs)
     aligned = np.asarray(alignment.apply(dry.read(start - before, stop)))[..., before:]
+    notes = [*job.notes]
     if len(stretches) > 1:
         place = f"{clock(start / dry.fs)} to {clock(stop / dry.fs)}"
-        notes = [*notes, f"this page shows and plays an excerpt, {place}; the figures are those of the whole"]
+        notes.append(f"this page shows and plays an excerpt, {place}; the figures are those of the whole")
     dry_name, wet_name = (printable(os.path.basename(source.path)) for source in (dry, wet))
     report.write(
         options.report,

@@ -99,9 +99,10 @@ def _add_effect(names: Any, name: str, controls: tuple[params.Control, ...]) -> 
         epilog="Without an option, each control is at its default, in brackets.",
     )
     parser.set_defaults(effect=name)
+    group = parser.add_argument_group("controls")
     for one in controls:
         unit = f" {one.unit}" if one.unit else ""
-        parser.add_argument(
+        group.add_argument(
             f"--{one.name.replace('_', '-')}",
             action=_StoreControl,
             type=arguments.number(one.low, one.high, unit),

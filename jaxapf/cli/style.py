@@ -89,9 +89,7 @@ def run(options: Options) -> None:
             from jaxapf.effects.style import transfer
 
             transfer.save(settings, options.controls)
-        if options.report is not None:
-            job.show("Writing the report")
-            _write_report(options, settings, sources, powers, job.notes)
+        _write_report(options, settings, sources, powers, job)
     result = job.result(
         "style",
         input=options.input,
@@ -189,7 +187,7 @@ def _choose(
     job.show("Choosing the controls")
     recordings = [transfer.Recording(one.read, one.n_samples, one.fs) for one in sources]
     signals = [transfer.network_input(one, found) for one, found in zip(recordings, powers, strict=True)]
-    raw = transfer.predict(weights, *signals, options.passes)
+    raw = transfer.predict(weights, *signals, passes=options.passes)
     settings = transfer.Settings(
         transfer.named_controls(raw), transfer.input_gain_db(powers[0]), command=options.command_line
     )
@@ -198,10 +196,13 @@ def _choose(
 
 
 def _write_report(
-    options: Options, settings: Any, sources: list[Source], powers: list[level.Powers], notes: list[str]
+    options: Options, settings: Any, sources: list[Source], powers: list[level.Powers], job: Job
 ) -> None:
+    if options.report is None:
+        return
     from jaxapf.report import style_page
 
+    job.show("Writing the report")
     style_page.write(
         options.report,
         settings,
@@ -211,7 +212,7 @@ def _write_report(
             for one, found in zip(sources, powers, strict=True)
         ],
         names=[printable(os.path.basename(one.path)) for one in sources],
-        notes=[printable(note) for note in notes],
+        notes=[printable(note) for note in job.notes],
         command=options.command_line,
     )
 
