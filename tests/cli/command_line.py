@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +107,12 @@ def run(capsys, *arguments):
     code = main(list(map(str, arguments)))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def jaxapf(*arguments, **options):
+    """Run the real command as a process of its own, warnings as errors."""
+    line = [sys.executable, "-W", "error", "-m", "jaxapf", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, **options)
 
 
 def refused(capsys, *arguments, code=2):

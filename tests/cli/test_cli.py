@@ -4,6 +4,7 @@ Most of these tests, which are about files and messages, have a stand-in for the
 command as a process of its own are in files of their own.
 """
 
+import dataclasses
 import importlib
 import importlib.metadata
 import json
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from command_line import ALIGN, refused, run
 
-from jaxapf import audio
+from jaxapf import audio, cli
 from jaxapf.alignment import estimate, options
+from jaxapf.cli import align
 from jaxapf.training import pretrained
 
 # What goes well
@@ -143,6 +145,18 @@ def test_help_is_help(capsys):
 
 def test_the_methods_are_those_of_align():
     assert {"auto", "spectral", "direct", "tcn"} | set(estimate.BIASNETS) == set(options.METHODS)
+
+
+def test_options_that_are_not_given_are_those_of_the_function():
+    words = ["align", "dry.wav", "wet.wav", "-o", "a.wav"]
+    given = cli.parse(words).options
+    assert given == align.Options(
+        dry="dry.wav", wet="wet.wav", output="a.wav", command_line="jaxapf align dry.wav wet.wav -o a.wav"
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        given.order = 3
+    given = cli.parse(["effect", "--json", "gain", "x.wav", "-o", "y.wav", "--gain-db", "-3"]).options
+    assert (given.json, given.effect, given.controls) == (True, "gain", {"gain_db": -3.0})
 
 
 # What is refused

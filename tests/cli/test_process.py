@@ -11,28 +11,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.signal
-from command_line import ALIGN, FS, files
+from command_line import ALIGN, FS, files, jaxapf
 
 from jaxapf import audio
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    ("line", "code"),
     [
-        (["--help"], 0),
-        (["--version"], 0),
-        (["align", "missing.wav", "missing.wav", "-o", "a.wav"], 2),
-        (["align"], 2),
+        ("--help", 0),
+        ("align missing.wav missing.wav -o a.wav", 2),
+        ("phaser fit missing.wav missing.wav -o a.json", 2),
+        ("compressor fit missing.wav missing.wav -o a.json", 2),
+        ("style missing.wav missing.wav -o a.wav", 2),
+        ("effect --list", 0),
+        ("apply missing.json missing.wav -o a.wav", 2),
+        ("export missing.json --format sos -o a.txt", 2),
+        ("demo -o /dev/null", 2),
+        ("info missing.wav", 2),
+        pytest.param("--version", 0, marks=pytest.mark.slow),
+        pytest.param("align", 2, marks=pytest.mark.slow),
+        pytest.param("effect gain missing.wav -o a.wav", 2, marks=pytest.mark.slow),
     ],
 )
-def test_answers_without_importing_jax(tmp_path, arguments, code):
+def test_answers_without_importing_jax(tmp_path, line, code):
     program = (
         "import sys\nfrom jaxapf.__main__ import main\ncode = main(sys.argv[1:])\n"
         "assert not {'jax', 'scipy'} & set(sys.modules)\nsys.exit(code)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60
-    )
+    words = [sys.executable, "-c", program, *line.split()]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == code, done.stderr
 
 
@@ -45,27 +53,6 @@ def test_info_imports_no_training_library(tmp_path):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-
-
-def jaxapf(*arguments, **options):
-    line = [sys.executable, "-W", "error", "-m", "jaxapf", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, **options)
-
-
-@pytest.fixture(scope="module")
-def aligned(tmp_path_factory):
-    """A folder with a pair whose filter is known, aligned by the real command, and what it printed."""
-    folder = tmp_path_factory.mktemp("aligned")
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    x = np.random.default_rng(2).standard_normal((2, 3 * FS)).clip(-4, 4) * 0.1
-    c, d = 0.81, -1.1
-    wet = -np.asarray(scipy.signal.lfilter([c, d, 1], [1, d, c], np.pad(x, [(0, 0), (5, 0)])[:, : 3 * FS]))
-    audio.write(folder / "dry.wav", x, FS, subtype="FLOAT")
-    audio.write(folder / "wet.wav", wet, FS, subtype="FLOAT")
-    words = "align dry.wav wet.wav -o a.wav --model m.json --report r.html --order 2 --json"
-    done = jaxapf(*words.split(), cwd=folder, env=environment)
-    assert (done.returncode, done.stderr) == (0, "")
-    return folder, environment, json.loads(done.stdout)
 
 
 def test_the_real_command_finds_a_known_filter(aligned):
@@ -108,6 +95,7 @@ def test_the_real_model_applies_and_exports(aligned, tmp_path):
     assert exported == saved
 
 
+@pytest.mark.slow
 def test_a_foreign_model_is_refused_by_the_real_command(aligned, tmp_path):
     folder, environment, _ = aligned
     for content in ("{}", '{"format": "jaxapf-alignment", "version": 99}'):
@@ -120,6 +108,7 @@ def test_a_foreign_model_is_refused_by_the_real_command(aligned, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"])
 @pytest.mark.skipif(sys.platform != "linux", reason="cache folder as on Linux")
 def test_compiled_code_is_kept_between_runs(tmp_path, variable):
@@ -175,7 +164,7 @@ def standing_in(program, *arguments):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file size limits as on Linux")
-@pytest.mark.parametrize("limit", [10, 20000])
+@pytest.mark.parametrize("limit", [10, pytest.param(20000, marks=pytest.mark.slow)])
 def test_a_full_disk(pair, limit):
     program = standing_in(STANDING_IN, limit, *ALIGN, "--model", "m.json")
     out, err = program.communicate(timeout=60)
@@ -202,7 +191,11 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("SIGTERM", 143)]
+    + [pytest.param(*one, marks=pytest.mark.slow) for one in (("SIGINT", 130), ("SIGHUP", 129))],
+)
 def test_signals_halfway_through_writing(pair, name, code):
     program = standing_in(WAITING, *ALIGN)
     assert program.stdout is not None
