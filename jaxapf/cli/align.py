@@ -11,6 +11,7 @@ from jaxapf import audio
 from jaxapf._internal.text import clock, count, printable
 from jaxapf.alignment.options import MAX_ORDER, METHODS, doubt
 from jaxapf.cli import arguments
+from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.filtering import Figures, write_filtered
 from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
 from jaxapf.cli.jax_setup import start_jax
@@ -144,7 +145,7 @@ def _fit(options: Options, dry: Source, wet: Source, stretches: Stretches, job: 
     for source in (dry, wet):
         samples = np.stack([source.read(start, stop) for start, stop in stretches])
         if np.max(np.abs(samples)) < SILENCE:
-            raise arguments.UsageError(
+            raise UsageError(
                 f"'{source.path}' is silent, so there is nothing to align; check the file or --channels"
             )
         signals.append(samples if len(stretches) > 1 else samples[0])
@@ -163,7 +164,7 @@ def _fit(options: Options, dry: Source, wet: Source, stretches: Stretches, job: 
             progress=job.show,
         )
     except ValueError as error:
-        raise arguments.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def _delay_only(alignment: Any) -> Any:
@@ -177,12 +178,7 @@ def _delay_only(alignment: Any) -> Any:
 
 
 def _write_report(
-    options: Options,
-    alignment: Any,
-    dry: Source,
-    wet: Source,
-    stretches: Stretches,
-    job: Job,
+    options: Options, alignment: Any, dry: Source, wet: Source, stretches: Stretches, job: Job
 ) -> None:
     if options.report is None:
         return

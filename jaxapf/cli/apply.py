@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxapf import audio
 from jaxapf.cli import arguments
+from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import check_model, check_outputs, load_model, open_source
 from jaxapf.cli.output import audio_line, begin, closing, print_result
@@ -50,7 +51,7 @@ def run(options: Options) -> None:
         kind, model = load_model(options.model)
         fs = found.fs if kind == "style" else round(model.fs)  # a style is for every rate
         if found.fs != fs and not options.resample:
-            raise arguments.UsageError(
+            raise UsageError(
                 f"'{options.model}' is for {fs} Hz and '{found.path}' is at {found.fs} Hz; "
                 "add --resample to bring the file to the model's rate"
             )

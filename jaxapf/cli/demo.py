@@ -9,6 +9,7 @@ from typing import Any
 from jaxapf import audio, datasets
 from jaxapf._internal.text import printable
 from jaxapf.cli import align, arguments
+from jaxapf.cli.arguments import UsageError
 
 __all__ = ["Options", "add_parser", "run"]
 
@@ -43,7 +44,7 @@ def run(options: Options) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise arguments.UsageError(
+        raise UsageError(
             f"'{folder}' cannot be created: {(error.strerror or '').lower()}; give another -o"
         ) from error
     inputs = []

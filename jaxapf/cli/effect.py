@@ -9,6 +9,7 @@ from typing import Any
 from jaxapf import audio, params
 from jaxapf._internal.text import count
 from jaxapf.cli import arguments
+from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import Source, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
@@ -121,7 +122,7 @@ class _StoreControl(argparse.Action):
 def run_list(options: ListOptions) -> None:
     """Print the effects with their controls."""
     if not options.list:
-        raise arguments.UsageError(f"give the name of an effect ({', '.join(EFFECTS)}), or --list")
+        raise UsageError(f"give the name of an effect ({', '.join(EFFECTS)}), or --list")
     result = {
         name: [{**one._asdict(), "default": default(one)} for one in controls]
         for name, controls in EFFECTS.items()
@@ -147,7 +148,7 @@ def run(options: Options) -> None:
         found = audio.info(options.input)
         n_channels = found.n_channels if options.channels is None else len(options.channels)
         if options.effect == "width" and n_channels != 2:
-            raise arguments.UsageError(
+            raise UsageError(
                 f"'{found.path}' has {count(n_channels, 'channel')} and the width is that of two; give a "
                 "stereo file, or place it with 'jaxapf effect panner'"
             )

@@ -6,6 +6,7 @@ from typing import Any
 from jaxapf import audio
 from jaxapf.alignment import export as formats
 from jaxapf.cli import arguments
+from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.inputs import check_model, check_outputs, load_model
 
 __all__ = ["Options", "add_parser", "run"]
@@ -43,14 +44,14 @@ others.""",
 def run(options: Options) -> None:
     """Write the model in the format."""
     if options.format in ("cpp", "faust"):
-        raise arguments.UsageError(
+        raise UsageError(
             f"argument --format: {options.format} is not available in this version; use json or sos"
         )
     check_model(options.model)
     check_outputs([options.model], [options.output])
     kind, model = load_model(options.model)
     if kind != "model":
-        raise arguments.UsageError(
+        raise UsageError(
             f"'{options.model}' is the model of a {getattr(model, 'effect', kind)}, which is no cascade of "
             "filters; export takes what 'jaxapf align --model' wrote"
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxapf._internal.text import clock
 from jaxapf.cli import arguments
+from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
 from jaxapf.cli.jax_setup import start_jax
 from jaxapf.cli.output import Job, begin, closing, decibels, print_result
@@ -81,9 +82,7 @@ def run(options: Options) -> None:
             options = dataclasses.replace(options, channels=(0,))
             job.notes.append("the first channel was learnt from; --channels picks another")
         if options.channels is not None and len(options.channels) != 1:
-            raise arguments.UsageError(
-                "argument --channels: give one channel; an effect is learnt from one at a time"
-            )
+            raise UsageError("argument --channels: give one channel; an effect is learnt from one at a time")
         with open_pair(options, job) as (dry, wet):
             job.show("Reading")
             excerpt = _excerpt(dry, wet, job.notes)
@@ -92,7 +91,7 @@ def run(options: Options) -> None:
         try:
             model = (_phaser if options.effect == "phaser" else _compressor)(excerpt, options, job.show)
         except ValueError as error:
-            raise arguments.UsageError(f"'{options.wet}' cannot be learnt from: {error}") from error
+            raise UsageError(f"'{options.wet}' cannot be learnt from: {error}") from error
         _warn_of_poor_fit(model, job)
         model.save(options.output)
     result = job.result(
@@ -120,7 +119,7 @@ def _excerpt(dry: Source, wet: Source, notes: list[str]) -> Excerpt:
     peaks = [max(float(np.max(np.abs(block))) for _, block in _blocks(source)) for source in (dry, wet)]
     for source, peak in zip((dry, wet), peaks, strict=True):
         if peak < SILENCE:
-            raise arguments.UsageError(
+            raise UsageError(
                 f"'{source.path}' is silent, so there is nothing to learn; check the file or --channels"
             )
     start = max(0, _first_sound(dry, AUDIBLE * peaks[0]) - round(BEFORE_S * fs))

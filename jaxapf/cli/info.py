@@ -13,6 +13,7 @@ from jaxapf import audio
 from jaxapf._internal.text import count
 from jaxapf._internal.version import __version__
 from jaxapf.cli import align, arguments, fit, jax_setup
+from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.inputs import load_model
 from jaxapf.cli.output import audio_line, panel, print_result
 from jaxapf.training import pretrained
@@ -138,7 +139,7 @@ def _checkpoints(path: str) -> dict[str, Any]:
     inside = os.path.join(path, "checkpoints")  # where a training's folder has them
     path = inside if os.path.isdir(inside) else path
     if not any(name.isdecimal() for name in os.listdir(path)):
-        raise arguments.UsageError(
+        raise UsageError(
             f"'{path}' is a folder and holds no checkpoints; give an audio file, a model or a folder that a "
             "training wrote"
         )
@@ -147,9 +148,9 @@ def _checkpoints(path: str) -> dict[str, Any]:
     try:
         steps = checkpoint.describe(path)
     except checkpoint.CheckpointError as error:
-        raise arguments.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
     if not steps:
-        raise arguments.UsageError(f"'{path}' holds no whole checkpoint; restore a copy of the folder")
+        raise UsageError(f"'{path}' holds no whole checkpoint; restore a copy of the folder")
     newest = steps[max(steps)]
     leaves = {name: math.prod(leaf["shape"]) for name, leaf in newest["leaves"].items()}
     trained = {name: size for name, size in leaves.items() if name.split("/")[0] == "params"} or leaves

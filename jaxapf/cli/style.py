@@ -11,6 +11,7 @@ from jaxapf._internal.text import printable
 from jaxapf.audio import level
 from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 from jaxapf.cli import arguments
+from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import Source, check_channels, check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
@@ -130,13 +131,11 @@ def _check(options: Options) -> audio.AudioInfo:
     for one in found:
         seconds = one.n_samples / one.fs
         if seconds < SHORTEST_S:
-            raise arguments.UsageError(
+            raise UsageError(
                 f"'{one.path}' lasts {seconds:.3f} s, too short to measure; give {SHORTEST_S} s or more"
             )
         if not LOWEST_HZ <= one.fs <= HIGHEST_HZ:
-            raise arguments.UsageError(
-                f"'{one.path}' is at {one.fs} Hz; give a file at {LOWEST_HZ} to {HIGHEST_HZ} Hz"
-            )
+            raise UsageError(f"'{one.path}' is at {one.fs} Hz; give a file at {LOWEST_HZ} to {HIGHEST_HZ} Hz")
     check_channels(found[0], options.channels)
     check_outputs(
         [options.input, options.reference, _network_path(options)],
@@ -150,14 +149,12 @@ def _network_path(options: Options) -> str:
         try:
             return str(pretrained.path(STORED))
         except ValueError as error:
-            raise arguments.UsageError(
+            raise UsageError(
                 "this copy of jaxapf has no network for styles; name one with --network"
             ) from error
     if not os.path.isfile(options.network):
         wrong = "is not a regular file" if os.path.exists(options.network) else "does not exist"
-        raise arguments.UsageError(
-            f"argument --network: '{options.network}' {wrong}; give a file of a trained network"
-        )
+        raise UsageError(f"argument --network: '{options.network}' {wrong}; give a file of a trained network")
     return options.network
 
 
@@ -166,10 +163,10 @@ def _powers(source: Source) -> level.Powers:
     if level.sounding(found.mono).any():
         return found
     if level.sounding(found.channels).any():
-        raise arguments.UsageError(
+        raise UsageError(
             f"'{source.path}' is silent when its channels are mixed; give one of them (INPUT: --channels 1)"
         )
-    raise arguments.UsageError(
+    raise UsageError(
         f"'{source.path}' is silent, so there is nothing to measure; check the file or --channels"
     )
 
@@ -183,7 +180,7 @@ def _choose(
     try:
         weights = network.load(_network_path(options))
     except ValueError as error:
-        raise arguments.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
     job.show("Choosing the controls")
     recordings = [transfer.Recording(one.read, one.n_samples, one.fs) for one in sources]
     signals = [transfer.network_input(one, found) for one, found in zip(recordings, powers, strict=True)]
