@@ -21,7 +21,7 @@ from jaxapf._internal.files import AudioError
 from jaxapf._internal.text import printable
 from jaxapf._internal.version import __version__
 from jaxapf.cli import align, apply, demo, effect, export, fit, info, style
-from jaxapf.cli.arguments import Options, Parser, UsageError
+from jaxapf.cli.arguments import Parser, UsageError
 
 __all__ = ["Command", "main", "parse", "parser"]
 
@@ -30,7 +30,7 @@ class Command(NamedTuple):
     """A command with its options, to be called as ``run(options)``."""
 
     run: Callable[[Any], None]
-    options: Options
+    options: Any
 
 
 def parser() -> Parser:
