@@ -35,6 +35,41 @@ def _decibels(amplitude: float) -> float:
     return 20 * math.log10(amplitude) if amplitude > 0 else float("-inf")
 
 
+class PairSums:
+    """Sums over a prediction and its target, block by block, from which `esr` and `correlation` follow.
+
+    Example:
+        >>> sums = PairSums().add(np.ones(1), np.ones(1)).add(np.ones(1), np.full(1, 2.0))
+        >>> sums.esr, round(sums.correlation, 3)
+        (0.2, 0.949)
+    """
+
+    def __init__(self) -> None:
+        self._error = self._product = self._pred_energy = self._target_energy = 0.0
+
+    def add(self, pred: np.ndarray, target: np.ndarray) -> PairSums:
+        """Add blocks of one shape."""
+        p, t = np.asarray(pred, np.float64), np.asarray(target, np.float64)
+        self._error += float(np.sum(np.square(p - t)))
+        self._product += float(np.sum(p * t))
+        self._pred_energy += float(np.sum(np.square(p)))
+        self._target_energy += float(np.sum(np.square(t)))
+        return self
+
+    @property
+    def esr(self) -> float:
+        """Error-to-signal ratio; 0 for two silent signals, inf for a silent target alone."""
+        if self._target_energy > 0:
+            return self._error / self._target_energy
+        return 0.0 if self._error == 0 else float("inf")
+
+    @property
+    def correlation(self) -> float:
+        """Correlation coefficient about zero; 0 where either is silent."""
+        energy = self._pred_energy * self._target_energy
+        return self._product / math.sqrt(energy) if energy > 0 else 0.0
+
+
 def esr(pred: Any, target: Any) -> float:
     """Error-to-signal ratio sum (pred - target)^2 / sum target^2, no gain, no filter.
 
@@ -51,10 +86,7 @@ def esr(pred: Any, target: Any) -> float:
         >>> esr([1.0, 1.0], [1.0, 2.0])
         0.2
     """
-    p, t = _pair(pred, target)
-    error = float(np.sum(np.square(p.astype(np.float64) - t)))
-    energy = float(np.sum(np.square(t, dtype=np.float64)))
-    return error / energy if energy > 0 else (0.0 if error == 0 else float("inf"))
+    return PairSums().add(*_pair(pred, target)).esr
 
 
 def mse(pred: Any, target: Any) -> float:
@@ -86,9 +118,7 @@ def correlation(pred: Any, target: Any) -> float:
         >>> round(correlation([1.0, 2.0], [2.0, 4.0]), 12)
         1.0
     """
-    p, t = (v.astype(np.float64) for v in _pair(pred, target))
-    energy = float(np.sum(p * p)) * float(np.sum(t * t))
-    return float(np.sum(p * t) / np.sqrt(energy)) if energy > 0 else 0.0
+    return PairSums().add(*_pair(pred, target)).correlation
 
 
 def peak_db(x: Any) -> float:

@@ -1,4 +1,4 @@
-"""Cascades to be trained: from a model's weights to all-pass sections and the filtered signal.
+"""Cascades to be trained: from the weights of networks to all-pass sections and the filtered signal.
 
 Three ways to hold the same cascade, each a `Model` of pure functions:
 
@@ -19,16 +19,32 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxapf import allpass, params
 from jaxapf._internal.arrays import count as checked_count
 from jaxapf.filters.iir import sosfilt
 from jaxapf.nets.biasnet import BiasNet
 
+__all__ = [
+    "Model",
+    "Raw",
+    "Structure",
+    "connected",
+    "naive",
+    "named_controls",
+    "outputs",
+    "raw_of",
+    "sections_of",
+    "sequential",
+    "structure",
+    "with_complex_poles",
+]
+
 Tree = Any
 MOST_WARP = 0.99
-HIGHEST = 0.499  # of the rate, for a frequency that is learnt
-CENTRE_HZ = 5000.0  # where `raw_of` warps low sections to: the middle of what a frequency is learnt in
+HIGHEST = 0.499  # of the sample rate, for a trained frequency
+CENTRE_HZ = 5000.0  # where `raw_of` warps low sections to: the middle of the range of a trained frequency
 
 
 class Structure(NamedTuple):
@@ -40,7 +56,7 @@ class Structure(NamedTuple):
     stretch: int
 
     def controls(self, fs: float) -> tuple[tuple[params.Control, ...], tuple[params.Control, ...]]:
-        """What is learnt of each second-order section, and of each first-order one, at a sample rate.
+        """Return the controls of a second-order and of a first-order section at a sample rate in Hz.
 
         Frequencies go up to 20 kHz, or to just below half the rate where that is lower.
         """
@@ -51,16 +67,16 @@ class Structure(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """A network's outputs in (-1, 1): ``second`` (n, 3 or 2 controls) and ``first`` (n, 2 or 1)."""
+    """A network's outputs in (-1, 1), for 3 or 2 controls of second-order, 2 or 1 of first-order sections."""
 
-    second: Any
-    first: Any
+    second: Float[Array, "n_second n_controls"] | Any
+    first: Float[Array, "n_first n_controls"] | Any
 
 
 class Model(NamedTuple):
     """A cascade with weights to train.
 
-    ``init``: typed key -> weights; ``filter``: (weights, x (..., n_samples)) -> y, from rest;
+    ``init``: typed key -> weights; ``filter``: (weights, x (..., n_samples)) -> y, from the zero state;
     ``sos``: weights -> (n_sections, 6). Where the sections come from controls, else None: ``raw``: weights ->
     Raw, and ``start``: (key, Raw) -> random weights that give these outputs.
     """
@@ -72,16 +88,16 @@ class Model(NamedTuple):
     start: Callable[[jax.Array, Raw], Tree] | None = None
 
 
+# Models
+
+
 def structure(order: int, *, warped: bool = True, stretch: int = 1) -> Structure:
-    """Second-order sections, and a first-order one where the order is odd.
+    """Return the structure of a cascade: second-order sections, and a first-order one for an odd order.
 
     Args:
         order: total order of the cascade, at least 1.
-        warped: whether every section has a learnt warping factor.
+        warped: whether every section has a trained warping factor.
         stretch: samples that stand for one unit delay, at least 1; the order of the filter grows with it.
-
-    Returns:
-        A Structure.
 
     Raises:
         ValueError: a number below 1.
@@ -97,20 +113,15 @@ def structure(order: int, *, warped: bool = True, stretch: int = 1) -> Structure
 
 
 def sequential(shape: Structure, fs: float) -> Model:
-    """One BiasNet for every section.
+    """Return the model with one BiasNet for every section, at a sample rate in Hz.
 
-    Args:
-        shape: of `structure`.
-        fs: sample rate in Hz.
-
-    Returns:
-        A Model. Its weights are stacked: those of the second-order sections, those of the first-order ones.
+    Its weights are stacked: those of the second-order sections, those of the first-order ones.
 
     Source: Bargum et al. 2023, section 4 and figure 1 (a).
 
     Example:
         >>> model = sequential(structure(7), 192000.0)
-        >>> sum(leaf.size for leaf in jax.tree.leaves(model.init(jax.random.key(0))))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))))
         2761611
     """
     nets = [
@@ -128,7 +139,7 @@ def sequential(shape: Structure, fs: float) -> Model:
     def raw(weights: Tree) -> Raw:
         return Raw(
             *(
-                jax.vmap(lambda w, net=net: net.apply(w))(stacked) if count else _no_outputs(net)
+                jax.vmap(lambda w, net=net: net.apply(w))(stacked) if count else jnp.zeros((0, net.features))
                 for (count, net), stacked in zip(nets, weights, strict=True)
             )
         )
@@ -144,21 +155,15 @@ def sequential(shape: Structure, fs: float) -> Model:
 
 
 def connected(shape: Structure, fs: float) -> Model:
-    """One BiasNet for all sections.
+    """Return the model with one BiasNet for all sections, at a sample rate in Hz.
 
-    Args:
-        shape: of `structure`.
-        fs: sample rate in Hz.
-
-    Returns:
-        A Model. The network's outputs are the controls of the second-order sections, one section after the
-        other, then those of the first-order ones.
+    Its outputs are the controls of the second-order sections one after the other, then the first-order ones'.
 
     Source: Bargum et al. 2023, section 4 and figure 1 (b).
 
     Example:
         >>> model = connected(structure(7), 192000.0)
-        >>> sum(leaf.size for leaf in jax.tree.leaves(model.init(jax.random.key(0))))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))))
         691467
     """
     widths = [len(controls) for controls in shape.controls(fs)]
@@ -171,22 +176,18 @@ def connected(shape: Structure, fs: float) -> Model:
 
     def start(key: jax.Array, wanted: Raw) -> Tree:
         weights = net.init(key)
-        flat = [
+        now, then = (
             jnp.concatenate([jnp.ravel(part) for part in parts]) for parts in (raw(weights), _atanh(wanted))
-        ]
-        return _with_outputs(weights, *flat)
+        )
+        return _with_outputs(weights, now, then)
 
     return _of_controls(shape, fs, net.init, raw, start)
 
 
 def naive(shape: Structure) -> Model:
-    """The coefficients of the difference equations, trained directly: nothing keeps the filter stable.
+    """Return the model whose weights are coefficients of difference equations: it may become unstable.
 
-    Args:
-        shape: of `structure`; not warped, not stretched.
-
-    Returns:
-        A Model. Its weights are `c` and `d` of the second-order sections and `g` of the first-order ones.
+    They are `c` and `d` of the second-order sections and `g` of the first-order ones.
 
     Raises:
         ValueError: a warped or stretched structure.
@@ -220,22 +221,41 @@ def naive(shape: Structure) -> Model:
     return Model(init, lambda weights, x: sosfilt(sos(weights), x), sos)
 
 
+def _of_controls(shape: Structure, fs: float, init: Any, raw: Any, start: Any) -> Model:
+    def sections(weights: Tree) -> allpass.Sections:
+        return sections_of(raw(weights), shape, fs)
+
+    def filtered(weights: Tree, x: Any) -> jax.Array:
+        return allpass.cascade(sections(weights), x, stretch=shape.stretch)
+
+    return Model(init, filtered, lambda weights: sections(weights).sos, raw, start)
+
+
+def _atanh(raw: Any) -> Any:
+    """Invert tanh in float64 where `raw` is: the ends of the range lie close together."""
+    return jax.tree.map(lambda one: jnp.asarray(np.arctanh(np.asarray(one, np.float64)), jnp.float32), raw)
+
+
+def _with_outputs(weights: Tree, now: jax.Array, wanted: jax.Array) -> Tree:
+    """Move the last bias so that outputs `now` become tanh(`wanted`)."""
+    layers = weights["params"]
+    last = max(name for name in layers if name.startswith("Dense"))
+    bias = layers[last]["bias"] + wanted - jnp.arctanh(now)
+    return {"params": {**layers, last: {**layers[last], "bias": bias}}}
+
+
+# Outputs and sections
+
+
 def outputs(model: Model, weights: Tree) -> Raw:
-    """The network's outputs in float64: what follows from them is then exact, whatever they were trained in.
-
-    Args:
-        model: of `sequential` or `connected`.
-        weights: of its `init`, trained.
-
-    Returns:
-        Raw, NumPy.
+    """Return the network's outputs in float64: what follows from them is exact, whatever their precision.
 
     Raises:
         ValueError: the model has no network.
 
     Example:
-        >>> model = connected(structure(2), 48000.0)
-        >>> outputs(model, model.init(jax.random.key(0))).second.dtype
+        >>> model = connected(structure(1), 48000.0)
+        >>> outputs(model, model.init(jax.random.key(0))).first.dtype
         dtype('float64')
     """
     if model.raw is None:
@@ -244,15 +264,7 @@ def outputs(model: Model, weights: Tree) -> Raw:
 
 
 def sections_of(raw: Raw, shape: Structure, fs: float) -> allpass.Sections:
-    """A network's outputs as sections, those of second order first.
-
-    Args:
-        raw: outputs in [-1, 1].
-        shape: the structure that they belong to.
-        fs: sample rate in Hz.
-
-    Returns:
-        Sections `(n_sections,)`, in float64 where `raw` is NumPy's.
+    """Return the sections (n_sections,) of outputs in [-1, 1], second order first, float64 for NumPy arrays.
 
     Source: Bargum et al. 2023, eq. 4 to 6.
 
@@ -268,48 +280,35 @@ def sections_of(raw: Raw, shape: Structure, fs: float) -> allpass.Sections:
 
 
 def named_controls(raw: Raw, shape: Structure, fs: float) -> list[dict[str, Any]]:
-    """The learnt controls of each section by name, as a model file has them.
-
-    Args:
-        raw: NumPy outputs in [-1, 1].
-        shape: the structure that they belong to.
-        fs: sample rate in Hz.
-
-    Returns:
-        A dictionary a section.
+    """Return the controls of each section by name, of NumPy outputs, as a model file has them.
 
     Example:
         >>> named_controls(Raw(np.zeros((0, 3)), np.zeros((1, 2))), structure(1), 48000.0)
         [{'type': 'first_order', 'coefficient': 0.0, 'warp': 0.0}]
     """
+    kinds = zip(("second_order", "first_order"), shape.controls(fs), _controls(raw, shape, fs), strict=True)
     return [
-        {"type": kind}
-        | {one.name: float(values[number]) for one, values in zip(controls, columns, strict=True)}
-        for kind, controls, columns in zip(
-            ("second_order", "first_order"), shape.controls(fs), _controls(raw, shape, fs), strict=True
-        )
-        for number in range(len(columns[0]))
+        {"type": kind} | {one.name: float(value) for one, value in zip(controls, values, strict=True)}
+        for kind, controls, columns in kinds
+        for values in zip(*columns, strict=True)
     ]
 
 
+def _controls(raw: Raw, shape: Structure, fs: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    second, first = (params.denormalise(*both) for both in zip(raw, shape.controls(fs), strict=True))
+    return second, first
+
+
 def raw_of(sections: allpass.Sections, shape: Structure, fs: float) -> Raw:
-    """The outputs that give these sections: the inverse of `sections_of`.
+    """Return the outputs that give NumPy sections (n_sections,), float64: the inverse of `sections_of`.
 
     Warped sections of low frequency are given a warping factor that moves their poles to 5 kHz, where all
     controls are of moderate size. Poles that are real and differ cannot be given by a radius and a
     frequency: they become a double pole between them (see `with_complex_poles`). Frequencies out of range
     move to its end, where no warping helps.
 
-    Args:
-        sections: `(n_sections,)`, NumPy; as many of either order as the structure has.
-        shape: structure wanted; one without stretch.
-        fs: sample rate in Hz.
-
-    Returns:
-        Raw, float64.
-
     Raises:
-        ValueError: other numbers of sections, or a stretched structure.
+        ValueError: other numbers of sections than the structure has, or a stretched structure.
 
     Example:
         >>> sections = allpass.second_order(np.array([0.999]), np.array([100.0]), 192000.0)
@@ -324,20 +323,37 @@ def raw_of(sections: allpass.Sections, shape: Structure, fs: float) -> Raw:
             f"sections has {np.sum(~first)} of second and {np.sum(first)} of first order; expected those of "
             f"{shape}, unstretched"
         )
-    second = _second_raw(u[~first], v[~first], m[~first], shape, fs)
-    return Raw(second, _first_raw(u[first] / (2 * m[first]), shape, fs))
+    # A warp of g by g' multiplies the ratios (1 + g) / (1 - g): with a warp, either takes the square root.
+    ratio = u[first] / (2 * m[first])
+    ratio = np.sqrt(ratio) if shape.warped else ratio
+    columns = _second_columns(u[~first], v[~first], m[~first], shape, fs), [(ratio - 1) / (ratio + 1)] * 2
+    normalised = (
+        params.normalise(np.stack(values[: len(controls)], -1), controls)
+        for values, controls in zip(columns, shape.controls(fs), strict=True)
+    )
+    return Raw(*(np.clip(one, -1 + 1e-7, 1 - 1e-7) for one in normalised))
+
+
+def _second_columns(
+    u: np.ndarray, v: np.ndarray, m: np.ndarray, shape: Structure, fs: float
+) -> list[np.ndarray]:
+    """Return radius, frequency and warp; a warp multiplies margins by (1 + a)^2, (1 - a)^2, 1 - a^2."""
+    t = np.sqrt(u / v)  # tan(w / 2) of the frequency where the phase is -180 degrees
+    centre = np.tan(np.pi * min(CENTRE_HZ, 0.2 * fs) / fs)
+    ratio = np.minimum(t / centre, 1.0) if shape.warped else np.ones_like(t)
+    warp = np.maximum((ratio - 1) / (ratio + 1), -MOST_WARP)
+    u, v, m = u / (1 + warp) ** 2, v / (1 - warp) ** 2, m / (1 - warp**2)
+    total = u + v + 2 * m
+    radius = np.sqrt(np.maximum((u + v - 2 * m) / total, 0.0))
+    # sin^2(w / 2) = (u - (1 - R)^2) / 4 R, with u scaled to u + v + 2 m = 4; real poles have less than 0.
+    sine = (4 * u / total - (1 - radius) ** 2) / np.maximum(4 * radius, 1e-300)
+    return [radius, np.arcsin(np.sqrt(np.clip(sine, 0.0, 1.0))) * fs / np.pi, warp]
 
 
 def with_complex_poles(sections: allpass.Sections) -> allpass.Sections:
-    """The same cascade with each second-order section of two real poles as two of first order.
+    """Return the cascade with each second-order section of two real poles as two of first order, float64.
 
-    A radius and a frequency give complex poles alone.
-
-    Args:
-        sections: `(n_sections,)`, NumPy.
-
-    Returns:
-        Sections, those of second order first, in float64.
+    A radius and a frequency give complex poles alone. Those of second order come first.
 
     Example:
         >>> split = with_complex_poles(allpass.rbj(np.array([500.0, 900.0]), np.array([0.3, 2.0]), 48000.0))
@@ -347,74 +363,13 @@ def with_complex_poles(sections: allpass.Sections) -> allpass.Sections:
     u, v, m = (np.asarray(field, np.float64) for field in sections)
     real = (v > 0) & (m * m >= u * v)
     # With t = sqrt(u / v) and d = 2 m / sqrt(u v), d >= 2, the section is the product of two of first order
-    # at t a and t / a, where a + 1 / a = d (see jaxapf.alignment.least_squares).
+    # at t a and t / a, where a + 1 / a = d.
     t, half = np.sqrt(u[real] / v[real]), m[real] / np.sqrt(u[real] * v[real])
     a = half + np.sqrt(half**2 - 1)
     ratio = np.concatenate([t * a, t / a])
-    two = allpass.first_order((ratio - 1) / (ratio + 1))
     second, first = ((v > 0) & ~real), v == 0
     return allpass.concatenate(
-        allpass.Sections(u[second], v[second], m[second]), allpass.Sections(u[first], v[first], m[first]), two
+        allpass.Sections(u[second], v[second], m[second]),
+        allpass.Sections(u[first], v[first], m[first]),
+        allpass.first_order((ratio - 1) / (ratio + 1)),
     )
-
-
-def _second_raw(u: np.ndarray, v: np.ndarray, m: np.ndarray, shape: Structure, fs: float) -> np.ndarray:
-    """Radius, frequency and warp of margins; (u, v, m) are those times ((1 + a)^2, (1 - a)^2, 1 - a^2)."""
-    t = np.sqrt(u / v)  # tan(w / 2) of the frequency where the phase is -180 degrees
-    centre = np.tan(np.pi * min(CENTRE_HZ, 0.2 * fs) / fs)
-    ratio = np.minimum(t / centre, 1.0) if shape.warped else np.ones_like(t)
-    warp = np.maximum((ratio - 1) / (ratio + 1), -MOST_WARP)
-    u, v, m = u / (1 + warp) ** 2, v / (1 - warp) ** 2, m / (1 - warp**2)
-    total = u + v + 2 * m
-    c = np.maximum((u + v - 2 * m) / total, 0.0)
-    radius = np.sqrt(c)
-    # sin^2(w / 2) = (u - (1 - R)^2) / 4 R, with u scaled to u + v + 2 m = 4; real poles have less than 0.
-    sine = (4 * u / total - (1 - radius) ** 2) / np.maximum(4 * radius, 1e-300)
-    cutoff_hz = np.arcsin(np.sqrt(np.clip(sine, 0.0, 1.0))) * fs / np.pi
-    controls, _ = shape.controls(fs)
-    return _clipped(params.normalise(np.stack([radius, cutoff_hz, warp][: len(controls)], -1), controls))
-
-
-def _first_raw(ratio: np.ndarray, shape: Structure, fs: float) -> np.ndarray:
-    """Coefficient and warp of (1 + g) / (1 - g): the square root of it for either, where there are both."""
-    if shape.warped:
-        ratio = np.sqrt(ratio)
-    coefficient = (ratio - 1) / (ratio + 1)
-    _, controls = shape.controls(fs)
-    return _clipped(params.normalise(np.stack([coefficient] * len(controls), -1), controls))
-
-
-def _clipped(raw: np.ndarray) -> np.ndarray:
-    return np.clip(raw, -1 + 1e-7, 1 - 1e-7)
-
-
-def _controls(raw: Raw, shape: Structure, fs: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    second, first = (params.denormalise(*both) for both in zip(raw, shape.controls(fs), strict=True))
-    return second, first
-
-
-def _of_controls(shape: Structure, fs: float, init: Any, raw: Any, start: Any) -> Model:
-    def sections(weights: Tree) -> allpass.Sections:
-        return sections_of(raw(weights), shape, fs)
-
-    def filtered(weights: Tree, x: Any) -> jax.Array:
-        return allpass.cascade(sections(weights), x, stretch=shape.stretch)
-
-    return Model(init, filtered, lambda weights: sections(weights).sos, raw, start)
-
-
-def _no_outputs(net: BiasNet) -> jax.Array:
-    return jnp.zeros((0, net.features))
-
-
-def _atanh(raw: Any) -> Any:
-    """What stands before the tanh, in float64 where `raw` is: the ends of the range lie close together."""
-    return jax.tree.map(lambda one: jnp.asarray(np.arctanh(np.asarray(one, np.float64)), jnp.float32), raw)
-
-
-def _with_outputs(weights: Tree, now: jax.Array, wanted: jax.Array) -> Tree:
-    """Weights whose last bias is moved, so that outputs `now` become tanh(`wanted`)."""
-    layers = weights["params"]
-    last = max(name for name in layers if name.startswith("Dense"))
-    bias = layers[last]["bias"] + wanted - jnp.arctanh(now)
-    return {"params": {**layers, last: {**layers[last], "bias": bias}}}

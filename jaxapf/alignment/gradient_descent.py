@@ -21,11 +21,11 @@ import optax
 from jaxapf import allpass, frequency
 from jaxapf._internal.delay import delay_response
 from jaxapf.alignment.cascade import FIRST, SECOND, Cascade, log_tangent, to_sections
+from jaxapf.alignment.problem import DEFAULT_ORDER, AlignmentProblem, Fit, Report, fixed_order
 from jaxapf.training import parallel
 from jaxapf.training.fit import Record, fit
 from jaxapf.training.step import LossFn, best_start, init_starts, make_train_step, many_starts
 
-DEFAULT_ORDER = 7  # the paper's: three sections of second order, one of first
 STARTS = 32
 STEPS, LOG_EVERY = 600, 100
 RATE = 0.05
@@ -34,6 +34,22 @@ DELAY_STEP_S = 1e-4  # a change of one in the trained delay, in seconds
 
 Params = dict[str, jax.Array]
 Tree = Any
+
+
+def solve(problem: AlignmentProblem, order: int | str, rng: np.random.Generator, report: Report) -> Fit:
+    """Fit by gradient descent from many starts: the method "direct" of `align`."""
+    order, reason = fixed_order(order)
+    cascade = descend(
+        problem.dry,
+        problem.wet,
+        problem.spectrum.fs,
+        problem.delays,
+        order=order,
+        max_delay=problem.max_delay,
+        key=jax.random.key(int(rng.integers(2**31))),
+        on_record=lambda record: report(f"descending, step {record['step']} of {STEPS}"),
+    )
+    return Fit(cascade, reason)
 
 
 def descend(

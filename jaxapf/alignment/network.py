@@ -34,9 +34,12 @@ from jaxapf.alignment import cross_spectrum, local_search, matching_pursuit, rol
 from jaxapf.alignment.cascade import Cascade, Controls, from_controls, to_sections, without_sections
 from jaxapf.alignment.cross_spectrum import CrossSpectrum
 from jaxapf.alignment.features import Features, candidates, extract, score, waves
+from jaxapf.alignment.problem import AlignmentProblem, Fit, Report
 from jaxapf.nets.tcn import TCN
+from jaxapf.training import pretrained
 
 Tree = Any
+STORED = "tcn-aligner"  # the network, among the stored checkpoints
 CHANNELS = {"cross-phase": rollouts.CHANNELS, "waves": 2}  # of the input of either kind of network
 ALL_HEADS = 0.03  # share of the loss by which all heads learn from all pairs
 UNTRAINED = -1.5  # log odds of what is missing being reached, before anything is learnt
@@ -421,6 +424,23 @@ def starts(predictions: Predictions, fs: float) -> list[Cascade]:
     rounded = np.round(np.stack([predictions.score, predictions.controls.delay_ms], axis=1), 5)
     rows = np.sort(np.unique(rounded, axis=0, return_index=True)[1])[: search.BATCH]
     return [from_controls(predictions.at(row), fs) for row in rows]
+
+
+# The method of `align`
+
+
+def predict_stored(problem: AlignmentProblem) -> tuple[Network, Predictions]:
+    """Return the stored network and what it predicts for two recordings."""
+    network = load(pretrained.path(STORED))
+    return network, predict(network, problem.spectrum, problem.max_delay)
+
+
+def solve(problem: AlignmentProblem, order: int | str, rng: np.random.Generator, report: Report) -> Fit:
+    """Take the stored network's best prediction: the method "tcn" of `align`."""
+    report("predicting")
+    network, predictions = predict_stored(problem)
+    cascade = best_cascade(predictions, problem.spectrum, problem.max_delay)
+    return Fit(cascade, f"the network gives {network.design.sections} sections")
 
 
 # Keeping

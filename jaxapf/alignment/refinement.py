@@ -1,11 +1,11 @@
 """Deep optimisation: a BiasNet's cascade, refined through the exact recursion over the whole recording.
 
-    pair = weighted(dry, wet, ...)                    what counts, in both signals alike
-    raw = cascades.raw_of(found, shape, fs)           the spectral fit, as a network's outputs
-    trained = refine(model, raw, pair, key=key)       the same loss, no cut sequences, no lost state
+    pair = weighted_pair(dry, wet, bins, weight)      # both signals weighted alike
+    raw = biasnet.raw_of(sections, shape, fs)         # the spectral fit as a network's outputs
+    refined = refine(model, raw, pair, key=key)
 
 An all-pass keeps a weighting: filtering both signals alike and then taking the mean squared error is the
-error weighted over frequency, which is how `spectral` fits weigh it too.
+error weighted over frequency, as in spectral fits.
 """
 
 from __future__ import annotations
@@ -19,91 +19,88 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.fft
+from jaxtyping import Float
 
 from jaxapf import allpass
-from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal.arrays import float64_on_cpu
 from jaxapf._internal.delay import delay_response
 from jaxapf._internal.fft import fast_length
-from jaxapf.alignment import biasnet, cross_spectrum
+from jaxapf.alignment import biasnet, cross_spectrum, search, spectral
+from jaxapf.alignment.cascade import SECOND, Cascade, from_sections, to_sections
+from jaxapf.alignment.problem import AlignmentProblem, Fit, Report, fixed_order
 from jaxapf.training import parallel
 from jaxapf.training.fit import Record, fit
 from jaxapf.training.step import init_state, make_train_step
 
+__all__ = ["STEPS", "Refined", "error_of", "make_loss", "refine", "solve", "weighted_pair"]
+
 STEPS, RATE, LOG_EVERY = 120, 2e-6, 10
+NIL_ERROR = 1e-11  # below, there is nothing to train a network for
+COMPLEX_POLES = 1.998  # 1 / Q of a section; below 2 its poles are complex
 
 Tree = Any
 
 
 class Refined(NamedTuple):
-    """What `refine` returns: outputs of the network in float64, and the loss before and after."""
+    """The best outputs of a network in training, float64, and the loss before and after."""
 
     raw: biasnet.Raw
     loss_before: float
     loss_after: float
 
 
-def weighted(
-    dry: np.ndarray,
-    wet: np.ndarray,
+def weighted_pair(
+    dry: Float[np.ndarray, "n_signals n_samples"],
+    wet: Float[np.ndarray, "n_signals n_samples"],
     bins: cross_spectrum.Bins,
-    weight: np.ndarray,
+    weight: Float[np.ndarray, " n_bins"],
     *,
     delay: float = 0.0,
     polarity: int = 1,
 ) -> dict[str, np.ndarray]:
-    """A pair of signals whose mean squared error is the weighted one, the dry one delayed and turned.
+    """Return {"dry", "wet"}, float32, whose mean squared error is the weighted one; the wet of unit power.
 
     Args:
-        dry: (n_signals, n_samples).
+        dry: to be moved later by `delay` samples, and turned over where the polarity is -1.
         wet: the same shape.
-        bins: of `spectrum.log_bins`; what lies outside of them is left out.
-        weight: (n_bins,), of `spectrum.bin_weights`.
-        delay: samples by which the dry signal is moved later; a fraction is exact below the lowest weight.
+        bins: of `cross_spectrum.log_bins`; what lies outside of them is left out.
+        weight: of `cross_spectrum.bin_weights`.
+        delay: in samples; a fraction is exact below the lowest weight.
         polarity: +1 or -1.
-
-    Returns:
-        {"dry", "wet"}, float32 (n_signals, n_samples), the wet one of unit power.
 
     Example:
         >>> x = np.random.default_rng(0).standard_normal((1, 4096))
-        >>> bins = spectrum.log_bins(spectrum.measure(x, x, 48000.0, 0), 8)
-        >>> pair = weighted(x, x, bins, np.ones(len(bins.omega)))
+        >>> bins = cross_spectrum.log_bins(cross_spectrum.measure(x, x, 48000.0, 0), 8)
+        >>> pair = weighted_pair(x, x, bins, np.ones(len(bins.omega)))
         >>> bool(np.allclose(pair["dry"], pair["wet"])), round(float(np.mean(pair["wet"] ** 2)), 5)
         (True, 1.0)
     """
     n_samples = dry.shape[-1]
     n_fft = fast_length(2 * n_samples + 2 * int(abs(delay)))
     omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
-    gain = np.sqrt(
-        np.interp(np.log(np.maximum(omega, 1e-9)), np.log(bins.omega), weight, left=0.0, right=0.0)
-    )
-    moved = gain * polarity * delay_response(delay, omega)
-    x, y = (
-        np.asarray(scipy.fft.irfft(scipy.fft.rfft(v, n_fft, workers=-1) * by, n_fft, workers=-1))[
-            ..., :n_samples
-        ]
-        for v, by in ((dry, moved), (wet, gain))
-    )
+    log_omega = np.log(np.maximum(omega, 1e-9))
+    gain = np.sqrt(np.interp(log_omega, np.log(bins.omega), weight, left=0.0, right=0.0))
+
+    def filtered(signal: np.ndarray, response: np.ndarray) -> np.ndarray:
+        spectrum = scipy.fft.rfft(signal, n_fft, workers=-1) * response
+        return np.asarray(scipy.fft.irfft(spectrum, n_fft, workers=-1))[..., :n_samples]
+
+    x, y = filtered(dry, gain * polarity * delay_response(delay, omega)), filtered(wet, gain)
     scale = 1 / max(float(np.sqrt(np.mean(np.square(y)))), 1e-20)
     return {"dry": (scale * x).astype(np.float32), "wet": (scale * y).astype(np.float32)}
 
 
 def error_of(sections: allpass.Sections, pair: dict[str, np.ndarray]) -> float:
-    """Mean squared error of a pair's dry signals through sections, filtered in float64.
+    """Return the mean squared error of a pair's dry signals through NumPy sections, filtered in float64.
 
-    Args:
-        sections: `(n_sections,)`, NumPy.
-        pair: of `weighted`.
-
-    Returns:
-        The error; with a wet signal of unit power, the error-to-signal ratio.
+    With a wet signal of unit power it is the error-to-signal ratio.
 
     Example:
         >>> x = np.ones((1, 64), np.float32)
         >>> error_of(allpass.first_order(np.zeros(0)), {"dry": x, "wet": -x})
         4.0
     """
-    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with float64_on_cpu():
         found = _cascade(sections, np.asarray(pair["dry"], np.float64))
         return float(np.mean((np.asarray(found) - pair["wet"]) ** 2))
 
@@ -112,7 +109,7 @@ _cascade = jax.jit(allpass.cascade)
 
 
 def make_loss(model: biasnet.Model) -> Callable[[Tree, dict[str, Any], jax.Array], jax.Array]:
-    """Mean squared error of whole signals; with a wet one of unit power, the error-to-signal ratio."""
+    """Return the mean squared error of whole signals, a function of weights, pair and key."""
 
     def loss_fn(weights: Tree, batch: dict[str, Any], key: jax.Array) -> jax.Array:
         return jnp.mean((model.filter(weights, batch["dry"]) - batch["wet"]) ** 2)
@@ -130,37 +127,25 @@ def refine(
     rate: float = RATE,
     on_record: Callable[[Record], None] | None = None,
 ) -> Refined:
-    """Train a network from given outputs on, by Adam with a rate that falls to nothing.
+    """Train a network from given outputs by Adam at a rate that falls to zero; return the best outputs.
 
     Args:
-        model: of `cascades.sequential` or `cascades.connected`.
-        start: outputs to begin with, of `cascades.raw_of`.
-        pair: of `weighted`.
+        model: of `biasnet.sequential` or `connected`.
+        start: outputs to begin with, of `biasnet.raw_of`; they are among those that are compared.
+        pair: of `weighted_pair`.
         key: typed random key, of the network's weights.
         steps: of Adam, each through the whole signals.
         rate: of Adam at the first step. All weights move, so that the outputs move further.
         on_record: as in `training.fit.fit`.
 
-    Returns:
-        Refined: the best outputs seen, those of the start among them.
-
     Raises:
         ValueError: the model has no controls to start from.
-        training.fit.TrainingError: no finite loss.
+        TrainingError: no finite loss.
 
     Source: Bargum et al. 2023, section 4, over whole recordings.
-
-    Example:
-        >>> shape, rng = cascades.structure(1), np.random.default_rng(0)
-        >>> x = rng.standard_normal((1, 4096)).astype(np.float32)
-        >>> model = cascades.connected(shape, 48000.0)
-        >>> start = cascades.Raw(np.zeros((0, 3)), np.zeros((1, 2)))
-        >>> found = refine(model, start, {"dry": x, "wet": x}, key=jax.random.key(0), steps=20)
-        >>> found.loss_after <= found.loss_before
-        True
     """
     if model.raw is None or model.start is None:
-        raise ValueError("model has no controls to start from; give one of cascades.sequential or connected")
+        raise ValueError("model has no controls to start from; give one of sequential or connected")
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
     loss_fn = make_loss(model)
     state = init_state(model.start(key, start), optimizer, key=key)
@@ -173,15 +158,59 @@ def refine(
         seen.append((loss, biasnet.outputs(model, state.params)))
         return {"loss_whole": loss}
 
-    fit(
-        plan,
-        state,
-        lambda _: pair,
-        steps,
-        log_every=LOG_EVERY,
-        evaluate=keep,
-        on_record=on_record,
-        prefetch=0,
-    )
+    options: Any = {"log_every": LOG_EVERY, "evaluate": keep, "on_record": on_record, "prefetch": 0}
+    fit(plan, state, lambda _: pair, steps, **options)
     loss, raw = min(seen, key=lambda one: one[0])
     return Refined(raw, seen[0][0], loss)
+
+
+# The methods of `align`
+
+
+def solve(
+    make: Callable[[biasnet.Structure, float], biasnet.Model],
+    problem: AlignmentProblem,
+    order: int | str,
+    rng: np.random.Generator,
+    report: Report,
+) -> Fit:
+    """Refine the spectral fit by a network: the methods "biasnet-sequential" and "biasnet-connected"."""
+    order, reason = fixed_order(order)
+    fs = problem.spectrum.fs
+    starts = [_start(problem, spectral.solve(problem, order, rng, report).cascade)]
+    cascade = starts[0][0]
+    if np.any((cascade.kind == SECOND) & (cascade.log_d > np.log(COMPLEX_POLES))):
+        narrower = spectral.solve(problem, order, rng, report, most_damping=COMPLEX_POLES)
+        starts.append(_start(problem, narrower.cascade))
+    errors = [error_of(sections, pair) for _, sections, pair in starts]
+    cascade, sections, pair = starts[int(np.argmin(errors))]
+    n_first = int(np.sum(sections.v == 0))
+    shape = biasnet.Structure(len(sections.u) - n_first, n_first, warped=True, stretch=1)
+    raw = biasnet.raw_of(sections, shape, fs)
+    if min(errors) > NIL_ERROR:
+        refined = refine(
+            make(shape, fs),
+            raw,
+            pair,
+            key=jax.random.key(int(rng.integers(2**31))),
+            on_record=lambda record: report(f"refining, step {record['step']} of {STEPS}"),
+        )
+        # What is better in float32 must be so in float64.
+        if error_of(biasnet.sections_of(refined.raw, shape, fs), pair) < min(errors):
+            raw = refined.raw
+    rows = [
+        {f"learnt_{name}": value for name, value in row.items() if name != "type"}
+        for row in biasnet.named_controls(raw, shape, fs)
+    ]
+    return Fit(
+        from_sections(biasnet.sections_of(raw, shape, fs), cascade.delay, cascade.polarity), reason, rows
+    )
+
+
+def _start(problem: AlignmentProblem, cascade: Cascade) -> tuple[Cascade, allpass.Sections, dict[str, Any]]:
+    """Return a fitted cascade, its sections as a network gives them, and the pair weighted as in the fit."""
+    bins = cross_spectrum.log_bins(problem.spectrum, search.FINE.per_octave, float(cascade.delay))
+    weight = cross_spectrum.bin_weights(bins, problem.spectrum.fs, problem.music_share)
+    delay, polarity = float(cascade.delay), int(cascade.polarity)
+    pair = weighted_pair(problem.dry, problem.wet, bins, weight, delay=delay, polarity=polarity)
+    return cascade, biasnet.with_complex_poles(to_sections(cascade)), pair

@@ -9,6 +9,7 @@ from jaxapf import audio
 from jaxapf.cli.arguments import AudioOptions
 from jaxapf.cli.inputs import Source
 from jaxapf.cli.output import Job
+from jaxapf.metrics import PairSums
 
 __all__ = ["Figures", "write_filtered"]
 
@@ -24,26 +25,25 @@ class Figures:
         self.restart()
 
     def restart(self) -> None:
+        """Begin again with the first block."""
         dry = self._dry
         self._delayed = self._delay_only.stream(dry.read, dry.n_samples, dry.fs)
-        self._sums = {name: np.zeros(4) for name in ("raw", "delay", "aligned")}
+        self._sums = {name: PairSums() for name in ("raw", "delay", "aligned")}
 
     def add(self, start: int, aligned: np.ndarray) -> None:
+        """Add a block of the result, which begins at the sample `start`."""
         stop = start + aligned.shape[-1]
-        wet = self._wet.read(start, stop).astype(np.float64)
-        predictions = {"raw": self._dry.read(start, stop), "delay": next(self._delayed), "aligned": aligned}
-        for name, block in predictions.items():
-            x = np.asarray(block, np.float64)
-            self._sums[name] += [np.sum((x - wet) ** 2), np.sum(x * wet), np.sum(x**2), np.sum(wet**2)]
+        wet = self._wet.read(start, stop)
+        blocks = {"raw": self._dry.read(start, stop), "delay": next(self._delayed), "aligned": aligned}
+        for name, block in blocks.items():
+            self._sums[name].add(block, wet)
 
     def result(self) -> dict[str, float]:
-        figures = {}
-        for name, (error, product, energy, wet_energy) in self._sums.items():
-            figures[f"esr_{name}"] = error / max(wet_energy, np.finfo(float).tiny)
-            figures[f"correlation_{name}"] = product / max(
-                math.sqrt(energy * wet_energy), np.finfo(float).tiny
-            )
-        return {name: float(value) for name, value in figures.items()}
+        """Return `esr_raw`, `correlation_raw`, and likewise for delay and aligned."""
+        rows = self._sums.items()
+        return {f"esr_{name}": sums.esr for name, sums in rows} | {
+            f"correlation_{name}": sums.correlation for name, sums in rows
+        }
 
 
 class _FullScale(Exception):
