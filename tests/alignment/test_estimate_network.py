@@ -5,7 +5,7 @@ import pytest
 from signals import noise
 
 from jaxapf import align, datasets
-from jaxapf.alignment import estimate, search
+from jaxapf.alignment import network, search, spectral
 from jaxapf.alignment.cascade import Cascade, residual
 
 FS = 16000
@@ -26,8 +26,8 @@ def room_pair(n_samples=8192):
 def poor_search(monkeypatch):
     """A search that finds a delay and one section that does next to nothing."""
 
-    def searched(measured, *_):
-        delay, polarity = measured.delay_only
+    def searched(problem, *_):
+        delay, polarity = problem.delay_only
         one = Cascade(
             np.float64(delay),
             np.array([3.0]),
@@ -35,11 +35,11 @@ def poor_search(monkeypatch):
             np.array([2], np.int32),
             np.float64(polarity),
         )
-        objective = estimate._objective(measured)
-        problem = search.make_problem(objective, search.POLISH, float(delay), narrowest_hz=0.5)
-        return search.Candidate(float(np.sum(residual(one, problem.target).real)), one), "the search says so"
+        polish = search.make_problem(problem.objective(), search.POLISH, float(delay), narrowest_hz=0.5)
+        score = float(np.sum(residual(one, polish.target).real))
+        return search.Candidate(score, one), "the search says so"
 
-    monkeypatch.setattr(estimate, "_searched", searched)
+    monkeypatch.setattr(spectral, "search_cascade", searched)
 
 
 def test_auto_takes_the_networks_sections_where_they_leave_less(poor_search):
@@ -53,7 +53,7 @@ def test_auto_takes_the_networks_sections_where_they_leave_less(poor_search):
 
 @pytest.mark.parametrize("order", [2, "auto"])
 def test_auto_leaves_the_network_alone_where_little_is_left(monkeypatch, order):
-    monkeypatch.setattr(estimate, "_answers", lambda _: pytest.fail("the network was asked"))
+    monkeypatch.setattr(network, "predict_stored", lambda _: pytest.fail("the network was used"))
     dry = noise(4000)
     wet = np.concatenate([np.zeros(5), dry[:-5]]) if order == "auto" else room_pair()[1][:4000]
     align(dry, wet, FS, order=order)

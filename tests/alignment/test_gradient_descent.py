@@ -7,9 +7,10 @@ import optax
 import pytest
 import scipy.signal
 
-from jaxapf import align, audio, cli
-from jaxapf.alignment import estimate, gradient_descent
+from jaxapf import Alignment, align, audio, cli
+from jaxapf.alignment import gradient_descent
 from jaxapf.alignment.cascade import FIRST, SECOND, Cascade, to_sections
+from jaxapf.alignment.estimate import alignment_of
 from jaxapf.training.lowering import lowered, wide_types
 from jaxapf.training.step import init_starts, make_train_step, many_starts
 
@@ -51,7 +52,7 @@ def test_prediction_is_that_of_the_model(random_params):
     delay = float(random_params["delay"]) * gradient_descent.DELAY_STEP_S * FS
     cascade = Cascade(delay, random_params["log_t"], random_params["log_d"], KIND, 1.0)
     found = np.asarray(gradient_descent.predict(random_params, KIND, jnp.asarray(x), FS))
-    for row, expected in zip(found, (estimate._filtered(one, cascade) for one in x), strict=True):
+    for row, expected in zip(found, alignment_of(cascade, FS).apply(x), strict=True):
         # The interpolator's band ends below half the rate, and the ends differ: one wraps, one is cut.
         mid = slice(1024, 3072)
         assert np.sum((row - expected)[mid] ** 2) < 0.02 * np.sum(expected[mid] ** 2)
@@ -99,8 +100,8 @@ def test_order_auto_is_the_papers(tmp_path, capsys):
     words = ["align", "dry.wav", "wet.wav", "-o", "out.wav", "--model", "model.json", "--method", "direct"]
     paths = [str(tmp_path / word) if "." in word else word for word in words]
     assert cli.main(paths) == 0
-    assert "method direct; the order 7 is the default of method direct" in capsys.readouterr().out
-    assert estimate.Alignment.load(tmp_path / "model.json").metrics["order"] == 7
+    assert "method direct; the order 7 is the default of this method" in capsys.readouterr().out
+    assert Alignment.load(tmp_path / "model.json").metrics["order"] == 7
 
 
 @pytest.mark.parametrize("n_samples", [600, pytest.param(5000, marks=pytest.mark.slow)])

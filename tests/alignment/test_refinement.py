@@ -21,7 +21,7 @@ def test_weighting_is_that_of_the_spectrum():
     dry[:, 5000:] = wet[:, 5000:] = 0
     bins = cross_spectrum.log_bins(cross_spectrum.measure(dry, wet, FS, 0), 12)
     weight = 1 / np.arange(1, len(bins.omega) + 1)
-    pair = refinement.weighted(dry, wet, bins, weight)
+    pair = refinement.weighted_pair(dry, wet, bins, weight)
     n_fft = 1 << 15
     omega = 2 * np.pi * np.arange(n_fft // 2 + 1) / n_fft
     at = np.interp(np.log(np.maximum(omega, 1e-9)), np.log(bins.omega), weight, left=0, right=0)
@@ -39,7 +39,7 @@ def test_weighting_takes_delay_and_polarity_out(delay):
 
     dry, wet = burst(0.0), -burst(delay)
     bins = cross_spectrum.log_bins(cross_spectrum.measure(dry, wet, FS, 8), 12)
-    pair = refinement.weighted(dry, wet, bins, np.ones(len(bins.omega)), delay=delay, polarity=-1)
+    pair = refinement.weighted_pair(dry, wet, bins, np.ones(len(bins.omega)), delay=delay, polarity=-1)
     assert metrics.esr(pair["dry"], pair["wet"]) < 1e-4
 
 
