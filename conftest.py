@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -32,7 +32,7 @@ collect_ignore = ["tests/training/programs", "tests/training/eight_devices.py"]
 def compiled_folder() -> pathlib.Path:
     """The folder of compiled programs that outlives a run, one for each jaxlib and kind of processor."""
     base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return base / "jaxapf" / f"tests-jaxlib-{jaxlib.__version__}-{jax_setup.cpu_tag()}"
+    return base / "jaxapf" / f"tests-jaxlib-{jaxlib.version.__version__}-{jax_setup.cpu_tag()}"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,6 +42,15 @@ def compiled_once():
         jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(autouse=True)
+def optimisation(request):
+    """Compile without XLA's optimisations, which saves a third of the time, but for tests marked `optimised`."""
+    off = request.node.get_closest_marker("optimised") is None
+    if off != jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()  # else programs compiled the other way would be used again
+        jax.config.update("jax_disable_most_optimizations", off)
 
 
 @pytest.fixture(scope="module")
