@@ -46,7 +46,7 @@ def compiled_once():
 
 @pytest.fixture(autouse=True)
 def optimisation(request):
-    """Compile without XLA's optimisations, which saves a third of the time, but for tests marked `optimised`."""
+    """Compile without XLA's optimisations, which saves a third of the time, unless marked `optimised`."""
     off = request.node.get_closest_marker("optimised") is None
     if off != jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()  # else programs compiled the other way would be used again
