@@ -1,4 +1,4 @@
-"""Files as such: checks of inputs, and outputs that appear complete or not at all."""
+"""Checks of input files, and output files that appear complete or not at all."""
 
 import contextlib
 import os
@@ -7,6 +7,18 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+__all__ = [
+    "AudioError",
+    "PathLike",
+    "atomic_path",
+    "check_writable",
+    "declared_size",
+    "os_error",
+    "reason",
+    "regular_file_size",
+    "write_text",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -20,7 +32,7 @@ class AudioError(ValueError):
 
 def regular_file_size(path: PathLike) -> int:
     """Return the size in bytes of an input file; AudioError if it is not a file that can be opened."""
-    # Asked before opening: opening a named pipe would wait for its writer for ever.
+    # Before opening: a named pipe would wait for its writer for ever.
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -37,10 +49,10 @@ def regular_file_size(path: PathLike) -> int:
         raise AudioError(f"'{path}' cannot be opened: {reason(error)}") from None
 
 
-def promised_size(path: PathLike) -> int | None:
-    """Bytes that the header of a WAV, AIFF or OGG file promises; None where it promises nothing.
+def declared_size(path: PathLike) -> int | None:
+    """Return the bytes that the header of a WAV, AIFF or OGG file declares; None where it declares none.
 
-    libsndfile plays what is there of a WAV or AIFF file that was cut, and says nothing.
+    libsndfile reads a WAV or AIFF file that was cut to its end without an error.
     """
     with open(path, "rb") as file:
         magic = file.read(12)
@@ -92,7 +104,7 @@ def _end_of_ogg(file: Any) -> int | None:
 
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[str]:
-    """Give a temporary name beside `path`; on success rename it to `path`, else remove it.
+    """Create a temporary file beside `path`; on success rename it to `path`, else remove it.
 
     A symbolic link is followed, an existing file keeps its permissions, and the data is on the disk
     before the name changes.
@@ -166,9 +178,9 @@ def check_writable(path: PathLike) -> None:
         AudioError: the folder is missing or not writable, or `path` is a folder or a device.
 
     Example:
-        >>> check_writable("missing/aligned.wav")
+        >>> check_writable("missing/aligned.wav")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        jaxapf._internal.files.AudioError: 'missing/aligned.wav' cannot be written: the folder does not exist; create it
+        jaxapf._internal.files.AudioError: 'missing/aligned.wav' cannot be written: the folder does not...
     """
     os.unlink(_create_beside(path, Path(os.path.realpath(path))))
 
@@ -201,7 +213,7 @@ def reason(error: BaseException) -> str:
 
 
 def os_error(temporary: str) -> str | None:
-    """Ask the operating system why a write failed, by writing a little more."""
+    """Return why a write failed, found by writing a little more; None if that succeeds."""
     try:
         with open(temporary, "ab") as file:
             file.write(bytes(2**16))

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["seed_words"]
+
 
 def seed_words(key: Any) -> list[int]:
-    """A JAX key, a whole number or a sequence of them as a list of whole numbers.
-
-    Does not import JAX: who has a JAX key has done so.
+    """Return the words of a JAX key, a whole number or a sequence of them; imports no JAX.
 
     Raises:
         TypeError: something else.

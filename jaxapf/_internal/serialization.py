@@ -1,4 +1,4 @@
-"""A network in one file: what is said of it, as JSON, and its weights in half precision."""
+"""Networks in one file: their configuration as JSON, and their weights in half precision."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ import numpy as np
 
 from jaxapf._internal.files import PathLike, atomic_path, reason
 
+__all__ = ["load", "save"]
+
 Tree = Any
 T = TypeVar("T")
-_SAID = "design"
+_CONFIGURATION = "design"  # name of the configuration among the arrays of a file
 
 
-def save(said: Mapping[str, Any], weights: Tree, path: PathLike) -> None:
-    """Write a file.
+def save(configuration: Mapping[str, Any], weights: Tree, path: PathLike) -> None:
+    """Write a network's file, atomically.
 
     Args:
-        said: what JSON can hold.
+        configuration: values that JSON can hold.
         weights: pytree of dictionaries of arrays.
-        path: file to write; it appears complete or not at all.
+        path: file to write.
 
     Raises:
         ValueError: weights that half precision cannot hold.
@@ -36,38 +38,35 @@ def save(said: Mapping[str, Any], weights: Tree, path: PathLike) -> None:
         arrays: dict[str, Any] = {name: np.asarray(leaf, np.float16) for name, leaf in flat.items()}
     if beyond := [name for name, leaf in arrays.items() if not np.all(np.isfinite(leaf))]:
         raise ValueError(f"weights {beyond[0]!r} exceed half precision or are not finite; train again.")
-    arrays[_SAID] = np.frombuffer(json.dumps(said).encode(), np.uint8)
+    arrays[_CONFIGURATION] = np.frombuffer(json.dumps(configuration).encode(), np.uint8)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 
-def load(path: PathLike, kind: str, made: Callable[[dict[str, Any], Tree], T]) -> T:
+def load(path: PathLike, kind: str, make: Callable[[dict[str, Any], Tree], T]) -> T:
     """Read a file of `save`; a file that has not changed is read once.
 
     Args:
         path: the file.
         kind: what it should be, for messages: "network of jaxapf's aligner".
-        made: `(said, weights)` to what is returned, the weights float32 again, JSON's lists as tuples. It
+        make: `(configuration, weights)` to the result, with float32 weights and JSON's lists as tuples. It
             raises ValueError, KeyError or TypeError where they do not fit.
-
-    Returns:
-        What `made` returns.
 
     Raises:
         ValueError: the file cannot be read or is none of these.
     """
     place = Path(path)
-    return _load(str(place), place.stat().st_mtime_ns if place.exists() else 0, kind, made)
+    return _load(str(place), place.stat().st_mtime_ns if place.exists() else 0, kind, make)
 
 
 @lru_cache(maxsize=16)
-def _load(path: str, _changed: int, kind: str, made: Callable[[dict[str, Any], Tree], T]) -> T:
+def _load(path: str, _changed: int, kind: str, make: Callable[[dict[str, Any], Tree], T]) -> T:
     try:
         with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        said = _tuples(json.loads(arrays.pop(_SAID).tobytes().decode()))
+        configuration = _tuples(json.loads(arrays.pop(_CONFIGURATION).tobytes().decode()))
         flat = {name: leaf.astype(np.float32) for name, leaf in arrays.items()}
-        return made(said, flax.traverse_util.unflatten_dict(flat, sep="/"))
+        return make(configuration, flax.traverse_util.unflatten_dict(flat, sep="/"))
     except OSError as error:
         raise ValueError(f"'{path}' cannot be opened: {reason(error)}; name a {kind}") from error
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
@@ -75,7 +74,7 @@ def _load(path: str, _changed: int, kind: str, made: Callable[[dict[str, Any], T
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has lists; what is static must be hashed."""
+    """Replace lists by tuples: static options must be hashable."""
     if isinstance(value, dict):
         return {name: _tuples(one) for name, one in value.items()}
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile as sf
 
-from jaxapf._internal.files import AudioError, PathLike, promised_size, regular_file_size
+from jaxapf._internal.files import AudioError, PathLike, declared_size, regular_file_size
 
 __all__ = [
     "BLOCK_SAMPLES",
@@ -208,7 +208,7 @@ def _info(path: PathLike, file: sf.SoundFile) -> AudioInfo:
         raise AudioError(f"'{name}' holds no samples; export or copy it again")
     if file.frames >= 2**62:
         raise AudioError(f"'{name}' does not state its length; convert it, for example to WAV")
-    stated = promised_size(path)
+    stated = declared_size(path)
     if stated is not None and stated > os.stat(path).st_size:
         raise _cut_short(name)
     if file.format == "FLAC":
