@@ -168,7 +168,7 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
         >>> loss = make_loss(design, jnp.linspace(0.01, 3.0, 64), 44100.0)
         >>> batch = {"cross": jnp.ones((1, 3, 64), jnp.complex64), "total": jnp.ones((1, 3, 64))}
         >>> weights = make_net(design).init(jax.random.key(0), jnp.zeros((1, CHANNELS["cross-phase"], 64)))
-        >>> value, metrics = loss(weights, batch, jax.random.key(1))
+        >>> value, metrics = jax.eval_shape(loss, weights, batch, jax.random.key(1))
         >>> value.shape, sorted(metrics)
         ((), ['reached', 'tried'])
     """

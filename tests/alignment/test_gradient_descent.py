@@ -93,6 +93,7 @@ def test_the_same_key_finds_the_same():
     np.testing.assert_array_equal(one.sos, two.sos)
 
 
+@pytest.mark.slow
 def test_order_auto_is_the_papers(tmp_path, capsys):
     dry, wet = known_pair(2000)
     for name, signal in (("dry", dry), ("wet", wet)):

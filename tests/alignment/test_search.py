@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from scipy import signal
 from signals import noise
 
+from jaxapf._internal.arrays import enable_x64
 from jaxapf.alignment import cross_spectrum, least_squares, search
 from jaxapf.alignment.cascade import FIRST, SECOND, Cascade, Target, residual
 from jaxapf.alignment.dictionary import FOLD
 from jaxapf.alignment.least_squares import Bounds
-from jaxapf.alignment.model import enable_x64
 from jaxapf.alignment.search import Problem
 
 FS = 8000.0
