@@ -115,7 +115,7 @@ def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: An
     unknown = [one for one in fixed if one not in names]
     if unknown:
         raise ValueError(f"fixed has {unknown[0]!r}; {name} has {', '.join(names)}.")
-    exact, approximate = (getattr(kind.module, name + suffix, None) for suffix in ("", "_sampled"))
+    exact, approximate = getattr(kind.module, name), getattr(kind.module, f"{name}_sampled", None)
     of_state = {one: value for one, value in options.items() if one in kind.options}
     of_process = {one: value for one, value in options.items() if one not in kind.options}
 

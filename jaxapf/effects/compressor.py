@@ -213,9 +213,9 @@ def _exact(
     c: Controls, state: State, signal: jax.Array, key: jax.Array, fs: float, detector: str, smoothing: str
 ) -> tuple[jax.Array, State]:
     signal, key, state = with_batch(signal, c), with_batch(key, c), typed(state, signal)
-    gains, *after = dynamics.exact_gains(c, curve_db, state, key, fs, detector, smoothing, False)
+    gains, level, smoothed = dynamics.exact_gains(c, curve_db, state, key, fs, detector, smoothing, False)
     late, gained, held = _look_ahead(c.lookahead_ms * (1e-3 * fs), state, signal, gains)
-    return linear(c.makeup_db)[..., None] * gained * late, State(*after, *held)
+    return linear(c.makeup_db)[..., None] * gained * late, State(level, smoothed, *held)
 
 
 def _look_ahead(

@@ -53,8 +53,8 @@ class State(NamedTuple):
     Their lengths give the oversampling; both are empty where there is none.
     """
 
-    signal: Float[Array, "... 64"]
-    shaped: Float[Array, "... n_shaped"]
+    signal: Value
+    shaped: Value
 
 
 def latency(oversampling: int = 4) -> int:

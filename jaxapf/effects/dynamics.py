@@ -53,7 +53,7 @@ LN_9 = float(np.log(9.0))
 _LEAST_SAMPLES = 0.02  # of a time constant: exp(-ln 9 / 0.02) is 0 in float32, and no division by 0
 _UNROLL = 4
 
-Curve = Callable[[jax.Array, Any], jax.Array]  # level in dB, controls -> requested gain in dB
+Curve = Callable[..., jax.Array]  # level in dB, controls -> requested gain in dB
 
 
 def check(controls: Any, names: tuple[str, ...], fs: float, detector: str, smoothing: str) -> None:

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import as_arrays, as_signal, require
+from jaxapf.effects._controls import Value
 from jaxapf.filters import matched
 
 __all__ = [
@@ -46,9 +47,9 @@ class Controls(NamedTuple):
     `params.EQUALIZER`.
     """
 
-    gain_db: Float[ArrayLike, "... 6"]
-    cutoff_hz: Float[ArrayLike, "... 6"]
-    q: Float[ArrayLike, "... 6"]
+    gain_db: Value
+    cutoff_hz: Value
+    q: Value
 
 
 def packed(values: Any) -> Controls:

@@ -65,8 +65,8 @@ class Controls(NamedTuple):
     dry_db (...) in [-48, 12], gain of the signal as it is
     """
 
-    decays_s: Float[ArrayLike, "... 8"]
-    levels_db: Float[ArrayLike, "... 8"]
+    decays_s: Value
+    levels_db: Value
     predelay_ms: Value = 0.0
     wet_db: Value = 0.0
     dry_db: Value = 0.0
@@ -75,7 +75,7 @@ class Controls(NamedTuple):
 class State(NamedTuple):
     """``tail`` (..., length): the output still due to the samples so far."""
 
-    tail: Float[Array, "... length"]
+    tail: Value
 
 
 def packed(values: Any) -> Controls:

@@ -60,7 +60,7 @@ class Controls(NamedTuple):
 
     f0_hz: Value
     on_s: Value
-    rows: Float[ArrayLike, "... n_frames 6"]
+    rows: Value
     shape: Value = 1.0
     gain: Value = 1.0
     decay: Value = 1.0
@@ -72,8 +72,8 @@ class State(NamedTuple):
     """``position`` () int32 in samples; ``inputs`` and ``outputs`` (..., 2) of the filter, newest first."""
 
     position: Any
-    inputs: Float[Array, "... 2"]
-    outputs: Float[Array, "... 2"]
+    inputs: Value
+    outputs: Value
 
 
 def initial_state(batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> State:

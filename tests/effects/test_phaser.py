@@ -76,7 +76,7 @@ def test_pieces_are_the_whole(cut, delay):
     np.testing.assert_allclose(final.biquad, last.biquad, atol=1e-5)
 
 
-@pytest.mark.parametrize("delay", [0, 1])
+@pytest.mark.parametrize("delay", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_number_is_alive_and_its_derivative_right(x64, delay):
     x, weights = noise(128), noise(128, seed=1)
     raw = phaser.init(jax.random.key(3), rate_hz=20.0)

@@ -1,5 +1,6 @@
 """Proxies: networks told of controls, against loops; causality, receptive field; files, whole and damaged."""
 
+import functools
 import json
 from functools import partial
 from typing import Any
@@ -19,18 +20,21 @@ NETS = {
     "cnn": nets.ProxyCNN(hop=4, channels=4, kernel=3, dilations=(1, 2), hidden=(6,)),
     "cnn with taps": nets.ProxyCNN(hop=4, channels=4, kernel=3, dilations=(1,), hidden=(6,), taps=16),
 }
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "tcn" else name for name in NETS]
 
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.cache
 def lively(net, n_controls=3, n_samples=64):
     """Weights of which none is as small as those that training begins with."""
-    weights = net.init(jax.random.key(0), jnp.zeros(n_samples), jnp.zeros(n_controls))
-    keys = iter(jax.random.split(jax.random.key(1), 100))
-    return jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape), weights)
+    weights = jax.jit(net.init)(jax.random.key(0), jnp.zeros(n_samples), jnp.zeros(n_controls))
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda leaf: leaf + jnp.asarray(0.3 * rng.standard_normal(leaf.shape), jnp.float32), weights
+    )
 
 
 def output(net, weights, x, raw):
@@ -82,6 +86,7 @@ def test_the_large_one_is_its_loops():
     np.testing.assert_allclose(output(net, weights, x, raw), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_small_one_is_its_loops_on_frames():
     net = NETS["cnn"]
     weights, x, raw = lively(net), noise(30), np.array([0.3, -0.8, 0.1], np.float32)
@@ -118,7 +123,7 @@ def test_taps_filter_the_signal():
     np.testing.assert_allclose(nets._convolved(jnp.asarray(x), jnp.asarray(taps)), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", EACH)
 def test_nothing_is_heard_before_it_is_there(name):
     net = NETS[name]
     weights, x, raw = lively(net), noise(64), noise(3)
@@ -149,7 +154,7 @@ def test_the_receptive_field_of_the_small_one_is_the_most_of_its_samples():
     assert max(np.max(heard(net, n_samples)) for n_samples in range(61, 65)) == nets.receptive_field(net)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", EACH)
 def test_training_begins_with_the_signal_as_it_is(name):
     net = NETS[name]
     x, raw = noise(64), noise(3)
