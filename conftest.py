@@ -7,7 +7,6 @@ import sys
 
 import jax
 import jaxlib.version
-import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -81,34 +80,6 @@ def loose_jax():
     yield
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-@pytest.fixture
-def align(monkeypatch):
-    """A stand-in for jaxapf.alignment.estimate, and a report that is one line."""
-    import command_line
-
-    from jaxapf.cli import jax_setup
-
-    stand_in = command_line.StandIn()
-    monkeypatch.setitem(sys.modules, "jaxapf.alignment.estimate", stand_in)
-    monkeypatch.setitem(sys.modules, "jaxapf.report", command_line.Report(stand_in.reports))
-    monkeypatch.setattr(jax_setup, "use_compilation_cache", lambda: None)
-    return stand_in
-
-
-@pytest.fixture
-def pair(tmp_path, monkeypatch):
-    """dry.wav and wet.wav, two channels, in the current folder."""
-    import command_line
-
-    from jaxapf import audio
-
-    monkeypatch.chdir(tmp_path)
-    x = 0.2 * command_line.RNG.standard_normal((2, 4000)).clip(-4, 4)
-    audio.write("dry.wav", x, command_line.FS)
-    audio.write("wet.wav", -np.roll(x, 2, axis=-1), command_line.FS)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
