@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Complex, Float, Int
 
 from jaxapf import allpass
 from jaxapf._internal import allpass_response
@@ -53,18 +53,18 @@ class Cascade(NamedTuple):
     order, 2 second order, one number where all are of a kind; ``polarity`` +1 or -1. NumPy or JAX arrays.
     """
 
-    delay: Float[Array, "*batch"] | Any
-    log_t: Float[Array, "*batch n_sections"] | Any
-    log_d: Float[Array, "*batch n_sections"] | Any
-    kind: Int[Array, "*batch n_sections"] | Any
-    polarity: Float[Array, "*batch"] | Any
+    delay: Float[Any, "*batch"]
+    log_t: Float[Any, "*batch n_sections"]
+    log_d: Float[Any, "*batch n_sections"]
+    kind: Int[Any, "*batch n_sections"]
+    polarity: Float[Any, "*batch"]
 
 
 class Target(NamedTuple):
     """Cross-spectrum to match: ``omega`` in rad / sample, ``cross`` with sum |cross| = 1."""
 
-    omega: Float[Array, " n_bins"] | Any
-    cross: Complex[Array, "*batch n_bins"] | Any
+    omega: Float[Any, " n_bins"]
+    cross: Complex[Any, "*batch n_bins"]
 
 
 class Controls(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Complex, Float
 
 from jaxapf._internal.arrays import with_rank
 from jaxapf._internal.delay import delay_response
@@ -29,11 +29,11 @@ class Dictionary(NamedTuple):
     responses on the folded bins, float32; ``shifts`` in samples; ``turns`` the responses of their inverse.
     """
 
-    log_t: Float[Array, " n_atoms"] | Any
-    log_d: Float[Array, " n_atoms"] | Any
-    response: Float[Array, "2*n_folded n_atoms"] | Any
-    shifts: Float[Array, " n_shifts"] | Any
-    turns: Complex[Array, "n_shifts n_bins"] | Any
+    log_t: Float[Any, " n_atoms"]
+    log_d: Float[Any, " n_atoms"]
+    response: Float[Any, "2*n_folded n_atoms"]
+    shifts: Float[Any, " n_shifts"]
+    turns: Complex[Any, "n_shifts n_bins"]
 
 
 def delay_shifts(fs: Any, xp: Any = np) -> Any:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
-from jaxapf._internal.arrays import enable_x64
+from jaxapf._internal.arrays import float64_on_cpu
 from jaxapf.alignment import search
 from jaxapf.alignment.cascade import SECOND, Cascade, residual
 
@@ -54,7 +53,7 @@ def refine(starts: Sequence[Cascade], objective: search.Objective, steps: int) -
         )
     rounds = steps // 10
     remaining = steps - EACH * (1 + rounds)
-    with enable_x64(), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with float64_on_cpu():
         grown = _coarse(list(starts), objective, rounds)
         fine = search.make_problem(objective, search.FINE, float(grown[0].delay), narrowest_hz=0.5)
         best = search.refine_all(grown[: search.SMALL_BATCH], fine, FIRST_FINE)[0]
@@ -97,4 +96,4 @@ def _insertions(cascade: Cascade, problem: search.Problem) -> list[Cascade]:
         scores = [np.sum(residual(one, problem.target).real) for one in shorter]
         cascade = shorter[int(np.argmax(scores))]
     sections, _ = search.narrow_sections(cascade, problem)
-    return [search.with_section(cascade, *section, SECOND) for section in sections]
+    return [search.with_section(cascade, *section, kind=SECOND) for section in sections]

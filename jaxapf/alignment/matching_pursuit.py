@@ -47,13 +47,13 @@ class Problem(NamedTuple):
     ``fs`` in Hz; ``least``, ``most`` bound the change of the delay in samples.
     """
 
-    omega: Float[Array, " n_bands"] | Any
-    cross: Complex[Array, "n_rows n_bands"] | Any
-    total: Float[Array, "n_rows n_bands"] | Any
-    polarity: Float[Array, " n_rows"] | Any
+    omega: Float[Any, " n_bands"]
+    cross: Complex[Any, "n_rows n_bands"]
+    total: Float[Any, "n_rows n_bands"]
+    polarity: Float[Any, " n_rows"]
     fs: Any
-    least: Float[Array, " n_rows"] | Any
-    most: Float[Array, " n_rows"] | Any
+    least: Float[Any, " n_rows"]
+    most: Float[Any, " n_rows"]
 
 
 class PartialCascade(NamedTuple):
@@ -63,11 +63,11 @@ class PartialCascade(NamedTuple):
     the share of the phase-only bound.
     """
 
-    row: Int[Array, " n_rows"] | Any
-    delay: Float[Array, " n_rows"] | Any
-    log_t: Float[Array, "n_rows n_sections"] | Any
-    log_d: Float[Array, "n_rows n_sections"] | Any
-    reached: Float[Array, " n_rows"] | Any
+    row: Int[Any, " n_rows"]
+    delay: Float[Any, " n_rows"]
+    log_t: Float[Any, "n_rows n_sections"]
+    log_d: Float[Any, "n_rows n_sections"]
+    reached: Float[Any, " n_rows"]
 
 
 # From a partial cascade, the problem, the scores (rows, ATOMS) with each atom on top, and the number of
@@ -154,7 +154,7 @@ def refine(
         bounds = Bounds((problem.least[partial.row], problem.most[partial.row]), *ends, -np.inf)
 
         def cascade(point: Any) -> Cascade:
-            return Cascade(*point, SECOND, problem.polarity[partial.row])
+            return Cascade(*point, kind=SECOND, polarity=problem.polarity[partial.row])
 
         def evaluate(point: Any) -> Normal:
             return normal_equations(cascade(point), target)

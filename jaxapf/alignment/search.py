@@ -425,7 +425,7 @@ def insert_narrow(found: list[Candidate], problem: Problem, most: int, rounds: i
         loss = 1 - best.score
         sections, gained = narrow_sections(best.cascade, problem)
         sections = sections[gained > max(1e-7, 0.02 * loss)]
-        moves = [with_section(compact(best.cascade), *section, SECOND) for section in sections]
+        moves = [with_section(compact(best.cascade), *section, kind=SECOND) for section in sections]
         if sum(best.cascade.kind == SECOND) >= most:
             moves = [d for c in moves for d in remove_moves(c)[:-1]]
         if not moves:

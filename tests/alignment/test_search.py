@@ -488,7 +488,7 @@ def test_narrow_sections_stand_out_of_the_residual(narrow):
     assert np.all(np.diff(gains) <= 0)
     assert np.exp(sections[0, 0]) == pytest.approx(np.exp(truth.log_t[1]), rel=2e-3)
     # A gain is what the score rises by, were the section put in as it is.
-    wider = search.with_section(search.compact(found[0][1]), *sections[0], SECOND)
+    wider = search.with_section(search.compact(found[0][1]), *sections[0], kind=SECOND)
     before, after = (np.sum(residual(c, problem.target).real) for c in (found[0][1], wider))
     assert gains[0] == pytest.approx(after - before, rel=1e-9)
 
