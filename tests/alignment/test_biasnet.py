@@ -80,7 +80,9 @@ def test_the_filter_is_the_papers_difference_equation(kind, order, warped, stret
 def test_every_weight_has_a_slope(kind):
     model = KINDS[kind](biasnet.structure(3), FS)
     x = jax.random.normal(KEY, (512,))
-    slopes = jax.grad(lambda weights: jnp.mean((model.filter(weights, x) - x) ** 2))(model.init(KEY))
+    slopes = jax.jit(jax.grad(lambda weights: jnp.mean((model.filter(weights, x) - x) ** 2)))(
+        jax.jit(model.init)(KEY)
+    )
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf != 0) for leaf in jax.tree.leaves(slopes))
 
 

@@ -133,7 +133,11 @@ def found(name):
     return align(known.dry, known.wet, FS, order=known.order, key=jax.random.key(3))
 
 
-@pytest.fixture(params=list(PATHS))
+# The quick tier fits one pair, and tests only read it.
+QUICK = "stereo-order-3-fraction"
+
+
+@pytest.fixture(params=[QUICK, *(pytest.param(one, marks=pytest.mark.slow) for one in PATHS if one != QUICK)])
 def fit(request):
     return path(request.param), found(request.param), request.param
 
@@ -285,6 +289,7 @@ def test_controls_of_any_cascade_make_its_sections(rows):
             assert ("radius" in control) == (row[1] > 0.5) or row[1] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_wet_earlier_than_dry_is_a_negative_delay():
     alignment = found("noise-order-2-early")
     assert alignment.delay_samples < 0
@@ -309,6 +314,7 @@ def test_channels_share_one_cascade():
         assert metrics.esr(alignment.apply(dry), wet) < 1e-5
 
 
+@pytest.mark.slow
 def test_segments_and_channels_count_alike():
     """(n_segments, channels, T): the figures are sums over all of it, so its order does not matter."""
     known, alignment = path("drums-order-4-int16"), found("drums-order-4-int16")
@@ -341,6 +347,7 @@ def test_model_survives_its_file(tmp_path):
 # Doing no harm
 
 
+@pytest.mark.slow
 @settings(max_examples=2)
 @given(st.integers(100, 1500), st.integers(1, 2), st.integers(0, 10**6), st.integers(1, 3))
 def test_unrelated_signals_are_never_made_worse(n, n_channels, seed, order):
@@ -387,6 +394,7 @@ def test_a_bad_fit_is_thrown_away(rows, delay, polarity, seed, related):
         assert alignment.metrics["esr_aligned"] < 0.1
 
 
+@pytest.mark.slow
 def test_same_key_same_result():
     known, first = path("noise-order-2-early"), found("noise-order-2-early")
     second = align(known.dry, known.wet, FS, order=2, key=jax.random.key(3))
@@ -426,7 +434,9 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("name", list(DEGENERATE))
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow) if one == "impulse" else one for one in DEGENERATE]
+)
 def test_degenerate_pairs(name):
     dry, wet, expected = DEGENERATE[name]
     alignment = align(dry, wet, FS, order=2)
@@ -434,6 +444,7 @@ def test_degenerate_pairs(name):
     assert alignment.metrics["esr_aligned"] <= expected + 1e-9
 
 
+@pytest.mark.slow
 def test_a_constant_turned_over():
     """Nothing but polarity to find, by the automatic order too."""
     alignment = align(np.ones(2000), -np.ones(2000), 8000)

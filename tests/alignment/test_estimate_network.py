@@ -42,6 +42,7 @@ def poor_search(monkeypatch):
     monkeypatch.setattr(spectral, "search_cascade", searched)
 
 
+@pytest.mark.slow
 def test_auto_takes_the_networks_sections_where_they_leave_less(poor_search):
     dry, wet = room_pair()
     alone, helped = (align(dry, wet, FS, method=method) for method in ("spectral", "auto"))
@@ -52,7 +53,7 @@ def test_auto_takes_the_networks_sections_where_they_leave_less(poor_search):
 
 
 @pytest.mark.parametrize("order", [2, "auto"])
-def test_auto_leaves_the_network_alone_where_little_is_left(monkeypatch, order):
+def test_auto_leaves_the_network_alone_where_little_is_left(monkeypatch, poor_search, order):
     monkeypatch.setattr(network, "predict_stored", lambda _: pytest.fail("the network was used"))
     dry = noise(4000)
     wet = np.concatenate([np.zeros(5), dry[:-5]]) if order == "auto" else room_pair()[1][:4000]

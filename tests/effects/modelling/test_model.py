@@ -43,7 +43,9 @@ def test_a_model_is_its_effect(loose_jax, x64, make):
             models.EFFECTS["phaser"].controls(model.controls),
             phaser.initial_state((2,), dtype=np.float64),
         )
-        expected, _ = phaser.phaser(c, state, x, FS, stages=4, delay=1)
+        expected, _ = jax.jit(lambda c, state, x: phaser.phaser(c, state, x, FS, stages=4, delay=1))(
+            c, state, x
+        )
     else:
         c, state = (
             compressor.Controls(**model.controls),
