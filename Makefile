@@ -28,7 +28,7 @@ help:
 	@echo "make comparison   recursion against frequency sampling: every figure, table and picture"
 	@echo "make figures DATA=folder   measure the figures of the alignment experiment"
 	@echo "make benchmark  measure speed and memory against SciPy, torchlpc and dasp-pytorch"
-	@echo "python -m experiments.NAME --help   any other experiment (.venv/bin/python)"
+	@echo "make experiment-NAME ARGS=...   any experiment, as python -m experiments.NAME ..."
 
 $(VENV)/.base: pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -108,6 +108,10 @@ $(VENV)/.notebooks: $(VENV)/.dev
 
 notebooks: $(VENV)/.notebooks
 	$(RUN) -m experiments.notebooks
+
+# make experiment-phaser ARGS="fit --data DIR"
+experiment-%: $(VENV)/.dev
+	$(RUN) -m experiments.$* $(ARGS)
 
 DATA ?=
 figures: $(VENV)/.dev

@@ -6,19 +6,26 @@ Files go through soundfile (libsndfile): WAV, FLAC, AIFF and OGG, any subtype. A
 atomic: they appear complete under their name, or not at all. This module does not import JAX.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from jaxapf._internal.files import AudioError, atomic_path, check_writable, write_text
-from jaxapf.audio.reading import BLOCK_SAMPLES, AudioInfo, Reader, info, open_reader, read, read_blocks
-from jaxapf.audio.signals import informative_segments, log_sweep, resample, resample_file, segment
-from jaxapf.audio.writing import (
-    FLOAT_SUBTYPES,
-    FORMATS,
-    Writer,
-    has_subtype,
-    open_writer,
-    output_format,
-    output_subtype,
-    write,
-)
+from jaxapf._internal.lazy import loader
+
+if TYPE_CHECKING:
+    from jaxapf.audio.reading import BLOCK_SAMPLES, AudioInfo, Reader, info, open_reader, read, read_blocks
+    from jaxapf.audio.signals import informative_segments, log_sweep, resample, resample_file, segment
+    from jaxapf.audio.writing import (
+        FLOAT_SUBTYPES,
+        FORMATS,
+        Writer,
+        has_subtype,
+        open_writer,
+        output_format,
+        output_subtype,
+        write,
+    )
 
 __all__ = [
     "BLOCK_SAMPLES",
@@ -46,3 +53,14 @@ __all__ = [
     "write",
     "write_text",
 ]
+
+# Loaded on first use: the mel filterbank needs no sound file.
+_HOMES = {
+    "reading": ("BLOCK_SAMPLES", "AudioInfo", "Reader", "info", "open_reader", "read", "read_blocks"),
+    "signals": ("informative_segments", "log_sweep", "resample", "resample_file", "segment"),
+    "writing": ("FLOAT_SUBTYPES", "FORMATS", "Writer", "write")
+    + ("has_subtype", "open_writer", "output_format", "output_subtype"),
+}
+__getattr__ = loader(
+    __name__, {name: f"{module}:{name}" for module, names in _HOMES.items() for name in names}
+)
