@@ -82,7 +82,7 @@ def descend(
         training.fit.TrainingError: no start has a finite loss.
 
     Example:
-        >>> x = np.random.default_rng(0).standard_normal((1, 2048)).astype(np.float32)
+        >>> x = np.random.default_rng(0).standard_normal((1, 256)).astype(np.float32)
         >>> float(descend(x, -x, 48000.0, [0.0], order=1, key=jax.random.key(0)).polarity)
         -1.0
     """

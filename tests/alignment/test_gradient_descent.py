@@ -75,8 +75,12 @@ def test_its_step_lowers_for_every_platform():
         assert wide_types(program) == set()
 
 
-def test_a_known_cascade_is_found_again():
-    dry, wet = known_pair(6000)
+@pytest.mark.parametrize(
+    ("starts", "n_samples"), [(16, 6000), pytest.param(32, 6000, marks=pytest.mark.slow)]
+)
+def test_a_known_cascade_is_found_again(starts, n_samples, monkeypatch):
+    monkeypatch.setattr(gradient_descent, "STARTS", starts)
+    dry, wet = known_pair(n_samples)
     found = align(dry, wet, FS, order=4, method="direct")
     assert found.method == "direct"
     assert found.polarity == -1
@@ -105,8 +109,9 @@ def test_order_auto_is_the_papers(tmp_path, capsys):
     assert Alignment.load(tmp_path / "model.json").metrics["order"] == 7
 
 
-@pytest.mark.parametrize("n_samples", [600, pytest.param(5000, marks=pytest.mark.slow)])
-def test_short_and_stereo_recordings(n_samples):
+@pytest.mark.parametrize(("starts", "n_samples"), [(8, 600), pytest.param(32, 5000, marks=pytest.mark.slow)])
+def test_short_and_stereo_recordings(starts, n_samples, monkeypatch):
+    monkeypatch.setattr(gradient_descent, "STARTS", starts)
     dry = np.random.default_rng(3).standard_normal((2, n_samples)).astype(np.float32)
     found = align(dry, np.roll(dry, 3, axis=-1), FS, order=1, method="direct")
     assert found.metrics["esr_aligned"] < 0.1

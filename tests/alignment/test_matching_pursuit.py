@@ -15,6 +15,10 @@ from jaxapf.alignment import dictionary, matching_pursuit, rollouts
 from jaxapf.alignment.features import BANDS, Features
 
 FS = 44100.0
+# Compiled once each, for all tests of a shape.
+_place = jax.jit(matching_pursuit.place, static_argnums=(1, 2), static_argnames="rows")
+_refine = jax.jit(matching_pursuit.refine)
+_residual = jax.jit(matching_pursuit.residual)
 OMEGA = (
     2 * np.pi / FS * np.sqrt(np.geomspace(20, 20e3, BANDS + 1)[1:] * np.geomspace(20, 20e3, BANDS + 1)[:-1])
 ).astype(np.float32)
@@ -49,7 +53,7 @@ def placed(cutoff_hz, q, delay=0.0) -> matching_pursuit.PartialCascade:
 def test_the_residual_is_what_scipy_leaves():
     problem = matching_pursuit.make_problem(features(np.ones(BANDS)), FS)
     cutoff_hz, q = [[300.0, 5000.0], [80.0, 12e3]], [[0.7, 3.0], [0.3, 9.0]]
-    residual = matching_pursuit.residual(placed(cutoff_hz, q, 2.5), problem)
+    residual = _residual(placed(cutoff_hz, q, 2.5), problem)
     for row, sign in enumerate((1.0, -1.0)):
         fitted = response(cutoff_hz[row], q[row]) * np.exp(-2.5j * OMEGA)
         expected = sign * np.asarray(problem.cross[row]) * np.conj(fitted)
@@ -59,7 +63,7 @@ def test_the_residual_is_what_scipy_leaves():
 def test_gains_are_those_of_a_loop_over_atoms_and_delays():
     truth = response([700.0], [1.1]) * np.exp(-3j * OMEGA)
     problem = matching_pursuit.make_problem(features(truth), FS)
-    residual = matching_pursuit.residual(matching_pursuit.empty(problem, 1), problem)
+    residual = _residual(matching_pursuit.empty(problem, 1), problem)
     found, shift = dictionary.gains(matching_pursuit.atoms(problem), residual)
     shifts = FS * np.concatenate([[0.0], 5e-6 * 2.0 ** np.arange(8), -5e-6 * 2.0 ** np.arange(8)])
     folded = [
@@ -94,7 +98,7 @@ def test_refining_never_loses_and_stays_in_range(hz, q, delay, seed):
     phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, BANDS)
     problem = matching_pursuit.make_problem(features(np.exp(1j * phase), seed), FS)
     start = placed([hz] * 2, [q] * 2, delay)
-    before = np.asarray(jnp.sum(matching_pursuit.residual(start, problem).real, axis=1))
+    before = np.asarray(jnp.sum(_residual(start, problem).real, axis=1))
     active = jnp.array([True, True, False])
     found = _refine(start, problem, active)
     assert np.all(np.asarray(found.reached) >= before - 1e-6)
@@ -103,9 +107,6 @@ def test_refining_never_loses_and_stays_in_range(hz, q, delay, seed):
     assert np.all((cutoff_hz > 19.9) & (cutoff_hz < 20.1e3))
     assert np.all(np.abs(np.asarray(found.log_d)) <= np.log(10) + 1e-5)
     assert np.all(np.abs(np.asarray(found.delay)) <= 0.003 * FS + 1e-3)
-
-
-_refine = jax.jit(matching_pursuit.refine)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_known_section_is_found(polarity, cutoff_hz, q):
     problem = matching_pursuit.make_problem(
         Features(OMEGA, shifted.astype(np.complex64), np.tile(level, (4, 1))), FS
     )
-    found = matching_pursuit.place(problem, matching_pursuit.greedy, 2)
+    found = _place(problem, matching_pursuit.greedy, 2)
     assert float(found.reached[0]) > 0.999
     assert problem.polarity[found.row[0]] == polarity
     assert np.all(np.diff(found.reached) <= 0)
@@ -135,7 +136,7 @@ def test_a_repeated_candidate_is_followed_once():
     problem = matching_pursuit.make_problem(
         Features(OMEGA, cross.astype(np.complex64), np.tile(level, (4, 1))), FS
     )
-    found = matching_pursuit.place(problem, matching_pursuit.greedy, 1, rows=4)
+    found = _place(problem, matching_pursuit.greedy, 1, rows=4)
     assert sorted(np.asarray(found.row).tolist()) == [0, 3, 4, 7]
 
 
@@ -145,10 +146,14 @@ def test_a_repeated_candidate_is_followed_once():
 def test_rollouts_that_do_not_depart_are_what_is_placed():
     truth = response([250.0, 1800.0], [0.6, 2.0]) * np.exp(-4.4j * OMEGA)
     problem = matching_pursuit.make_problem(features(truth), FS)
-    rounds, reached = rollouts.rollout(lambda _, gains: gains, problem, 3, jax.random.key(0))
-    placed = matching_pursuit._in_rounds(problem, matching_pursuit.greedy, 3, rows=2)
+    rounds, reached = jax.jit(lambda problem, key: rollouts.rollout(lambda _, gains: gains, problem, 3, key))(
+        problem, jax.random.key(0)
+    )
+    placed = jax.jit(
+        lambda problem: matching_pursuit._in_rounds(problem, matching_pursuit.greedy, 3, rows=2)
+    )(problem)
     np.testing.assert_allclose(reached[:2], placed.reached[jnp.argsort(placed.row)], atol=1e-5)
-    assert matching_pursuit.place(problem, matching_pursuit.greedy, 3).reached[0] >= jnp.max(placed.reached)
+    assert _place(problem, matching_pursuit.greedy, 3).reached[0] >= jnp.max(placed.reached)
     rows = 2 + 2 * rollouts.TRIES  # no more than the problem has
     assert rounds.inputs.shape == (3, rows, rollouts.CHANNELS, BANDS)
     assert np.all(rounds.counts[:, :2])

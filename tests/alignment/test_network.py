@@ -316,6 +316,7 @@ def test_refining_finds_a_known_cascade():
     np.testing.assert_allclose(np.sort(found.log_t), np.sort(wanted), atol=0.01)
 
 
+@pytest.mark.slow
 def test_refining_adds_sections_where_the_network_has_too_few():
     x = noise(16384)
     x[-4096:] = 0
