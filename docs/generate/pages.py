@@ -63,7 +63,7 @@ def exported(tree: ast.Module) -> list[str]:
 
 
 def public_modules() -> Iterator[tuple[str, str]]:
-    """Give name and first line of every public module; those that their package exports whole are left out."""
+    """Give name and first line of every public module, but those that their package exports whole."""
     package_names: dict[str, set[str]] = {}
     for path in sorted((ROOT / "jaxapf").rglob("*.py"), key=lambda path: (path.parent, path.stem)):
         parts = path.relative_to(ROOT / "jaxapf").with_suffix("").parts
@@ -147,7 +147,7 @@ def served_files(folder: Path) -> list[Path]:
 
 def write_experiments() -> None:
     """Write the READMEs of experiments and checkpoints with what they show, and the list of experiments."""
-    sources = sorted((ROOT / "experiments").glob("*/*.md")) + [ROOT / "checkpoints" / "README.md"]
+    sources = [*sorted((ROOT / "experiments").glob("*/*.md")), ROOT / "checkpoints" / "README.md"]
     served = [path for source in {one.parent for one in sources} for path in served_files(source)]
     pages = {path.relative_to(ROOT).as_posix() for path in (*sources, *served)}
     for path in served:
