@@ -78,7 +78,8 @@ def iterate(
 
     Example:
         >>> line = lambda x: Normal((x[0] - 3.0) ** 2, 2 * (x - 3.0), jnp.full((1, 1), 2.0))
-        >>> point, normal = iterate(line, jnp.zeros(1), lambda x, step: x + step, 8, Damping())
+        >>> move = lambda x, step: x + step
+        >>> point, _ = jax.jit(lambda x: iterate(line, x, move, 8, Damping()))(jnp.zeros(1))
         >>> bool(abs(point[0] - 3) < 1e-3)
         True
     """

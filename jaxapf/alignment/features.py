@@ -151,7 +151,7 @@ def score(controls: Controls, features: Features, fs: Any) -> Float[Array, "*hea
     Example:
         >>> features = Features(jnp.ones(1), jnp.full((1,), 0.5 + 0j), jnp.full((1,), 0.5))
         >>> through = Controls(jnp.zeros(1), jnp.ones(1), jnp.full((1, 1), 20e3), jnp.full((1, 1), 10.0))
-        >>> round(float(score(through, features, 44100.0)[0]), 2)
+        >>> round(float(jax.jit(score)(through, features, 44100.0)[0]), 2)
         0.5
     """
     delay, log_t = (1e-3 * fs) * controls.delay_ms, log_tangent(controls.cutoff_hz, fs, jnp)

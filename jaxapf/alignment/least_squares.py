@@ -32,7 +32,7 @@ def normal_equations(cascade: Cascade, target: Target) -> Normal:
         >>> from jaxapf.alignment.cascade import SECOND
         >>> one = Cascade(jnp.zeros(()), jnp.zeros(1), jnp.zeros(1), SECOND, jnp.ones(()))
         >>> target = Target(jnp.array([0.1, 1.0]), jnp.array([0.5 + 0j, 0.5j]))
-        >>> normal_equations(one, target).curvature.shape
+        >>> jax.jit(normal_equations)(one, target).curvature.shape
         (3, 3)
     """
     left = residual(cascade, target)

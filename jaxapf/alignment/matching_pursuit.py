@@ -185,7 +185,7 @@ def place(problem: Problem, value: ValueFunction, n_sections: int, rows: int = R
     Example:
         >>> total = jnp.ones((1, 64))
         >>> features = Features(jnp.linspace(0.01, 3.0, 64), total.astype(jnp.complex64), total)
-        >>> found = place(make_problem(features, 44100.0), greedy, 2)
+        >>> found = jax.jit(place, static_argnums=(1, 2))(make_problem(features, 44100.0), greedy, 2)
         >>> found.log_t.shape, bool(found.reached[0] > 0.99)
         ((2, 2), True)
     """

@@ -167,7 +167,7 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
         >>> design = Design(width=8, hidden=(8,))
         >>> loss = make_loss(design, jnp.linspace(0.01, 3.0, 64), 44100.0)
         >>> batch = {"cross": jnp.ones((1, 3, 64), jnp.complex64), "total": jnp.ones((1, 3, 64))}
-        >>> weights = make_net(design).init(jax.random.key(0), jnp.zeros((1, CHANNELS["cross-phase"], 64)))
+        >>> weights = jax.eval_shape(make_net(design).init, jax.random.key(0), jnp.zeros((1, 7, 64)))
         >>> value, metrics = jax.eval_shape(loss, weights, batch, jax.random.key(1))
         >>> value.shape, sorted(metrics)
         ((), ['reached', 'tried'])
@@ -271,8 +271,8 @@ def predict(network: Network, cross: CrossSpectrum, max_delay: int) -> Predictio
     Example:
         >>> x = np.random.default_rng(0).standard_normal(4096)
         >>> design = Design(width=8, hidden=(8,))
-        >>> network = Network(design, make_net(design).init(jax.random.key(0), jnp.zeros((1, 7, 512))))
-        >>> predictions = predict(network, cross_spectrum.measure(x, -x, 32000.0, 100), 100)
+        >>> weights = jax.jit(make_net(design).init)(jax.random.key(0), jnp.zeros((1, 7, 512)))
+        >>> predictions = predict(Network(design, weights), cross_spectrum.measure(x, -x, 32000.0, 100), 100)
         >>> predictions.controls.q.shape, float(predictions.at(0).polarity), bool(predictions.score[0] > 0.99)
         ((8, 6), -1.0, True)
     """
