@@ -190,7 +190,7 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
 
 
 def _saturated(outputs: jax.Array) -> jax.Array:
-    """Return a small penalty on outputs at the ends of their ranges, where a sigmoid has no gradient any more.
+    """Return a small penalty on outputs at the ends of their ranges, where a sigmoid has no gradient.
 
     Sections there do nothing, which early in training is better than an error; without it they stay there.
     """
