@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_complex", "numerators", "response"]
-
 
 def numerators(s: Any, damping: Any, second: Any = 1.0) -> tuple[Any, Any]:
     """Return the real and imaginary part of N / (1 + s^2); `second` is v.

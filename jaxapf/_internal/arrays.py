@@ -12,25 +12,6 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-__all__ = [
-    "Values",
-    "all_concrete",
-    "as_arrays",
-    "as_signal",
-    "as_sos_rows",
-    "batch_shape",
-    "count",
-    "enable_x64",
-    "half_angle",
-    "initial_state",
-    "joined",
-    "lift",
-    "lift_signals",
-    "require",
-    "whole_number",
-    "with_rank",
-]
-
 Values = ArrayLike | Sequence[Any]  # numbers, lists of them, NumPy or JAX arrays
 
 
@@ -40,10 +21,10 @@ def all_concrete(*values: Any) -> bool:
 
 
 def as_arrays(*values: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Convert values to floating arrays of one dtype, in NumPy unless one of them is a JAX array.
+    """Return the namespace, `numpy` or `jax.numpy`, of the values, and floating arrays of one dtype.
 
-    Returns the namespace, `numpy` or `jax.numpy`, and the arrays. In JAX the dtype is the widest of the JAX
-    arrays; in NumPy float64, or float32 when every floating array is float32.
+    In JAX, where one of them is a JAX array, the dtype is the widest of those; in NumPy float64, or float32
+    when every floating array is float32.
 
     Example:
         >>> as_arrays(np.array([1.0], np.float32), 2)[1][1].dtype
@@ -59,10 +40,7 @@ def as_arrays(*values: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def as_signal(x: Values, *others: Any) -> jax.Array:
-    """Convert a signal to a floating JAX array, complex when it or one of the others is.
-
-    The precision is the signal's own; whole numbers become the default float.
-    """
+    """Convert a signal to a floating JAX array of its precision, complex when it or one of the others is."""
     signal = jnp.asarray(x)
     if signal.ndim == 0:
         raise ValueError("x is a single number; expected a signal with time on its last axis.")
@@ -97,12 +75,9 @@ def initial_state(zi: Values | None, batch: tuple[int, ...], core: tuple[int, ..
         return jnp.zeros((*batch, *core), dtype)
     shape = np.shape(zi)
     n_batch = len(shape) - len(core)
-    try:
-        fits = (
-            n_batch >= 0 and shape[n_batch:] == core and np.broadcast_shapes(shape[:n_batch], batch) == batch
-        )
-    except ValueError:
-        fits = False
+    fits = n_batch >= 0 and shape[n_batch:] == core
+    with contextlib.suppress(ValueError):
+        fits = fits and np.broadcast_shapes(shape[:n_batch], batch) == batch
     if not fits:
         raise ValueError(f"zi has shape {shape}; expected {(*batch, *core)}.")
     return jnp.broadcast_to(jnp.asarray(zi).astype(dtype), (*batch, *core))
@@ -122,7 +97,7 @@ def with_rank(array: Any, rank: int) -> Any:
 
 def lift(function: Callable, signature: str, *arrays: jax.Array) -> Any:
     """Call a function of one signal on batches of them: `jnp.vectorize`, but ranks are made equal first."""
-    n_core = [part.count(",") + 1 for part in signature.split("->")[0].strip("()").split("),(")]
+    n_core = _core_ranks(signature.split("->")[0])
     n_batch = max(array.ndim - n for array, n in zip(arrays, n_core, strict=True))
     padded = [with_rank(array, n_batch + n) for array, n in zip(arrays, n_core, strict=True)]
     return jnp.vectorize(function, signature=signature)(*padded)
@@ -133,19 +108,13 @@ def lift_signals(
 ) -> tuple[jax.Array, jax.Array]:
     """Call a function of several signals that share coefficients on a batch of either.
 
-    `function(*coefficients, x, state)` takes x `(n_signals, n_samples)` and state
-    `(n_signals, n_sections, n_states)`. Where one set of coefficients serves all signals, one call filters
-    all of them; otherwise every signal has a call of its own.
-
-    Args:
-        function: returns y `(n_signals, n_samples)` and the final states, in the shape of `state`.
-        signature: the core axes of the coefficients, as `"(n),(n)"`.
-        coefficients: `(..., *core)` each, batch axes broadcast against those of `state`.
-        x: `(..., n_samples)`.
-        state: `(*batch, n_sections, n_states)`; `batch` is the broadcast of all.
+    `function(*coefficients, x, state)` takes x (n_signals, n_samples) and state (n_signals, n_sections,
+    n_states) and returns both so. `signature` has the core axes of the coefficients (..., *core), as
+    "(n),(n)"; x is (..., n_samples), state (*batch, n_sections, n_states). Where one set of coefficients
+    serves all signals, one call filters all of them; otherwise every signal has a call of its own.
     """
-    n_core = [part.count(",") + 1 for part in signature.strip("()").split("),(")]
-    cores = [c.shape[c.ndim - n :] for c, n in zip(coefficients, n_core, strict=True)]
+    ranks = _core_ranks(signature)
+    cores = [c.shape[c.ndim - n :] for c, n in zip(coefficients, ranks, strict=True)]
     if all(c.size == math.prod(core) for c, core in zip(coefficients, cores, strict=True)) and state.size:
         shared = [c.reshape(core) for c, core in zip(coefficients, cores, strict=True)]
         batch = state.shape[:-2]
@@ -181,11 +150,11 @@ def whole_number(name: str, value: Any) -> int:
         raise ValueError(f"{name} is {value!r}; expected a whole number.") from None
 
 
-def count(name: str, value: Any) -> int:
-    """Convert a count to an int; ValueError where it is not whole or below one."""
+def count(name: str, value: Any, lowest: int = 1) -> int:
+    """Convert a count to an int; ValueError where it is not whole or below the lowest."""
     number = whole_number(name, value)
-    if number < 1:
-        raise ValueError(f"{name} is {number}; expected at least 1.")
+    if number < lowest:
+        raise ValueError(f"{name} is {number}; expected at least {lowest}.")
     return number
 
 
@@ -214,3 +183,7 @@ def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:
 def _widest(arrays: list[Any], default: np.dtype) -> np.dtype:
     floating = [np.dtype(array.dtype) for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
     return max(floating, key=lambda dtype: dtype.itemsize, default=default)
+
+
+def _core_ranks(signature: str) -> list[int]:
+    return [part.count(",") + 1 for part in signature.strip("()").split("),(")]

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["fast_length", "frames"]
-
 
 def fast_length(n_samples: int) -> int:
     """Return the shortest length of at least `n_samples` with small prime factors, for real transforms."""

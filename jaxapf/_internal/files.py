@@ -8,18 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "AudioError",
-    "PathLike",
-    "atomic_path",
-    "check_writable",
-    "declared_size",
-    "os_error",
-    "reason",
-    "regular_file_size",
-    "write_text",
-]
-
 PathLike = str | os.PathLike[str]
 
 
@@ -106,17 +94,9 @@ def _end_of_ogg(file: Any) -> int | None:
 def atomic_path(path: PathLike) -> Iterator[str]:
     """Create a temporary file beside `path`; on success rename it to `path`, else remove it.
 
-    A symbolic link is followed, an existing file keeps its permissions, and the data is on the disk
-    before the name changes.
-
-    Args:
-        path: the output file.
-
-    Returns:
-        Context manager of the temporary path, an empty file that exists already.
-
-    Raises:
-        AudioError: the folder is missing or not writable, or `path` is a folder or a device.
+    A symbolic link is followed, an existing file keeps its permissions, and the data is on the disk before
+    the name changes. AudioError where the folder is missing or not writable, or `path` is a folder or a
+    device.
 
     Example:
         >>> import tempfile
@@ -145,22 +125,7 @@ def atomic_path(path: PathLike) -> Iterator[str]:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write a text file, atomically, as UTF-8.
-
-    Args:
-        path: output file.
-        text: its content.
-
-    Raises:
-        AudioError: as `atomic_path`; disk full.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_text(f"{folder}/note.txt", "done")
-        ...     Path(f"{folder}/note.txt").read_text()
-        'done'
-    """
+    """Write a text file as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         try:
             Path(temporary).write_text(text, encoding="utf-8", newline="\n")
@@ -169,19 +134,7 @@ def write_text(path: PathLike, text: str) -> None:
 
 
 def check_writable(path: PathLike) -> None:
-    """Raise AudioError unless a file can be created under this name, and leave nothing behind.
-
-    Args:
-        path: an output file that may or may not exist.
-
-    Raises:
-        AudioError: the folder is missing or not writable, or `path` is a folder or a device.
-
-    Example:
-        >>> check_writable("missing/aligned.wav")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        jaxapf._internal.files.AudioError: 'missing/aligned.wav' cannot be written: the folder does not...
-    """
+    """Raise AudioError unless a file can be created under this name, and leave nothing behind."""
     os.unlink(_create_beside(path, Path(os.path.realpath(path))))
 
 

@@ -8,11 +8,7 @@ from typing import Any
 
 
 def loader(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package.
-
-    Args:
-        package: its full name.
-        homes: a name to the module that holds it ("module:attribute"), or is it ("module"), below the package.
+    """Return the `__getattr__` of a package, from names to "module:attribute" or "module" below it.
 
     Example:
         >>> loader("json", {"loads": "decoder:JSONDecoder"})("loads").__name__

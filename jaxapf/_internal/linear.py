@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["apply", "solve"]
-
 Map = Callable[[jax.Array], jax.Array]
 
 

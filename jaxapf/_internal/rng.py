@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["seed_words"]
-
 
 def seed_words(key: Any) -> list[int]:
     """Return the words of a JAX key, a whole number or a sequence of them; imports no JAX.
-
-    Raises:
-        TypeError: something else.
 
     Example:
         >>> seed_words(None), seed_words(7)

@@ -15,23 +15,15 @@ import numpy as np
 
 from jaxapf._internal.files import PathLike, atomic_path, reason
 
-__all__ = ["load", "save"]
-
 Tree = Any
 T = TypeVar("T")
 _CONFIGURATION = "design"  # name of the configuration among the arrays of a file
 
 
 def save(configuration: Mapping[str, Any], weights: Tree, path: PathLike) -> None:
-    """Write a network's file, atomically.
+    """Write a configuration that JSON can hold and weights, dictionaries of arrays, atomically.
 
-    Args:
-        configuration: values that JSON can hold.
-        weights: pytree of dictionaries of arrays.
-        path: file to write.
-
-    Raises:
-        ValueError: weights that half precision cannot hold.
+    ValueError where half precision cannot hold the weights.
     """
     flat = flax.traverse_util.flatten_dict(weights, sep="/")
     with np.errstate(over="ignore"):
@@ -44,16 +36,11 @@ def save(configuration: Mapping[str, Any], weights: Tree, path: PathLike) -> Non
 
 
 def load(path: PathLike, kind: str, make: Callable[[dict[str, Any], Tree], T]) -> T:
-    """Read a file of `save`; a file that has not changed is read once.
+    """Return `make(configuration, weights)` of a file of `save`; a file that has not changed is read once.
 
-    Args:
-        path: the file.
-        kind: what it should be, for messages: "network of jaxapf's aligner".
-        make: `(configuration, weights)` to the result, with float32 weights and JSON's lists as tuples. It
-            raises ValueError, KeyError or TypeError where they do not fit.
-
-    Raises:
-        ValueError: the file cannot be read or is none of these.
+    The weights are float32 again, JSON's lists tuples. `kind` is what the file should be, for messages
+    ("network of jaxapf's aligner"). ValueError where it cannot be read, or `make` raises ValueError, KeyError
+    or TypeError.
     """
     place = Path(path)
     return _load(str(place), place.stat().st_mtime_ns if place.exists() else 0, kind, make)

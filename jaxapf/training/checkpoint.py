@@ -28,22 +28,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._internal.arrays import whole_number
+from jaxapf._internal.arrays import count
 from jaxapf._internal.files import PathLike
 from jaxapf.training import leaves as _leaves
 from jaxapf.training import steps as _steps
 from jaxapf.training.leaves import Arrays, CheckpointError, Spec, Tree, check
-from jaxapf.training.steps import (
-    UNFINISHED,
-    Damaged,
-    Meta,
-    decoded,
-    new_document,
-    quiet,
-    readable,
-    short,
-    step_folders,
-)
+from jaxapf.training.steps import UNFINISHED, Damaged, Meta, quiet, readable, short
 
 __all__ = ["CheckpointError", "Checkpoints", "DamagedCheckpointWarning", "describe", "kept", "load", "read"]
 
@@ -58,7 +48,8 @@ class Checkpoints:
     """A folder of checkpoints, open for writing; close it, or use it as a context manager.
 
     One run writes a folder. In several processes every process opens it, on a disk they share, and makes the
-    same calls; the first one writes.
+    same calls; the first one writes. CheckpointError where the folder cannot be used or was written with
+    another configuration, TypeError where JSON cannot hold `config`.
 
     Args:
         folder: new, empty, or one that this class made.
@@ -67,11 +58,6 @@ class Checkpoints:
         keep_best: number of best steps to keep; one whose metric is missing, NaN or infinite is never best.
         metric: name of the metric that ranks the steps.
         best: `"min"` or `"max"`; of equals the earlier step is the better.
-
-    Raises:
-        CheckpointError: the folder cannot be used, or was written with another configuration.
-        ValueError: `keep_last`, `keep_best` or `best` is out of range.
-        TypeError: JSON cannot hold `config`.
 
     Example:
         >>> import tempfile
@@ -94,7 +80,7 @@ class Checkpoints:
         metric: str = "loss",
         best: str = "min",
     ) -> None:
-        keep_last, keep_best = _at_least(1, "keep_last", keep_last), _at_least(0, "keep_best", keep_best)
+        keep_last, keep_best = count("keep_last", keep_last), count("keep_best", keep_best, 0)
         if best not in ("min", "max"):
             raise ValueError(f"best is {best!r}; expected 'min' or 'max'")
         self.folder = Path(folder).absolute()
@@ -139,8 +125,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: this save, or the one before, could not be written; a later step is stored.
-            TypeError: a leaf is no array, a metric no number.
-            ValueError: there is no leaf, no step, or two leaves have the same name.
+            TypeError, ValueError: what is no array, no number, no step; two leaves of the same name.
         """
         self.wait()
         leaves = _leaves.named(state)
@@ -150,7 +135,7 @@ class Checkpoints:
             if found is None or found.ndim or not jnp.issubdtype(found.dtype, np.integer):
                 raise ValueError("step is not given and state has no whole number named 'step'; give step")
             step = int(found)
-        step = _at_least(0, "step", step)
+        step = count("step", step, 0)
         for name, array in arrays.items():
             specs[name]["crc32"] = _leaves.checksum(array)
         newest = max(self._on_disk(), default=-1)
@@ -161,8 +146,8 @@ class Checkpoints:
                 f"step {step} cannot be saved, '{self.folder}' holds step {newest} of another course; "
                 "restore the newest step, or give another folder"
             )
-        meta = new_document(step, specs, self._config, metrics)
-        self._writing, self._metas[step] = meta, decoded(meta)
+        meta = _steps.new_document(step, specs, self._config, metrics)
+        self._writing, self._metas[step] = meta, _steps.decoded(meta)
         from orbax import checkpoint as ocp
 
         items: dict[str, Any] = {"meta": ocp.args.JsonSave({})}
@@ -173,30 +158,23 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(self, like: Tree, *, step: int | None = None) -> Tree | None:
-        """Read the newest whole step; damaged ones that are newer are set aside, "7" as "7.damaged".
+        """Read the newest whole step, or the given one; None where the folder holds none.
+
+        Damaged steps that are newer are set aside ("7" as "7.damaged"), with a DamagedCheckpointWarning.
 
         Args:
             like: a state with the structure, shapes, dtypes and shardings to restore: arrays, whose values do
-                not matter, or `jax.ShapeDtypeStruct`.
+                not matter, or `jax.ShapeDtypeStruct`. The leaves returned are as there: NumPy arrays, or JAX
+                arrays of that sharding, uncommitted or not, so that a jitted step does not compile anew.
             step: this step, and no other.
-
-        Returns:
-            The state, or None where the folder holds none. Leaves are JAX arrays with the sharding of `like`,
-            or uncommitted as there, so that a jitted step does not compile anew; or NumPy arrays as there.
-
-        Warns:
-            DamagedCheckpointWarning: steps were damaged, and which one is used.
 
         Raises:
             CheckpointError: the stored state is another one (the first leaf that differs is named); there is
                 no such step, or no whole one.
-            TypeError: a leaf of `like` is no array.
         """
         self.wait()
         steps = self._on_disk()
-        if step is None:
-            return self._restore(like, steps[::-1]) if steps else None
-        return self._restore(like, [_present(self.folder, step, steps)])
+        return self._restore(like, _chosen(self.folder, step, steps)) if steps or step is not None else None
 
     def restore_best(self, like: Tree) -> Tree | None:
         """Read the best whole step, as `restore`; CheckpointError also where no step has the metric."""
@@ -297,15 +275,9 @@ class Checkpoints:
 def describe(folder: PathLike) -> dict[int, Meta]:
     """Return what the steps of a folder hold, without reading their arrays.
 
-    Args:
-        folder: of `Checkpoints`; it may be open for writing elsewhere.
-
-    Returns:
-        step -> dict of `step`, `leaves` (name -> `shape`, `dtype`, `crc32`, and of a random key its
-        implementation, `key`), `config`, `metrics`, `versions`. Damaged documents are left out.
-
-    Raises:
-        CheckpointError: the folder is missing or holds no checkpoints; a newer jaxapf wrote them.
+    Each step has a dict of `step`, `leaves` (name -> `shape`, `dtype`, `crc32`, and of a random key its
+    implementation, `key`), `config`, `metrics`, `versions`. Damaged documents are left out. CheckpointError
+    where the folder is missing or holds no checkpoints, or a newer jaxapf wrote them.
 
     Example:
         >>> import tempfile
@@ -325,31 +297,17 @@ def describe(folder: PathLike) -> dict[int, Meta]:
 
 
 def read(folder: PathLike, step: int | None = None) -> tuple[Arrays, Meta]:
-    """Read a step whatever it holds; nothing in the folder is changed. (`describe` has an example.)
+    """Return the arrays of a step by name (of a random key its data), and what `describe` returns of it.
 
-    Args:
-        folder: of `Checkpoints`; it may be open for writing elsewhere.
-        step: which one; its default is the newest whole one.
-
-    Returns:
-        The arrays by name (of a random key its data), and what `describe` returns of the step.
-
-    Warns:
-        DamagedCheckpointWarning: newer steps are damaged.
-
-    Raises:
-        CheckpointError: as `describe`; there is no such step or no whole one.
+    The newest whole step unless given, with a DamagedCheckpointWarning where newer ones are damaged; nothing
+    in the folder is changed. Errors as `describe`, and where there is no such step or no whole one.
     """
     meta, arrays = _read(Path(folder).absolute(), step, None)
     return arrays, meta
 
 
 def load(folder: PathLike, like: Tree, *, step: int | None = None) -> Tree:
-    """Read a state as `Checkpoints.restore` does, but change nothing; `folder` and `step` as in `read`.
-
-    Raises:
-        CheckpointError: as `read`, and where the stored state is another one.
-    """
+    """Read a state as `Checkpoints.restore` does, but change nothing; errors of both."""
     _, arrays = _read(Path(folder).absolute(), step, _leaves.specs(_leaves.named(like)))
     return _leaves.rebuilt(like, arrays)
 
@@ -408,17 +366,20 @@ def _make_folder(folder: Path) -> None:
 def _existing(folder: Path) -> list[int]:
     """Return the steps of a folder that must have some."""
     with _refusing(f"'{folder}' cannot be read", "give a folder of checkpoints"):
-        steps = step_folders(folder)
+        steps = _steps.step_folders(folder)
     if not steps:
         raise CheckpointError(f"'{folder}' holds no checkpoints; give a folder that a training wrote")
     return steps
 
 
-def _present(folder: Path, step: int, steps: Sequence[int]) -> int:
+def _chosen(folder: Path, step: int | None, steps: list[int]) -> list[int]:
+    """Return the given step, or all from the newest on."""
+    if step is None:
+        return steps[::-1]
     if step not in steps:
         stored = ", ".join(map(str, steps)) or "none"
         raise CheckpointError(f"'{folder}' has no step {step}; there are: {stored}")
-    return step
+    return [step]
 
 
 def _set_aside(folder: Path, step: int) -> None:
@@ -439,11 +400,9 @@ def _refusing(what: str, advice: str) -> Iterator[None]:
 
 
 def _read(folder: Path, step: int | None, expected: Mapping[str, Spec] | None) -> tuple[Meta, Arrays]:
-    steps = _existing(folder)
-    chosen = steps[::-1] if step is None else [_present(folder, step, steps)]
+    chosen = _chosen(folder, step, _existing(folder))
     with quiet():
-        found, _ = _first_whole(folder, chosen, partial(_steps.load_step, folder, expected=expected))
-    return found
+        return _first_whole(folder, chosen, partial(_steps.load_step, folder, expected=expected))[0]
 
 
 def _first_whole(folder: Path, steps: Sequence[int], load: Callable[[int], T]) -> tuple[T, list[int]]:
@@ -474,10 +433,9 @@ def _agreed(load: Callable[[int], T], step: int) -> Any:
 
     outcome: Any = None
     try:
-        outcome = load(step)
+        outcome, severity = load(step), 0
     except (Damaged, CheckpointError) as error:
-        outcome = error
-    severity = [Damaged, CheckpointError].index(type(outcome)) + 1 if isinstance(outcome, Exception) else 0
+        outcome, severity = error, 1 + isinstance(error, CheckpointError)
     worst = int(np.max(multihost_utils.process_allgather(np.int32(severity))))
     if worst == 0:
         return outcome
@@ -486,10 +444,3 @@ def _agreed(load: Callable[[int], T], step: int) -> Any:
     if worst == 1:
         raise Damaged("another process cannot read it")
     raise CheckpointError("another process refused the checkpoint; see its message")
-
-
-def _at_least(lowest: int, name: str, value: Any) -> int:
-    number = whole_number(name, value)
-    if number < lowest:
-        raise ValueError(f"{name} is {number}; expected {lowest} or more")
-    return number

@@ -24,18 +24,13 @@ def shuffled(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slic
     same position always gives the same batch, in every process and every run.
 
     Args:
-        arrays: pytree of arrays (examples, ...), one batch or more.
+        arrays: pytree of arrays (examples, ...), of one length, one batch or more.
         batch_size: examples in a batch, over all processes.
         seed: of the orders, an int >= 0.
-        rows: those of a batch to read, for a process that reads only its share
-            (`training.distributed.rows`).
+        rows: those of a batch to read, where a process reads only its share (`training.distributed.rows`).
 
     Returns:
         ``batch_at`` of `training.fit.fit`: position -> pytree of NumPy arrays (examples in `rows`, ...).
-
-    Raises:
-        ValueError: the arrays differ in length or hold less than one batch; the batch is below one, or the
-            seed below zero.
 
     Example:
         >>> batch_at = shuffled(np.arange(6), 2, seed=1)
@@ -59,9 +54,8 @@ def shuffled(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slic
 def endless(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice(None)) -> BatchAt:
     """Return batches as `shuffled` does, but across the ends of epochs, so that no example is left out.
 
-    For data of few batches, of which `shuffled` would leave out a good part: position n has the examples n
-    * batch_size and following of all epochs' orders in a row. Arguments, result and errors as in
-    `shuffled`.
+    For data of few batches: position n has the examples n * batch_size and following of all epochs' orders in
+    a row.
 
     Example:
         >>> batch_at = endless(np.arange(3), 2)
@@ -80,10 +74,10 @@ def endless(arrays: Tree, batch_size: int, *, seed: int = 0, rows: slice = slice
 
 
 def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4) -> BatchAt:
-    """Return batches of examples that are computed on demand, some of them in advance, in threads.
+    """Return batches of examples that are computed on demand, some of them in threads; needs Grain.
 
-    Batch n holds the examples n * batch_size and following. Consecutive batches are ready in advance; after a
-    jump (a resumed run) the pipeline starts anew at that position.
+    Batch n holds the examples n * batch_size and following. After a jump (a resumed run) the pipeline starts
+    anew at that position.
 
     Args:
         source: a sequence of examples, pytrees of arrays: `len` and random access, always the same example at
@@ -91,13 +85,6 @@ def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4
         batch_size: examples in a batch.
         threads: number of threads that make examples.
         ahead: number of batches made in advance.
-
-    Returns:
-        ``batch_at``: position -> pytree of NumPy arrays (examples, ...).
-
-    Raises:
-        ModuleNotFoundError: Grain is not installed.
-        ValueError: a count below one.
 
     Example:
         >>> batch_at = prefetched([{"x": np.full(2, n)} for n in range(8)], 2)
@@ -119,7 +106,7 @@ def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4
     def batch_at(position: int) -> Tree:
         if not 0 <= position < len(batches):
             raise ValueError(
-                f"position is {position}; expected 0 to {len(batches) - 1}, for that many batches."
+                f"position is {position}; expected 0 to {len(batches) - 1}, of that many batches"
             )
         if position != last["position"]:
             if last["stream"] is None or position != last["position"] + 1:
@@ -132,9 +119,7 @@ def prefetched(source: Any, batch_size: int, *, threads: int = 2, ahead: int = 4
 
 def _checked(arrays: Tree, batch_size: int, seed: int) -> tuple[Tree, int]:
     """Return the arrays, NumPy's, and the number of examples in them."""
-    batch_size = checked_count("batch_size", batch_size)
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; expected a whole number of 0 or more.")
+    batch_size, seed = checked_count("batch_size", batch_size), checked_count("seed", seed, 0)
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(arrays)}
     if len(lengths) != 1 or lengths == {()}:
         raise ValueError(f"arrays have leading axes {sorted(lengths)}; give one number of examples for all")

@@ -63,9 +63,6 @@ class _Mistake(ValueError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--coordinator`, `--num-processes`, `--process-id` and `--start-timeout` to a command line.
 
-    Args:
-        parser: gets a group of its own for them.
-
     Example:
         >>> parser = argparse.ArgumentParser()
         >>> add_arguments(parser)
@@ -100,22 +97,17 @@ def run(
     *,
     heartbeat_timeout_s: int = HEARTBEAT_TIMEOUT_S,
 ) -> int:
-    """Run a program's main function, as one process or as one of several.
+    """Run a program's main function, as one process or as one of several; return its exit code, None as 0.
 
-    Call it before JAX computes anything. With several processes `main` runs in a fork of this one, so what
-    it changes in memory stays there.
+    Call it before JAX computes anything. With several processes `main` runs in a fork of this one, so what it
+    changes in memory stays there; what it raises is raised here, with the worker's traceback in a note. After
+    one sentence on stderr the exit code is 2 for wrong use and 3 where contact was lost; it is 128 plus the
+    number of a signal that ended the worker.
 
     Args:
-        main: takes `arguments`; returns an exit code, None for 0.
+        main: takes `arguments`.
         arguments: parsed by a parser that has the arguments of `add_arguments`.
         heartbeat_timeout_s: silence of this many seconds ends the run for all.
-
-    Returns:
-        What `main` returned; after one sentence on stderr 2 for wrong use, or 3 when contact was lost; 128
-        plus the number of a signal that ended the worker.
-
-    Raises:
-        Exception: what `main` raised. Where a worker did, its traceback is in a note of the exception.
 
     Example:
         >>> parser = argparse.ArgumentParser()
@@ -136,11 +128,7 @@ def run(
 def rows(batch_size: int) -> slice:
     """Return the rows of a batch that this process reads: a contiguous share, in the order of the processes.
 
-    Args:
-        batch_size: examples over all processes.
-
-    Raises:
-        ValueError: `batch_size` cannot be shared equally.
+    ValueError where `batch_size`, the examples over all processes, cannot be shared equally.
 
     Example:
         >>> rows(16)

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxapf._internal.arrays import count as checked_count
-from jaxapf._internal.arrays import enable_x64, whole_number
+from jaxapf._internal.arrays import count, enable_x64
 from jaxapf.training.parallel import Plan, of_this_process
 from jaxapf.training.step import RESERVED, TrainState
 
@@ -64,9 +63,6 @@ class Fitted(NamedTuple):
 
 def position(state: TrainState) -> int:
     """Return the number of batches seen, which is the position in the data of the next one.
-
-    Args:
-        state: a TrainState, of one start or many.
 
     Example:
         >>> import optax
@@ -117,14 +113,10 @@ def fit(
         max_skipped: number of steps skipped in a row at which training stops.
         prefetch: number of batches made in advance, in a thread; 0 makes each when it is due.
 
-    Returns:
-        Fitted: the last state, as on one device, and the records.
-
     Raises:
         TrainingError: `max_skipped` steps in a row, or the last half of the run, were not finite; parameters
             (of many starts, those of all) are not.
-        ValueError: `save_every` is no multiple of `log_every`; a count is too small; `evaluate` takes a name
-            of the record's own.
+        ValueError: a count is unusable; `evaluate` takes a name of the record's own.
 
     Example:
         >>> import optax
@@ -138,11 +130,9 @@ def fit(
         >>> round(float(fitted.state.params), 4), [record["step"] for record in fitted.records]
         (1.0, [50, 100])
     """
-    log_every, max_skipped = checked_count("log_every", log_every), checked_count("max_skipped", max_skipped)
-    steps, prefetch = (
-        _not_negative(name, value) for name, value in (("steps", steps), ("prefetch", prefetch))
-    )
-    save_every = log_every if save_every is None else checked_count("save_every", save_every)
+    log_every, max_skipped = count("log_every", log_every), count("max_skipped", max_skipped)
+    steps, prefetch = count("steps", steps, 0), count("prefetch", prefetch, 0)
+    save_every = log_every if save_every is None else count("save_every", save_every)
     if save_every % log_every:
         raise ValueError(f"save_every is {save_every} and log_every {log_every}; give a multiple of it")
     start = position(state)
@@ -182,13 +172,6 @@ def fit(
     return Fitted(plan.get_state(state), records, losses)
 
 
-def _not_negative(name: str, value: Any) -> int:
-    number = whole_number(name, value)
-    if number < 0:
-        raise ValueError(f"{name} is {number}; expected 0 or more.")
-    return number
-
-
 def _evaluated(found: dict[str, Any]) -> Record:
     for name in found:
         if name in RESERVED:
@@ -221,42 +204,27 @@ def _only_skipped(count: int, done: int) -> str:
 def _batches(
     batch_at: Callable[[int], Tree], positions: range, put: Callable[[Tree], Tree], ahead: int
 ) -> Generator[Tree, None, None]:
-    """Yield the batches of these positions on the device, some of them made in advance."""
+    """Yield the batches of these positions on the device, some of them made in advance, in a thread."""
     if not ahead:
         yield from (put(batch_at(position)) for position in positions)
         return
-    ready: SimpleQueue[tuple[Tree, BaseException | None]] = SimpleQueue()
-    room: SimpleQueue[bool] = SimpleQueue()  # False: stop
-    for _ in range(ahead):
-        room.put(True)
+    settings = _settings()
 
-    def make(settings: list[AbstractContextManager[Any]]) -> None:
+    def enter() -> None:
         for one in settings:  # never left: they end with their thread
             one.__enter__()
-        for position in positions:
-            if not room.get():
-                return
-            try:
-                ready.put((put(batch_at(position)), None))
-            except BaseException as error:
-                ready.put((None, error))
-                return
 
-    thread = Thread(target=make, args=(_settings(),), name="jaxapf-batches", daemon=True)
-    thread.start()
+    pool = ThreadPoolExecutor(1, "jaxapf-batches", enter)
+    waiting: deque[Future[Tree]] = deque()
     try:
-        for _ in positions:
-            batch, error = ready.get()
-            if error is not None:
-                raise error
-            room.put(True)
-            yield batch
+        for position in positions:
+            waiting.append(pool.submit(lambda position: put(batch_at(position)), position))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
-        with contextlib.suppress(Empty):
-            while True:
-                room.get_nowait()
-        room.put(False)
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
 def _settings() -> list[AbstractContextManager[Any]]:
@@ -301,9 +269,10 @@ class _Clock:
 
 
 def _means(metrics: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return the means over steps; of the counts the last."""
+    """Return the means of what is finite over the steps, NaN where nothing is; of the counts the last."""
     stacked = {name: np.stack([one[name] for one in metrics]).astype(np.float64) for name in metrics[0]}
-    means = {name: _finite_mean(values) for name, values in stacked.items()}
+    finite = {name: np.ma.masked_invalid(values).mean(axis=0) for name, values in stacked.items()}
+    means = {name: np.asarray(np.ma.filled(values, np.nan)) for name, values in finite.items()}
     return means | {name: stacked[name][-1] for name in COUNTS}
 
 
@@ -320,13 +289,6 @@ def _summary(means: dict[str, np.ndarray]) -> Record:
         "best_start": best,
         "loss_median": float(np.median(losses)),
     }
-
-
-def _finite_mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the steps, the first axis, of finite values; NaN where none is."""
-    finite = np.isfinite(values)
-    total, number = np.sum(np.where(finite, values, 0.0), axis=0), np.sum(finite, axis=0)
-    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
 def _numbers(means: dict[str, np.ndarray]) -> Record:

@@ -11,19 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = [
-    "CheckpointError",
-    "check",
-    "checksum",
-    "described",
-    "first_difference",
-    "is_real",
-    "named",
-    "rebuilt",
-    "specs",
-    "to_host",
-]
-
 Tree = Any
 Arrays = dict[str, np.ndarray]
 Spec = dict[str, Any]  # shape, dtype, of a random key its implementation, of a stored leaf its checksum
@@ -54,9 +41,7 @@ def named(tree: Tree) -> dict[str, Any]:
         keys = (jax.tree_util.keystr((key,), simple=True) for key in path)
         name = "/".join(key.replace("%", "%25").replace("/", "%2F") for key in keys)
         if name in leaves:
-            raise ValueError(
-                f"state has two leaves named '{name}'; give the keys of its nodes different names"
-            )
+            raise ValueError(f"state has two leaves named '{name}'; give its nodes different keys")
         if not isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic)):
             raise TypeError(
                 f"state has a {type(leaf).__name__} at '{name}'; expected arrays, "
@@ -72,11 +57,11 @@ def specs(leaves: Mapping[str, Any]) -> dict[str, Spec]:
     """Return shape and dtype of each leaf as it is stored, of a random key also its implementation."""
     found = {}
     for name, leaf in leaves.items():
-        stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        stored = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
         if not is_real(stored.dtype) and not jnp.issubdtype(stored.dtype, np.complexfloating):
             raise TypeError(f"state has dtype {leaf.dtype} at '{name}'; expected numbers or booleans")
         found[name] = {"shape": list(stored.shape), "dtype": str(stored.dtype)}
-        if _is_key(leaf):
+        if is_key(leaf):
             found[name]["key"] = _implementation(leaf)
     return found
 
@@ -89,12 +74,7 @@ def check(stored: Any, expected: Any, where: str, *, prefix: str = "", given: st
 
 
 def first_difference(ours: Any, theirs: Any, name: str = "") -> tuple[str, str, str] | None:
-    """Return dotted name and both values of the first difference of two JSON values, or None.
-
-    Example:
-        >>> first_difference({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1.0}})
-        ('a.c', '[2]', 'missing')
-    """
+    """Return dotted name and both values of the first difference of two JSON values, or None."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = [*ours, *(key for key in theirs if key not in ours)]
         inner = (
@@ -111,7 +91,7 @@ def first_difference(ours: Any, theirs: Any, name: str = "") -> tuple[str, str, 
 
 def to_host(leaves: Mapping[str, Any]) -> Arrays:
     """Copy the leaves into this process's memory, where they outlive a donation."""
-    data = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in leaves.items()}
+    data = {name: jax.random.key_data(leaf) if is_key(leaf) else leaf for name, leaf in leaves.items()}
     whole = {name: _gathered(leaf) for name, leaf in data.items()}
     # On CPU what device_get returns may be the device's memory itself.
     return {name: np.array(leaf, order="C") for name, leaf in jax.device_get(whole).items()}
@@ -133,8 +113,9 @@ def is_real(dtype: Any) -> bool:
     return any(jnp.issubdtype(dtype, kind) for kind in (np.bool_, np.integer, np.floating))
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def is_key(leaf: Any) -> bool:
+    """Return whether the values are typed random keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def _implementation(key: Any) -> str:
@@ -168,9 +149,9 @@ def _as_leaf(name: str, like: Any, array: np.ndarray) -> Any:
     if isinstance(like, np.ndarray):
         return array
     sharding = like.sharding if getattr(like, "committed", True) else None
-    if _is_key(like):
-        return _as_key(like, array, sharding)
-    leaf = _placed(array, sharding)
+    if is_key(like):
+        return placed(jax.random.wrap_key_data(jnp.array(array), impl=_implementation(like)), sharding)
+    leaf = placed(array, sharding)
     if leaf.dtype != array.dtype:
         raise CheckpointError(
             f"'{name}' is {array.dtype}, which JAX turns into {leaf.dtype}; "
@@ -184,18 +165,15 @@ def _as_leaf(name: str, like: Any, array: np.ndarray) -> Any:
     return weak if sharding is None else jax.device_put(weak, sharding)
 
 
-def _placed(array: np.ndarray, sharding: Any) -> jax.Array:
+def placed(leaf: Any, sharding: Any) -> jax.Array:
+    """Return an array that every process has on the devices of a sharding; uncommitted where that is None."""
     if sharding is None:
-        return jnp.array(array)
+        return jnp.array(leaf)
     if sharding.is_fully_addressable:
-        return jax.device_put(array, sharding)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _as_key(like: Any, data: np.ndarray, sharding: Any) -> jax.Array:
-    implementation = _implementation(like)
-    if sharding is not None and not sharding.is_fully_addressable:
-        return jax.random.wrap_key_data(_placed(data, sharding), impl=implementation)
-    # The sharding is that of the keys, whose data have one axis more.
-    key = jax.random.wrap_key_data(jnp.array(data), impl=implementation)
-    return key if sharding is None else jax.device_put(key, sharding)
+        return jax.device_put(leaf, sharding)
+    if is_key(leaf):
+        # The sharding is that of the keys, whose data have one axis more.
+        data = placed(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])

@@ -7,8 +7,7 @@ and `track` joins several:
     with track(progress(5000), open_metrics("metrics.jsonl"), active=process == 0) as log:
         log({"step": 100, "loss": 0.5, "samples_per_s": 3.1e6})
 
-`step` is always there; `loss`, `samples_per_s`, `skipped` (steps skipped so far), `grad_norm` and
-`learning_rate` have a meaning for what shows them; all others are written as they are.
+`step` is always there; `progress` shows `loss`, `samples_per_s` and `skipped` (steps skipped so far).
 """
 
 from __future__ import annotations
@@ -39,17 +38,11 @@ _START = b'{"step": '  # of every line of a metrics file
 
 @contextlib.contextmanager
 def track(*sinks: Sink | AbstractContextManager[Sink], active: bool = True) -> Iterator[Sink]:
-    """Send each record to several sinks, in their order; all are closed at the end.
+    """Yield a sink that sends each record to several sinks, in their order; all are closed at the end.
 
-    Args:
-        sinks: functions of a record, or context managers that give one.
-        active: False opens nothing and writes nothing: for all processes but the first.
-
-    Returns:
-        Context manager of a function of a record.
-
-    Raises:
-        TypeError: a record has no `step`, or something that is no number; at the call.
+    The sinks are functions of a record, or context managers that give one. With `active=False`, for all
+    processes but the first, nothing is opened or written. TypeError where a record has no `step` or something
+    that is no number.
 
     Example:
         >>> seen = []
@@ -60,7 +53,9 @@ def track(*sinks: Sink | AbstractContextManager[Sink], active: bool = True) -> I
         [{'step': 1, 'loss': 0.5}]
     """
     with contextlib.ExitStack() as stack:
-        opened = [_opened(stack, sink) for sink in sinks] if active else []
+        opened: list[Sink] = []
+        for sink in sinks if active else ():
+            opened.append(stack.enter_context(sink) if isinstance(sink, AbstractContextManager) else sink)
 
         def write(record: Record) -> None:
             if opened:
@@ -71,27 +66,8 @@ def track(*sinks: Sink | AbstractContextManager[Sink], active: bool = True) -> I
         yield write
 
 
-def _opened(stack: contextlib.ExitStack, sink: Sink | AbstractContextManager[Sink]) -> Sink:
-    return stack.enter_context(sink) if isinstance(sink, AbstractContextManager) else sink
-
-
 def plain_record(record: Record) -> dict[str, Number]:
-    """Return a record in Python's own numbers: scalars of NumPy and JAX become int, float or bool.
-
-    Args:
-        record: a dict of numbers, or arrays of one number, with a whole number `step`.
-
-    Returns:
-        A new dict, `step` first, the others in their order.
-
-    Raises:
-        TypeError: `step` is missing or not whole, or a value is no number.
-
-    Example:
-        >>> import numpy as np
-        >>> plain_record({"loss": np.float32(0.5), "step": np.int32(3)})
-        {'step': 3, 'loss': 0.5}
-    """
+    """Return a record in Python's own numbers, `step` first; TypeError where it is none."""
     plain = {str(name): _plain_number(name, value) for name, value in record.items()}
     step = plain.pop("step", math.nan)
     if not (math.isfinite(step) and int(step) == step):
@@ -113,21 +89,11 @@ def _plain_number(name: str, value: Any) -> Number:
 
 @contextlib.contextmanager
 def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> Iterator[Sink]:
-    """Show the newest record on one line of a terminal; write nothing into a pipe or a file.
+    """Show the newest record on one line of a terminal, which stays; write nothing into a pipe or a file.
 
-    The line has the step, the loss, the steps skipped if there are any, the speed if the record has
-    `samples_per_s`, and the time left, from the second record on. The last one stays.
-
-    Args:
-        n_steps: step at which the run ends.
-        start: step at which it began or went on.
-        stream: where to write, standard error if None.
-
-    Returns:
-        Context manager of a function of a record.
-
-    Raises:
-        ValueError: `n_steps` is below 1.
+    `n_steps` is the step at which the run ends and `start` that at which it began or went on; `stream` is
+    standard error if None. The time left is known from the second record on. ValueError where `n_steps` is
+    below 1.
 
     Example:
         >>> with progress(5000) as show:
@@ -135,9 +101,8 @@ def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> I
     """
     if n_steps < 1:
         raise ValueError(f"n_steps is {n_steps}; give the step at which the run ends, 1 or more")
-    with terminal_progress(
-        n_steps, f"step {start}/{n_steps}  compiling", start=start, stream=stream
-    ) as update:
+    begin = f"step {start}/{n_steps}  compiling"
+    with terminal_progress(n_steps, begin, start=start, stream=stream) as update:
 
         def show(record: Record) -> None:
             plain = plain_record(record)
@@ -151,12 +116,7 @@ def progress(n_steps: int, *, start: int = 0, stream: TextIO | None = None) -> I
 
 
 def short_number(number: float) -> str:
-    """Format a number in two or three digits with the prefix of its unit, as in "3.1 M".
-
-    Example:
-        >>> short_number(9.96), short_number(999.6), short_number(0.5)
-        ('10 ', '1.0 k ', '0.5 ')
-    """
+    """Format a number in two or three digits with the prefix of its unit, as in "3.1 M"."""
     for unit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")):
         if abs(number) >= 0.9995 * unit:
             scaled = number / unit
@@ -179,9 +139,6 @@ def open_metrics(path: PathLike, *, after: int | None = None) -> Iterator[Sink]:
         path: the file, new or of an earlier run.
         after: the step that the run goes on from: records of later steps are cut off; 0 starts anew. None
             keeps all.
-
-    Returns:
-        Context manager of a function of a record.
 
     Raises:
         AudioError: the file cannot be written.
@@ -222,25 +179,19 @@ def open_metrics(path: PathLike, *, after: int | None = None) -> Iterator[Sink]:
 
 
 def read_metrics(path: PathLike) -> list[dict[str, Number]]:
-    """Read a metrics file, also one that is being written or whose run was killed.
+    """Return the records of a metrics file in order, also while it is being written.
 
-    Args:
-        path: a file that `open_metrics` wrote.
-
-    Returns:
-        Its records in order; numbers that were not finite are NaN. A half-written last line is left out.
-
-    Raises:
-        ValueError: the file cannot be read or is no metrics file.
+    Numbers that were not finite are NaN; a half-written last line is left out. ValueError where the file
+    cannot be read or is no metrics file.
 
     Example:
         >>> read_metrics("missing.jsonl")
         Traceback (most recent call last):
         ValueError: 'missing.jsonl' cannot be read: it does not exist or is no regular file
     """
-    records = [record for _, record in _read(path)]
     return [
-        {name: math.nan if value is None else value for name, value in record.items()} for record in records
+        {name: math.nan if value is None else value for name, value in record.items()}
+        for _, record in _read(path)
     ]
 
 
@@ -270,12 +221,9 @@ def _parsed(line: bytes) -> tuple[str, dict[str, Any]] | None:
         text = line.decode()
         record = json.loads(text)
         if isinstance(record, dict) and isinstance(record.get("step"), int):
-            return (text, record) if all(_is_value(value) for value in record.values()) else None
+            whole = all(value is None or isinstance(value, int | float) for value in record.values())
+            return (text, record) if whole else None
     return None
-
-
-def _is_value(value: Any) -> bool:
-    return value is None or isinstance(value, int | float)
 
 
 def _cut(path: PathLike, after: int | None) -> None:
@@ -291,21 +239,11 @@ def _cut(path: PathLike, after: int | None) -> None:
 
 @contextlib.contextmanager
 def open_tensorboard(folder: PathLike, *, after: int | None = None) -> Iterator[Sink]:
-    """Write records as scalars for TensorBoard; needs the package tensorboardX.
+    """Write the finite numbers of records as scalars for TensorBoard; needs the package tensorboardX.
 
-    Numbers that are not finite are left out.
-
-    Args:
-        folder: where the event files go, made if missing; each opening adds one.
-        after: the step that the run goes on from: TensorBoard then hides what an earlier run wrote for
-            later steps. None hides nothing.
-
-    Returns:
-        Context manager of a function of a record.
-
-    Raises:
-        AudioError: the folder cannot be written.
-        ImportError: tensorboardX is not installed.
+    `folder` is made if missing; each opening adds an event file. `after` is the step that the run goes on
+    from: TensorBoard then hides what an earlier run wrote for later steps (None hides nothing). AudioError
+    where the folder cannot be written.
 
     Example:
         >>> with open_tensorboard("runs/a") as write:  # doctest: +SKIP

@@ -34,13 +34,9 @@ def lowered(
 ) -> dict[str, str]:
     """Return the StableHLO text of a function by platform, which need not be present.
 
-    Args:
-        function: a pure function or a jitted one, such as a train step.
-        *arguments: arrays, or `jax.ShapeDtypeStruct` in their place.
-        platforms: of "cpu", "cuda", "rocm", "tpu".
-
-    Raises:
-        ValueError: another platform. Whatever JAX raises where the function cannot be lowered for one.
+    The function is pure or jitted, such as a train step; its arguments may be `jax.ShapeDtypeStruct`.
+    ValueError where the platform is another one; whatever JAX raises where the function cannot be lowered for
+    one.
 
     Example:
         >>> import jax.numpy as jnp
@@ -71,10 +67,9 @@ def wide_types(program: str) -> set[str]:
 
 
 def cost(compiled: Any) -> Cost:
-    """Return the cost of a compiled function on one device, by XLA's analysis, in which a loop counts once.
+    """Return the cost on one device of ``jax.jit(function).lower(...).compile()``, by XLA's analysis.
 
-    Args:
-        compiled: ``jax.jit(function).lower(...).compile()``.
+    A loop counts once.
 
     Example:
         >>> import jax.numpy as jnp

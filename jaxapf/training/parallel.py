@@ -26,6 +26,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxapf.training.leaves import is_key, placed
 from jaxapf.training.step import Metrics, TrainState, TrainStep
 
 __all__ = ["AXIS", "Plan", "all_devices", "mesh", "of_this_process", "pmap", "single", "starts"]
@@ -50,14 +51,9 @@ class Plan(NamedTuple):
 
 
 def single(step: TrainStep, device: Any = None) -> Plan:
-    """Return the plan of a step on one device.
+    """Return the plan of a step on one device, the first one of this process unless given.
 
-    Args:
-        step: a step of `make_train_step` or `many_starts`.
-        device: a `jax.Device`, the first one of this process unless given.
-
-    Raises:
-        ValueError: there are several processes, and no device is named.
+    ValueError where there are several processes and no device is given.
 
     Example:
         >>> import optax
@@ -82,20 +78,13 @@ def single(step: TrainStep, device: Any = None) -> Plan:
 
 
 def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
-    """Return the plan of a step over a mesh: the state on every device, the batch split among them.
+    """Return the plan of a step over a mesh of one axis: the state on every device, the batch split.
 
-    Args:
-        step: a step of `make_train_step`.
-        devices: a mesh of one axis, over all devices of all processes unless given.
-
-    Returns:
-        A Plan. Its `put_batch` raises ValueError where the devices do not divide the batch.
+    The mesh has all devices of all processes unless given. `put_batch` raises ValueError where the devices do
+    not divide the batch.
 
     Example:
-        >>> import optax
-        >>> from jaxapf.training.step import make_train_step
-        >>> loss_fn = lambda params, batch, key: jnp.mean((params - batch) ** 2)
-        >>> plan = mesh(make_train_step(loss_fn, optax.sgd(0.5)))
+        >>> plan = mesh(lambda state, batch, *, axis_name: (state, {}))
         >>> batch = plan.put_batch(np.ones((8, 2), np.float32))
         >>> batch.sharding.shard_shape(batch.shape) == (8 // jax.device_count(), 2)
         True
@@ -123,18 +112,11 @@ def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
 def pmap(step: TrainStep, devices: Sequence[Any] | None = None) -> Plan:
     """Return the plan of a step under `jax.pmap`, for code that has it; `mesh` does the same.
 
-    Args:
-        step: a step of `make_train_step`.
-        devices: a list of `jax.Device`, this process's unless given.
-
-    Returns:
-        A Plan. The state has a leading axis of devices between `put_state` and `get_state`.
+    The devices are this process's unless given. The state has a leading axis of devices between `put_state`
+    and `get_state`.
 
     Example:
-        >>> import optax
-        >>> from jaxapf.training.step import make_train_step
-        >>> loss_fn = lambda params, batch, key: jnp.mean((params - batch) ** 2)
-        >>> plan = pmap(make_train_step(loss_fn, optax.sgd(0.5)))
+        >>> plan = pmap(lambda state, batch, *, axis_name: (state, {}))
         >>> plan.put_batch(np.ones((8, 2), np.float32)).shape[0] == jax.local_device_count()
         True
     """
@@ -160,28 +142,17 @@ def pmap(step: TrainStep, devices: Sequence[Any] | None = None) -> Plan:
 
 
 def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
-    """Return the plan of many starts over a mesh: each device has some of them, and all of the batch.
+    """Return the plan of a step of `many_starts` over a mesh: each device has some of them.
 
-    Args:
-        step: a step of `many_starts`.
-        devices: a mesh of one axis, over all devices of all processes unless given; it has to divide the
-            number of starts.
-
-    Returns:
-        A Plan; the devices exchange nothing but, among several processes, the metrics. Its `put_state` raises
-        ValueError where the devices do not divide the number of starts.
+    The mesh, of one axis, has all devices of all processes unless given. The devices exchange nothing but,
+    among several processes, the metrics. `put_state` raises ValueError where they do not divide the number of
+    starts.
 
     Example:
-        >>> import optax
-        >>> from jaxapf.training.step import init_starts, make_train_step, many_starts
-        >>> loss_fn = lambda params, batch, key: jnp.mean((params - batch) ** 2)
-        >>> optimizer = optax.sgd(0.5)
-        >>> plan = starts(many_starts(make_train_step(loss_fn, optimizer)))
-        >>> init = lambda key: jax.random.normal(key)
-        >>> state = plan.put_state(init_starts(init, optimizer, 8, key=jax.random.key(0)))
-        >>> state, metrics = plan.step(state, plan.put_batch(np.ones(4, np.float32)))
-        >>> metrics["loss"].shape
-        (8,)
+        >>> plan = starts(lambda state, batch: (state + batch, {"loss": state}))
+        >>> state, metrics = plan.step(plan.put_state(jnp.arange(8.0)), plan.put_batch(1.0))
+        >>> plan.get_state(state).shape, plan.get_metrics([metrics])[0]["loss"].shape
+        ((8,), (8,))
     """
     devices = devices or all_devices()
     axis = _only_axis(devices)
@@ -216,12 +187,7 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
 
 
 def all_devices() -> Mesh:
-    """Return a mesh of one axis, "data", over all devices of all processes.
-
-    Example:
-        >>> all_devices().size == jax.device_count()
-        True
-    """
+    """Return a mesh of one axis, "data", over all devices of all processes."""
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
@@ -238,16 +204,7 @@ def _as_it_is(tree: Tree) -> Tree:
 def _put(tree: Tree, where: Any) -> Tree:
     if getattr(where, "is_fully_addressable", True):
         return jax.device_put(tree, where)
-    return jax.tree.map(partial(_put_everywhere, where=where), tree)
-
-
-def _put_everywhere(leaf: Any, where: NamedSharding) -> jax.Array:
-    """Put an array that every process has on the devices of all processes."""
-    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
-        data = _put_everywhere(jax.random.key_data(leaf), where)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    value = np.asarray(leaf)
-    return jax.make_array_from_callback(value.shape, where, lambda index: value[index])
+    return jax.tree.map(partial(placed, sharding=where), tree)
 
 
 def _put_shares(batch: Tree, where: NamedSharding) -> Tree:
@@ -283,19 +240,14 @@ def _on_host(metrics: Sequence[Metrics]) -> list[dict[str, np.ndarray]]:
 
 def _uncommitted(leaf: Any) -> jax.Array:
     """Return a copy that is bound to no device, whatever plan the array comes from: pmap refuses others."""
-    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+    if is_key(leaf):
         data = _uncommitted(jax.random.key_data(of_this_process(leaf)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return jnp.asarray(np.array(of_this_process(leaf)))
 
 
 def of_this_process(value: Any) -> Any:
-    """Return this process's part of an array: of one that spans processes, the part on its first device.
-
-    Example:
-        >>> of_this_process(jnp.ones(2)).shape
-        (2,)
-    """
+    """Return this process's part of an array: of one that spans processes, the part on its first device."""
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
         return value.addressable_data(0)
     return value

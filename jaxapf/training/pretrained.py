@@ -23,18 +23,8 @@ from typing import Any
 from jaxapf._internal.files import PathLike, reason, write_text
 from jaxapf._internal.version import __version__
 
-__all__ = [
-    "EMPTY",
-    "FIELDS",
-    "MAX_BYTES",
-    "add",
-    "digest",
-    "folder",
-    "manifest",
-    "path",
-    "updated_readme",
-    "verify",
-]
+__all__ = ["EMPTY", "FIELDS", "MAX_BYTES", "add", "digest", "folder", "manifest", "path", "updated_readme"]
+__all__ += ["verify"]
 
 Entry = dict[str, Any]
 
@@ -48,15 +38,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def folder() -> Path:
-    """Return where the checkpoints lie: in the installed package, or in the repository.
-
-    Raises:
-        ValueError: this copy of jaxapf came without them.
-
-    Example:
-        >>> (folder() / "manifest.json").exists()
-        True
-    """
+    """Return where the checkpoints lie, in the installed package or in the repository; else ValueError."""
     package = Path(__file__).resolve().parents[1]
     for place in (package / "checkpoints", package.parent / "checkpoints"):
         if (place / _MANIFEST).is_file():
@@ -65,18 +47,12 @@ def folder() -> Path:
 
 
 def manifest(*, at: PathLike | None = None) -> list[Entry]:
-    """Return the entries of the stored checkpoints.
+    """Return the entries of the stored checkpoints, by name, of jaxapf or of the folder `at`.
 
-    Args:
-        at: folder of the checkpoints; None for those of jaxapf.
-
-    Returns:
-        A dict for each, by name: `name`; `path`, relative to the folder; `what` it is; the `command` that
-        made it and the `data` it was made from; `figure`, what it reaches, as `{"name": ..., "value": ...}`;
-        `sha256` and `bytes`; the version of `jaxapf` and the `date`.
-
-    Raises:
-        ValueError: there is no manifest, or it cannot be read.
+    Each is a dict: `name`; `path`, relative to the folder; `what` it is; the `command` that made it and the
+    `data` it was made from; `figure`, what it reaches, as `{"name": ..., "value": ...}`; `sha256` and
+    `bytes`; the version of `jaxapf` and the `date`. ValueError where the manifest is missing or cannot be
+    read.
 
     Example:
         >>> [name for entry in manifest() for name in FIELDS if name not in entry]
@@ -93,14 +69,7 @@ def manifest(*, at: PathLike | None = None) -> list[Entry]:
 
 
 def path(name: str, *, at: PathLike | None = None) -> Path:
-    """Return the file or folder of a stored checkpoint.
-
-    Args:
-        name: as in the manifest.
-        at: folder of the checkpoints; None for those of jaxapf.
-
-    Raises:
-        ValueError: there is none of this name.
+    """Return the file or folder of a stored checkpoint, of jaxapf or of the folder `at`.
 
     Example:
         >>> path("nonsense")
@@ -124,7 +93,7 @@ def add(
     figure: tuple[str, float],
     at: PathLike | None = None,
 ) -> Entry:
-    """Store a checkpoint: copy it, and enter it in the manifest and the table of the README.
+    """Store a checkpoint: copy it, and enter it in the manifest and the README; return its entry.
 
     Args:
         name: lower-case letters, digits, dots and dashes; one of the same name is replaced.
@@ -134,9 +103,6 @@ def add(
         data: what it was trained on.
         figure: name and value of what it reaches.
         at: folder of the checkpoints; None for those of jaxapf.
-
-    Returns:
-        Its entry in the manifest.
 
     Raises:
         ValueError: the name is unusable, a text is empty, the figure is not finite; the source is missing,
@@ -189,30 +155,13 @@ def add(
 
 
 def verify(*, at: PathLike | None = None) -> list[str]:
-    """Compare the stored checkpoints with their manifest and their README.
-
-    Args:
-        at: folder of the checkpoints; None for those of jaxapf.
-
-    Returns:
-        A sentence for each difference.
-
-    Raises:
-        ValueError: there is no manifest, or it cannot be read.
-
-    Example:
-        >>> verify()
-        []
-    """
+    """Return a sentence for each difference of the stored checkpoints from manifest and README."""
     place = folder() if at is None else Path(at)
     entries = manifest(at=place)
     wrong = [problem for entry in entries for problem in _problems(entry, place)]
     known = {_MANIFEST, _README, *(entry["path"] for entry in entries)}
-    wrong += [
-        f"'{one}' is not in the manifest"
-        for one in sorted(p.name for p in place.iterdir())
-        if one not in known
-    ]
+    others = sorted({entry.name for entry in place.iterdir()} - known)
+    wrong += [f"'{one}' is not in the manifest" for one in others]
     total = sum(entry["bytes"] for entry in entries)
     if total > MAX_BYTES:
         wrong.append(f"the checkpoints are {total} bytes, more than {MAX_BYTES}")
@@ -227,17 +176,8 @@ def verify(*, at: PathLike | None = None) -> list[str]:
 def digest(source: PathLike) -> str:
     """Return the SHA-256 of a file; of a folder, that of the list of its files with theirs.
 
-    The list is what `find . -type f | LC_ALL=C sort | xargs sha256sum` prints inside the folder.
-
-    Raises:
-        ValueError: it is missing or has symbolic links.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as at:
-        ...     _ = (Path(at) / "notes.txt").write_text("abc")
-        ...     digest(Path(at) / "notes.txt")[:16], digest(at)[:16]
-        ('ba7816bf8f01cfea', '1a51c719211f54a0')
+    The list is what `find . -type f | LC_ALL=C sort | xargs sha256sum` prints inside the folder. ValueError
+    where the source is missing or has symbolic links.
     """
     files = _files(Path(source))
     if not Path(source).is_dir():
@@ -247,21 +187,7 @@ def digest(source: PathLike) -> str:
 
 
 def updated_readme(text: str, entries: Sequence[Entry]) -> str:
-    """Return a README with the table of these entries between its markers.
-
-    Args:
-        text: with a line `<!-- checkpoints:begin -->` and, after it, `<!-- checkpoints:end -->`.
-        entries: of `manifest`.
-
-    Raises:
-        ValueError: the markers are not there once each, in order.
-
-    Example:
-        >>> print(updated_readme("<!-- checkpoints:begin --><!-- checkpoints:end -->", []))
-        <!-- checkpoints:begin -->
-        None yet.
-        <!-- checkpoints:end -->
-    """
+    """Return a README with the table of these entries between its markers, which must be there once each."""
     before, found_begin, rest = text.partition(_BEGIN)
     _, found_end, after = rest.partition(_END)
     if not (found_begin and found_end) or _BEGIN in rest or _END in before + after:

@@ -22,8 +22,6 @@ import optax
 from jaxapf._internal.arrays import count as checked_count
 
 __all__ = [
-    "LossFn",
-    "Metrics",
     "TrainState",
     "TrainStep",
     "best_start",
@@ -67,9 +65,7 @@ class TrainStep(Protocol):
 
 
 def init_state(params: Tree, optimizer: optax.GradientTransformation, *, key: jax.Array) -> TrainState:
-    """Return the state before the first step.
-
-    Its arrays are copies, so that donating them to the jitted step leaves the caller's arrays alone.
+    """Return the state before the first step, of copies: donating them leaves the caller's arrays alone.
 
     Args:
         params: pytree of real or complex arrays.
@@ -111,7 +107,9 @@ def make_train_step(
     One step is: the gradient of the loss, its mean over the devices, clipping, the optimiser's update. Where
     the loss or the gradient's norm is not finite, parameters and optimiser state stay as they were and the
     step is counted in `skipped`. (An update that overflows by itself is left to `training.fit`, which checks
-    the parameters before each checkpoint: here it would cost every step some percent.)
+    the parameters before each checkpoint: here it would cost every step some percent.) The metrics are
+    `loss`, `grad_norm` (before clipping), `skipped` and `skipped_in_row` (counts after the step) and those of
+    `loss_fn`.
 
     Args:
         loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``, scalars all. It has to be a mean
@@ -120,20 +118,14 @@ def make_train_step(
             device.
         optimizer: an optax optimiser. It receives the loss as `value`, for `reduce_on_plateau`; those that
             call the loss again, such as L-BFGS with a line search, cannot be used.
-        clip_norm: largest norm of the gradient, as one vector; longer ones are scaled down.
+        clip_norm: largest norm of the gradient, as one vector; longer ones are scaled down (Pascanu et al.
+            2013, "On the difficulty of training recurrent neural networks", algorithm 1).
         accumulate: number of parts that the batch is processed in, one after the other; their gradients are
             averaged, with less memory and the same result.
-
-    Returns:
-        The step. Its metrics are `loss`, `grad_norm` (before clipping), `skipped` and `skipped_in_row`
-        (counts after the step) and those of `loss_fn`.
 
     Raises:
         ValueError: `clip_norm` is not positive, `accumulate` is below 1 or does not divide the batch.
         TypeError: `loss_fn` returns something else.
-
-    Source:
-        Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
 
     Example:
         >>> def loss_fn(params, batch, key):
@@ -243,16 +235,9 @@ def init_starts(
     *,
     key: jax.Array,
 ) -> TrainState:
-    """Return the states of many starts, a TrainState whose arrays have a leading axis of `count`.
+    """Return the states of `count` starts, a TrainState whose arrays have a leading axis of that length.
 
-    Args:
-        init: ``key -> params``, as a Flax module's `init` without its inputs.
-        optimizer: an optax optimiser.
-        count: number of starts, at least 1.
-        key: typed random key; start i is ``init(split(key, count)[i])``.
-
-    Raises:
-        ValueError: `count` is below 1.
+    `init` takes a key and returns params; start i is ``init(split(key, count)[i])``.
 
     Example:
         >>> init = lambda key: {"w": jax.random.normal(key, (3,))}
@@ -265,14 +250,9 @@ def init_starts(
 
 
 def many_starts(step: TrainStep) -> TrainStep:
-    """Return the train step of many starts at once, all on the same batch.
+    """Return the train step of many starts at once, all on the same batch, for states of `init_starts`.
 
-    Args:
-        step: a step of `make_train_step`.
-
-    Returns:
-        A step for states of `init_starts`; its metrics have the leading axis too. Each start skips its own
-        steps where its loss is not finite.
+    Its metrics have the leading axis too. Each start skips its own steps where its loss is not finite.
 
     Example:
         >>> loss_fn = lambda params, batch, key: jnp.mean((params - batch) ** 2)
@@ -292,17 +272,9 @@ def many_starts(step: TrainStep) -> TrainStep:
 
 
 def best_start(states: Tree, losses: Any) -> tuple[Tree, int]:
-    """Return the start of the lowest loss, and its index.
+    """Return the start of the lowest loss, without the leading axis of `states` (starts, ...), and its index.
 
-    Args:
-        states: pytree whose arrays have a leading axis (starts, ...).
-        losses: (starts,), of which those that are not finite do not count.
-
-    Returns:
-        The pytree of that start, without the leading axis, and its index.
-
-    Raises:
-        ValueError: no loss is finite, or `losses` is not a vector.
+    `losses` (starts,) that are not finite do not count; ValueError where none is finite.
 
     Example:
         >>> best_start({"w": jnp.arange(3.0)}, [2.0, float("nan"), 1.0])

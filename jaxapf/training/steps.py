@@ -25,18 +25,6 @@ from jaxapf._internal.version import __version__
 from jaxapf.training import leaves as _leaves
 from jaxapf.training.leaves import Arrays, CheckpointError, Spec
 
-__all__ = [
-    "Damaged",
-    "decoded",
-    "load_step",
-    "new_document",
-    "quiet",
-    "readable",
-    "seal",
-    "short",
-    "step_folders",
-]
-
 Meta = dict[str, Any]
 
 FORMAT = "jaxapf-checkpoint"
@@ -63,7 +51,7 @@ def readable(folder: Path) -> dict[int, Meta]:
 
 
 def load_step(folder: Path, step: int, expected: Mapping[str, Spec] | None) -> tuple[Meta, Arrays]:
-    """Return document and arrays of a step, once the document says that they are those which are expected."""
+    """Return document and arrays of a step, once its leaves are found to be the expected ones."""
     document = _read_document(folder, step)
     meta, path = decoded(document), folder / str(step)
     specs = meta["leaves"]

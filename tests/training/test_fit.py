@@ -202,8 +202,8 @@ def test_evaluation_may_not_take_the_records_names():
     ("options", "message"),
     [
         ({"max_skipped": 0}, "max_skipped is 0; expected at least 1"),
-        ({"prefetch": -1}, "prefetch is -1; expected 0 or more"),
-        ({"steps": -3}, "steps is -3; expected 0 or more"),
+        ({"prefetch": -1}, "prefetch is -1; expected at least 0"),
+        ({"steps": -3}, "steps is -3; expected at least 0"),
         ({"steps": "10"}, "steps is '10'; expected a whole number"),
     ],
 )
