@@ -13,24 +13,14 @@ import numpy as np
 from jaxapf._internal.allpass_response import as_complex
 from jaxapf._internal.fft import fast_length
 
-__all__ = [
-    "HALF_WIDTH",
-    "CrossSpectrum",
-    "best_delay",
-    "cross_correlation",
-    "delay_response",
-    "interpolator",
-    "measure",
-]
-
 HALF_WIDTH = 64  # of the interpolator, samples
 
 
 def interpolator(fraction: float) -> np.ndarray:
     """Return the FIR filter that delays by HALF_WIDTH + fraction samples, (2 HALF_WIDTH + 1,).
 
-    A Kaiser-windowed sinc, flat within 1e-4 up to 0.9 of the Nyquist frequency and 2e-4 up to 0.96.
-    Source: Laakso et al. 1996, "Splitting the unit delay".
+    A Kaiser-windowed sinc, flat within 1e-4 up to 0.9 of the Nyquist frequency and 2e-4 up to 0.96 (Laakso et
+    al. 1996, "Splitting the unit delay").
     """
     offset = np.arange(-HALF_WIDTH, HALF_WIDTH + 1) - fraction
     window = np.i0(8.0 * np.sqrt(np.clip(1 - (offset / (HALF_WIDTH + 1)) ** 2, 0, None))) / np.i0(8.0)
@@ -38,14 +28,7 @@ def interpolator(fraction: float) -> np.ndarray:
 
 
 def delay_response(delay: Any, omega: Any, xp: Any = np) -> Any:
-    """Return the response exp(-j omega delay) of a delay in samples at `omega` in rad / sample, broadcast.
-
-    `xp` is numpy or jax.numpy.
-
-    Example:
-        >>> delay_response(1.0, np.array([0.0, np.pi])).round(6).real.tolist()
-        [1.0, -1.0]
-    """
+    """Return the response exp(-j omega delay) of a delay in samples at `omega` in rad / sample, broadcast."""
     turn = xp.asarray(omega * delay)
     return as_complex(xp.cos(turn), -xp.sin(turn))
 
@@ -106,15 +89,10 @@ def cross_correlation(
     whiten: float = 0.0,
     band_hz: tuple[float, float] = (0.0, np.inf),
 ) -> np.ndarray:
-    """Return the cross-correlation at lags -max_delay ... max_delay, (2 max_delay + 1,).
+    """Return the cross-correlation of a band at lags -max_delay ... max_delay, (2 max_delay + 1,).
 
-    Args:
-        spectrum: of `measure`.
-        max_delay: in samples.
-        whiten: 0 for the plain correlation, 1 for the phase transform.
-        band_hz: what lies outside is left out.
-
-    Source: Knapp and Carter 1976, "The generalized correlation method for estimation of time delay".
+    `whiten` is 0 for the plain correlation, 1 for the phase transform (Knapp and Carter 1976, "The
+    generalized correlation method for estimation of time delay").
     """
     import scipy.fft
 

@@ -14,8 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Damping", "Normal", "damped_step", "iterate", "minimise"]
-
 T = TypeVar("T")
 
 
@@ -45,12 +43,7 @@ class Damping(NamedTuple):
 
 
 def damped_step(normal: Normal, damping: Any, options: Damping, xp: Any = np) -> Any:
-    """Return the step (n,) of (curvature + damping * diagonal) step = -gradient, zero where not finite.
-
-    Example:
-        >>> damped_step(Normal(0.0, np.array([2.0]), np.array([[1.0]])), 1.0, Damping()).round(6).tolist()
-        [-1.0]
-    """
+    """Return the step (n,) of (curvature + damping * diagonal) step = -gradient, zero where not finite."""
     diagonal = xp.diagonal(normal.curvature)
     ridge = xp.where(diagonal > options.negligible, (damping + options.ridge) * diagonal, 1.0)
     step = xp.linalg.solve(normal.curvature + xp.diag(ridge), -normal.gradient)
@@ -64,17 +57,9 @@ def iterate(
     steps: Any,
     options: Damping,
 ) -> tuple[T, Normal]:
-    """Take a fixed number of trial steps inside a compiled program.
+    """Return the best point, any pytree, of a fixed number of trial steps, and its normal equations.
 
-    Args:
-        evaluate: from a point, any pytree, to its normal equations.
-        start: the first point.
-        move: `(point, step) -> point`; it keeps the point within its bounds.
-        steps: number of trials, which may be traced.
-        options: of the damping.
-
-    Returns:
-        The best point and its normal equations.
+    `move(point, step)` keeps the point within its bounds; `steps` may be traced.
 
     Example:
         >>> line = lambda x: Normal((x[0] - 3.0) ** 2, 2 * (x - 3.0), jnp.full((1, 1), 2.0))
@@ -115,7 +100,9 @@ def minimise(
     good: float = 0.0,
     on_step: Callable[[int, float], None] = lambda step, error: None,
 ) -> tuple[np.ndarray, float]:
-    """Minimise an error on the host, in float64.
+    """Minimise an error on the host; return the best point (n,), float64, and its error.
+
+    FloatingPointError where the start itself has no finite error.
 
     Args:
         normal_of: from a point (n,) to gradient (n,) and curvature (n, n).
@@ -126,16 +113,10 @@ def minimise(
         factors: of the damping, tried side by side; the best is kept.
         bounds: lowest and highest point, each () or (n,).
         longest: largest change of a parameter in a step, () or (n,).
-        least_gain: ends where `patience` steps gain less than this share of the error each.
+        least_gain: end where `patience` steps gain less than this share of the error each.
         patience: see `least_gain`.
-        good: ends where the error is no larger.
+        good: end where the error is no larger.
         on_step: called with the number of the step and its error.
-
-    Returns:
-        The best point, float64, and its error.
-
-    Raises:
-        FloatingPointError: the start itself has no finite error.
     """
     (error,), (point,) = errors_of(np.asarray(start, np.float64)[None])
     if not np.isfinite(error):

@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 from jaxapf._internal.files import PathLike, reason, write_text
 from jaxapf._internal.version import __version__
 
-__all__ = ["ModelError", "ModelFormat", "check_fields", "dumps", "number", "read", "whole_number", "write"]
-
 
 class ModelError(ValueError):
     """A file that is not a readable model."""
 
 
 class ModelFormat(NamedTuple):
-    """What tells the files of one kind of model from others: ``name`` in the file, ``version`` of the format.
+    """A kind of model file: its ``name`` in the file, the ``version`` of the format, the writing ``command``.
 
-    ``mismatch`` begins what is said of other files, such as "is not a model"; ``command`` writes such files.
+    ``mismatch`` begins the sentence about other files, such as "is not a model".
     """
 
     name: str
@@ -32,10 +30,7 @@ class ModelFormat(NamedTuple):
 
 
 def dumps(kind: ModelFormat, fields: Mapping[str, Any]) -> str:
-    """Return the text of a model file; the field `jaxapf` is this version of the package if it is missing.
-
-    Raises:
-        ValueError: a value that JSON cannot hold, such as NaN.
+    """Return the text of a model file, with this version of jaxapf unless given; ValueError at NaN.
 
     Example:
         >>> kind = ModelFormat("jaxapf-example", "is not an example", "jaxapf example")
@@ -47,21 +42,12 @@ def dumps(kind: ModelFormat, fields: Mapping[str, Any]) -> str:
 
 
 def write(path: PathLike, kind: ModelFormat, fields: Mapping[str, Any]) -> None:
-    """Write a model file, atomically.
-
-    Raises:
-        AudioError: the file cannot be written.
-        ValueError: a value that JSON cannot hold.
-    """
+    """Write a model file, atomically."""
     write_text(path, dumps(kind, fields))
 
 
 def read(path: PathLike, kind: ModelFormat) -> dict[str, Any]:
-    """Return the fields of a model file of one kind.
-
-    Raises:
-        ModelError: the file cannot be opened, is not of this kind, or of a newer version.
-    """
+    """Return the fields of a model file; ModelError where it is not of this kind, or newer."""
     expected = f"give a file that '{kind.command}' wrote"
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -81,11 +67,7 @@ def read(path: PathLike, kind: ModelFormat) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def check_fields(path: PathLike, command: str) -> Iterator[None]:
-    """Name the file, and the command that makes another one, where fields are missing or wrong.
-
-    Raises:
-        ModelError: instead of what the block raised.
-    """
+    """Raise ModelError, with the file and the command that makes another, where fields are wrong."""
     try:
         yield
     except ModelError:

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
-__all__ = ["progress"]
-
 
 @contextlib.contextmanager
 def progress(
@@ -22,46 +20,33 @@ def progress(
 ) -> Iterator[Callable[..., None]]:
     """Show a task with its bar, percentage, figures and time left while the context is open.
 
+    Yields ``update(completed=None, text=None, description=None, total=...)``, each optional; `text` is shown
+    after the description. The time left is known from the second update on: compiling does not count.
+
     Args:
         total: `completed` at the end; None where it is not known yet (a bar that moves to and fro).
         description: what is going on.
         start: `completed` at the beginning, for what goes on from there.
         transient: clear the line at the end; otherwise it stays if anything was shown.
-        stream: where to write, standard error if None; nothing is written where it is no terminal.
-
-    Yields:
-        ``update(completed=None, text=None, description=None, total=...)``, each optional; `text` is shown
-        after the description. The time left is known from the second update on: what came before the first
-        (compiling) does not count.
-
-    Example:
-        >>> with progress(5000, "training") as update:
-        ...     update(1200, "loss 0.0123")
+        stream: standard error if None; nothing is written where it is no terminal.
     """
     stream = sys.stderr if stream is None else stream
     if stream is None or not stream.isatty():
         yield lambda *_, **__: None
         return
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        ProgressColumn,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
     from rich.table import Column
 
     console = Console(file=cast(TextIO, _Lenient(stream)), width=_columns(stream))
     text = Column(no_wrap=True, overflow="crop", ratio=1)  # cropped where the terminal is narrow
-    columns: list[ProgressColumn] = [
-        TextColumn("{task.description}  {task.fields[text]}", markup=False, table_column=text),
-        BarColumn(20),
-        TaskProgressColumn(),
-        TimeRemainingColumn(compact=True),
+    columns: list[bars.ProgressColumn] = [
+        bars.TextColumn("{task.description}  {task.fields[text]}", markup=False, table_column=text),
+        bars.BarColumn(20),
+        bars.TaskProgressColumn(),
+        bars.TimeRemainingColumn(compact=True),
     ]
-    bar = Progress(
+    bar = bars.Progress(
         *(columns if console.width >= 80 else [columns[0], columns[-1]]),
         console=console,
         expand=True,

@@ -8,22 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
-__all__ = [
-    "BLOCK_SAMPLES",
-    "Reader",
-    "Streamed",
-    "apply_blocks",
-    "as_real_signal",
-    "read_padded",
-    "stream_blocks",
-]
-
 BLOCK_SAMPLES = 2**18
 Reader = Callable[[int, int], np.ndarray]  # (start, stop) to samples (channels, stop - start)
 
 
 class Streamed(Protocol):
-    """A model that signals of any length are sent through: every kind that a file or a command has."""
+    """A model that signals of any length are sent through."""
 
     def stream(
         self, read: Reader, n_samples: int, fs: float, *, block_samples: int = BLOCK_SAMPLES
@@ -40,17 +30,11 @@ def stream_blocks(
     latency: int = 0,
     block_samples: int = BLOCK_SAMPLES,
 ) -> Iterator[np.ndarray]:
-    """Yield the blocks (channels, n) of a processed signal, its latency removed.
+    """Yield the blocks (channels, n) of a processed signal of `n_samples`, its latency removed.
 
-    Args:
-        process: `(x, state) -> (y, state)` with x (channels, block) and a state of None at first.
-        read: `read(start, stop)` gives samples (channels, stop - start), 0 <= start <= stop <= n_samples.
-        n_samples: length of the signal, which is that of the result too.
-        latency: samples by which `process` is late; negative: the result begins with as many zeros.
-        block_samples: length of a block; shorter signals use shorter blocks.
-
-    Raises:
-        ValueError: `block_samples` below 1.
+    `process(x, state)` returns y and the next state, x (channels, block); the first state is None. It is
+    `latency` samples late; where that is negative the result begins with as many zeros. `read(start, stop)`
+    gives samples (channels, stop - start). Shorter signals use shorter blocks.
 
     Example:
         >>> x = np.arange(5.0)[None]
@@ -74,15 +58,7 @@ def stream_blocks(
 def apply_blocks(
     stream: Callable[[Reader, int], Iterator[np.ndarray]], x: Any
 ) -> Float[np.ndarray, "... n_samples"]:
-    """Return a whole signal in memory, processed, in its shape and dtype.
-
-    Args:
-        stream: `(read, n_samples)` to blocks, such as the `stream` of a model.
-        x: (..., n_samples).
-
-    Raises:
-        ValueError: no time axis, or samples that are not real numbers.
-    """
+    """Return a whole signal in memory, in its shape and dtype, processed by `stream(read, n_samples)`."""
     signal = as_real_signal("x", x)
     if signal.size == 0:
         return signal.copy()
@@ -95,11 +71,7 @@ def apply_blocks(
 
 
 def as_real_signal(name: str, x: Any) -> Float[np.ndarray, "... n_samples"]:
-    """Return a signal as a NumPy array of float32 or float64; whole numbers become float32.
-
-    Raises:
-        ValueError: no time axis, or samples that are not real numbers.
-    """
+    """Return a signal as float32 or float64 (whole numbers as float32); ValueError where it is none."""
     signal = np.asarray(x)
     if signal.dtype.kind in "iub":
         signal = signal.astype(np.float32)

@@ -115,7 +115,7 @@ def is_real(dtype: Any) -> bool:
 
 def is_key(leaf: Any) -> bool:
     """Return whether the values are typed random keys."""
-    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _implementation(key: Any) -> str:
