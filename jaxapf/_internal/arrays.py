@@ -30,13 +30,12 @@ def as_arrays(*values: Any) -> tuple[Any, tuple[Any, ...]]:
         >>> as_arrays(np.array([1.0], np.float32), 2)[1][1].dtype
         dtype('float32')
     """
-    on_jax = [value for value in values if isinstance(value, jax.Array)]
-    if on_jax:
-        dtype = _widest(on_jax, np.dtype(jnp.result_type(float)))
-        return jnp, tuple(jnp.asarray(value, dtype) for value in values)
-    arrays = [value for value in values if isinstance(value, np.ndarray)]
-    dtype = _widest(arrays, np.dtype(np.float64))
-    return np, tuple(np.asarray(value, dtype) for value in values)
+    on_jax = any(isinstance(value, jax.Array) for value in values)
+    xp, kind, default = (jnp, jax.Array, jnp.result_type(float)) if on_jax else (np, np.ndarray, np.float64)
+    dtypes = [np.dtype(value.dtype) for value in values if isinstance(value, kind)]
+    floating = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+    dtype = max(floating, key=lambda dtype: dtype.itemsize, default=np.dtype(default))
+    return xp, tuple(xp.asarray(value, dtype) for value in values)
 
 
 def as_signal(x: Values, *others: Any) -> jax.Array:
@@ -178,11 +177,6 @@ def half_angle(xp: Any, freqs_hz: Any, fs: Any) -> tuple[Any, Any]:
     """Return sine and cosine of half the angular frequency, pi f / fs; the cosine is exactly 0 at fs / 2."""
     half = freqs_hz / fs
     return xp.sin(np.pi * half), xp.sin(np.pi * (0.5 - half))
-
-
-def _widest(arrays: list[Any], default: np.dtype) -> np.dtype:
-    floating = [np.dtype(array.dtype) for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
-    return max(floating, key=lambda dtype: dtype.itemsize, default=default)
 
 
 def _core_ranks(signature: str) -> list[int]:

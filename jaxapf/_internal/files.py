@@ -29,11 +29,11 @@ def regular_file_size(path: PathLike) -> int:
             raise AudioError(f"'{path}' is a device or pipe; give a regular audio file")
         with open(path, "rb"):
             return status.st_size
+    except AudioError:
+        raise
     except FileNotFoundError:
         raise AudioError(f"'{path}' does not exist; check the name and the folder") from None
     except (OSError, ValueError) as error:
-        if isinstance(error, AudioError):
-            raise
         raise AudioError(f"'{path}' cannot be opened: {reason(error)}") from None
 
 
@@ -62,17 +62,12 @@ def _end_of_chunk(file: Any, wanted: bytes, byteorder: Any) -> int | None:
             file.seek(-16, os.SEEK_CUR)
         if header[:4] == wanted:
             if size == 2**32 - 1 and size_64 is not None:
-                size = size_64
-            elif _is_placeholder(size):
-                return None
-            return file.tell() + size
+                return file.tell() + size_64
+            # Programs that write to a pipe leave the largest number, signed or not, less some header bytes.
+            placeholder = size >= 2**32 - 2**12 or 2**31 - 2**12 <= size < 2**31 + 2**12
+            return None if placeholder else file.tell() + size
         file.seek(size + size % 2, os.SEEK_CUR)
     return None
-
-
-def _is_placeholder(size: int) -> bool:
-    # Programs that write to a pipe leave the largest number, signed or not, less some header bytes.
-    return size >= 2**32 - 2**12 or 2**31 - 2**12 <= size < 2**31 + 2**12
 
 
 def _end_of_ogg(file: Any) -> int | None:
@@ -112,7 +107,8 @@ def atomic_path(path: PathLike) -> Iterator[str]:
         temporary = _create_beside(path, target)
         yield temporary
         try:
-            _sync(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
             if target.exists():
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             os.replace(temporary, target)
@@ -152,11 +148,6 @@ def _create_beside(path: PathLike, target: Path) -> str:
     except OSError as error:
         raise AudioError(f"'{path}' cannot be written: {reason(error)}; choose another folder") from error
     return str(name)
-
-
-def _sync(path: str) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def reason(error: BaseException) -> str:

@@ -321,13 +321,7 @@ def kept(
     metric: str,
     best: str,
 ) -> set[int]:
-    """Return which steps are kept: the newest `keep_last`, and the `keep_best` best by the metric.
-
-    Example:
-        >>> losses = {1: {"loss": 0.3}, 2: {"loss": math.nan}, 3: {"loss": 0.5}, 4: {}, 5: {"loss": 0.6}}
-        >>> sorted(kept([1, 2, 3, 4, 5], losses, 2, 1, "loss", "min"))
-        [1, 4, 5]
-    """
+    """Return which steps are kept: the newest `keep_last`, and the `keep_best` best by the metric."""
     return set(sorted(steps)[-keep_last:]) | set(_ranked(metrics, metric, best)[:keep_best])
 
 

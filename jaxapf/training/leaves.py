@@ -31,10 +31,6 @@ def named(tree: Tree) -> dict[str, Any]:
     """Return the leaves by name, "params/dense_0/kernel", in the order of the tree.
 
     A slash within a key is escaped, so that no name begins another: Orbax would write one over the other.
-
-    Example:
-        >>> named({"w": [np.zeros(2), np.ones(3)], "x/y": np.ones(1)})
-        {'w/0': array([0., 0.]), 'w/1': array([1., 1., 1.]), 'x%2Fy': array([1.])}
     """
     leaves: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:

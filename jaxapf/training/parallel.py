@@ -91,17 +91,9 @@ def mesh(step: TrainStep, devices: Mesh | None = None) -> Plan:
     """
     devices = devices or all_devices()
     axis = _only_axis(devices)
-    body = jax.shard_map(
-        partial(step, axis_name=axis),
-        mesh=devices,
-        in_specs=(P(), P(axis)),
-        out_specs=P(),
-        # The check has no types for the carries of the scans in recursions; pmap makes none either.
-        check_vma=False,
-    )
     everywhere, split = NamedSharding(devices, P()), NamedSharding(devices, P(axis))
     return Plan(
-        jax.jit(body, donate_argnums=0),
+        _sharded(partial(step, axis_name=axis), devices, (P(), P(axis)), P()),
         _owned(partial(_put, where=everywhere)),
         partial(_put_shares, where=split),
         partial(jax.tree.map, of_this_process),
@@ -163,13 +155,6 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
         # Each process needs the losses of all starts, to choose the same one.
         return state, metrics if alone else jax.lax.all_gather(metrics, axis, tiled=True)
 
-    body = jax.shard_map(
-        stepped,
-        mesh=devices,
-        in_specs=(P(axis), P()),
-        out_specs=(P(axis), P(axis) if alone else P()),
-        check_vma=False,
-    )
     split, everywhere = NamedSharding(devices, P(axis)), NamedSharding(devices, P())
     gathered = jax.jit(_as_it_is, out_shardings=everywhere)
 
@@ -178,7 +163,7 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
         return _put(state, split)
 
     return Plan(
-        jax.jit(body, donate_argnums=0),
+        _sharded(stepped, devices, (P(axis), P()), (P(axis), P(axis) if alone else P())),
         _owned(put_state),
         partial(_put, where=everywhere),
         _as_it_is if alone else lambda state: jax.tree.map(of_this_process, gathered(state)),
@@ -189,6 +174,12 @@ def starts(step: TrainStep, devices: Mesh | None = None) -> Plan:
 def all_devices() -> Mesh:
     """Return a mesh of one axis, "data", over all devices of all processes."""
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _sharded(step: Callable[..., Any], devices: Mesh, given: Any, returned: Any) -> Callable[..., Any]:
+    # The check has no types for the carries of the scans in recursions; pmap makes none either.
+    body = jax.shard_map(step, mesh=devices, in_specs=given, out_specs=returned, check_vma=False)
+    return jax.jit(body, donate_argnums=0)
 
 
 def _only_axis(devices: Mesh) -> str:

@@ -53,10 +53,6 @@ def manifest(*, at: PathLike | None = None) -> list[Entry]:
     `data` it was made from; `figure`, what it reaches, as `{"name": ..., "value": ...}`; `sha256` and
     `bytes`; the version of `jaxapf` and the `date`. ValueError where the manifest is missing or cannot be
     read.
-
-    Example:
-        >>> [name for entry in manifest() for name in FIELDS if name not in entry]
-        []
     """
     place = folder() if at is None else Path(at)
     try:
@@ -93,37 +89,21 @@ def add(
     figure: tuple[str, float],
     at: PathLike | None = None,
 ) -> Entry:
-    """Store a checkpoint: copy it, and enter it in the manifest and the README; return its entry.
+    """Store a copy of a file or folder, with its entry in the manifest and the README; return the entry.
 
-    Args:
-        name: lower-case letters, digits, dots and dashes; one of the same name is replaced.
-        source: a file, or a folder of files, that stays as it is.
-        what: what it is, in a few words.
-        command: the command that makes it again.
-        data: what it was trained on.
-        figure: name and value of what it reaches.
-        at: folder of the checkpoints; None for those of jaxapf.
-
-    Raises:
-        ValueError: the name is unusable, a text is empty, the figure is not finite; the source is missing,
-            empty or has symbolic links; all together would be larger than 25 MB.
-        AudioError: manifest or README cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as at:
-        ...     for name, text in EMPTY.items():
-        ...         _ = (Path(at) / name).write_text(text)
-        ...     texts = {"what": "a list", "command": "make list", "data": "none", "figure": ("length", 0.0)}
-        ...     entry = add("list", Path(at) / "manifest.json", **texts, at=at)
-        ...     path("list", at=at).name, verify(at=at)
-        ('list.json', [])
+    `what` it is, the `command` that makes it again and the `data` it was trained on are a few words each;
+    `figure` is name and value of what it reaches. A checkpoint of the same name is replaced. ValueError where
+    the name is unusable, a text empty or the figure not finite, where the source is missing, empty or has
+    symbolic links, and where all together would be larger than 25 MB; AudioError where manifest or README
+    cannot be written.
     """
     place = folder() if at is None else Path(at)
     source = Path(source)
-    _check_entry(name, {"what": what, "command": command, "data": data}, figure)
+    texts = {"what": what, "command": command, "data": data}
+    _check_entry(name, texts, figure)
     files = _files(source)
-    others = [entry for entry in manifest(at=place) if entry["name"] != name]
+    stored = manifest(at=place)
+    others = [entry for entry in stored if entry["name"] != name]
     size = sum(file.stat().st_size for file in files.values())
     total = size + sum(entry["bytes"] for entry in others)
     if not files or total > MAX_BYTES:
@@ -133,9 +113,7 @@ def add(
     entry = {
         "name": name,
         "path": relative,
-        "what": what,
-        "command": command,
-        "data": data,
+        **texts,
         "figure": {"name": figure[0], "value": float(figure[1])},
         "sha256": digest(source),
         "bytes": size,
@@ -144,10 +122,10 @@ def add(
     }
     entries = sorted([*others, entry], key=lambda one: one["name"])
     readme = _readme(place, entries)
-    before = [place / one["path"] for one in manifest(at=place) if one["name"] == name]
     with _copied(source, place) as copy:
-        for old in before:
-            _remove(old)
+        for old in stored:
+            if old["name"] == name:
+                _remove(place / old["path"])
         copy.rename(place / relative)
     write_text(place / _MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
     write_text(place / _README, readme)

@@ -176,11 +176,11 @@ def make_train_step(
 def _gradient(loss_fn: LossFn, params: Tree, batch: Tree, key: jax.Array, parts: int):
     """Loss, metrics and gradient of a batch, its parts one after the other."""
 
-    def valued(params: Tree, part: Tree, key: jax.Array):
-        return _loss_and_metrics(loss_fn(params, part, key))
-
     def gradient_of(part: Tree, key: jax.Array):
-        (loss, metrics), gradient = jax.value_and_grad(valued, has_aux=True)(params, part, key)
+        def valued(params: Tree):
+            return _loss_and_metrics(loss_fn(params, part, key))
+
+        (loss, metrics), gradient = jax.value_and_grad(valued, has_aux=True)(params)
         # With complex parameters the way down is along the conjugate of what JAX calls the gradient.
         return loss, metrics, jax.tree.map(jnp.conj, gradient)
 
