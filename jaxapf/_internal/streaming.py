@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 BLOCK_SAMPLES = 2**18
 Reader = Callable[[int, int], np.ndarray]  # (start, stop) to samples (channels, stop - start)
-
-
-class Streamed(Protocol):
-    """A model that signals of any length are sent through."""
-
-    def stream(
-        self, read: Reader, n_samples: int, fs: float, *, block_samples: int = BLOCK_SAMPLES
-    ) -> Iterator[np.ndarray]:
-        """Yield the processed blocks (channels, n), together `n_samples` long, of a signal at `fs` Hz."""
-        ...
 
 
 def stream_blocks(

@@ -15,7 +15,6 @@ from jaxapf.filters import native
 __all__ = ["COLLECTIVES", "PLATFORMS", "Cost", "collective_bytes", "cost", "lowered", "wide_types"]
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4}
 _BYTES |= {"f64": 8, "s64": 8, "u64": 8, "c64": 8, "c128": 16}
@@ -43,9 +42,9 @@ def lowered(
         >>> sorted(lowered(lambda x: x + 1, jnp.ones(3)))
         ['cpu', 'cuda', 'tpu']
     """
-    if isinstance(platforms, str) or set(platforms) - set(KNOWN_PLATFORMS):
+    if isinstance(platforms, str) or set(platforms) - {*PLATFORMS, "rocm"}:
         raise ValueError(
-            f"platforms is {platforms!r}; expected a list of some of {', '.join(KNOWN_PLATFORMS)}."
+            f"platforms is {platforms!r}; expected a list of some of {', '.join(PLATFORMS)}, rocm."
         )
     jitted: Any = function if hasattr(function, "lower") else jax.jit(function)
     # The CPU's kernels are this package's own; JAX refuses names that it does not know.

@@ -68,10 +68,9 @@ def load_step(folder: Path, step: int, expected: Mapping[str, Spec] | None) -> t
     for name, expected_sum in files.items():
         if _file_checksum(path / name) != expected_sum:
             raise Damaged(f"file '{name}' is not what was written")
+    names = [name for name, spec in specs.items() if 0 not in spec["shape"]]
     try:
-        stored = _read_arrays(
-            path / "state", [name for name, spec in specs.items() if 0 not in spec["shape"]]
-        )
+        stored = _read_arrays(path / "state", names)
     except MemoryError:
         raise
     except Exception as error:  # whatever Orbax and TensorStore make of it
@@ -125,9 +124,8 @@ def seal(folder: Path, document: Meta) -> None:
     (path,) = (p for p in folder.glob(f"{document['step']}.*") if re.fullmatch(UNFINISHED, p.name))
     files = [entry for entry in sorted((path / "state").rglob("*")) if entry.is_file()]
     listing = {entry.relative_to(path).as_posix(): _file_checksum(entry) for entry in files}
-    (path / "meta" / "metadata").write_text(
-        json.dumps(_sealed({**document, "files": listing})), encoding="utf-8"
-    )
+    text = json.dumps(_sealed({**document, "files": listing}))
+    (path / "meta" / "metadata").write_text(text, encoding="utf-8")
 
 
 def _file_checksum(path: Path) -> int:
