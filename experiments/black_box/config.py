@@ -1,14 +1,4 @@
-"""What the experiment trains and measures, and what to expect.
-
-Commands:
-    python experiments/black_box/run.py                      embedded devices
-    python experiments/black_box/run.py --data DIR           recorded pairs, DIR laid out as README.md says
-
-Run time on two CPU cores, for three devices: --protocol exact about 3 minutes; --protocol paper about 45 s
-(MSE) or 3 minutes (M-STFT) for each device, model and seed, 70 minutes in all.
-
-Expected figures: the tables in README.md. Seeds: 0, 1, 2.
-"""
+"""What the experiment trains and measures, and what to expect. Seeds: 0, 1, 2."""
 
 from __future__ import annotations
 

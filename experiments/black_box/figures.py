@@ -1,218 +1,318 @@
-"""What the experiment measures beside the table: speed, the ladder, the known answer, the pipeline."""
+"""Pictures of the runs: losses, aligned excerpts, phase. Needs matplotlib, the extra `plot`.
+
+A file's suffix chooses its kind, .svg or .png.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import scipy.signal
 
-import jaxapf
-from experiments.black_box import config, protocol
-from experiments.common.released import surveyor
-from experiments.common.runner import Row
-from jaxapf import Alignment, allpass, audio, metrics
-from jaxapf.alignment import biasnet, refinement
-from jaxapf.alignment.model import interpolator
-from jaxapf.training import parallel
-from jaxapf.training.data import endless
-from jaxapf.training.step import init_state
+from jaxapf import audio
 
-Pair = tuple[np.ndarray, np.ndarray]
+# Okabe and Ito's colours, which colour-blind readers can tell apart, in an order of contrast; the dashes
+# tell them apart in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)), "-")
+DRY, WET, ALIGNED, INK, GRID = "#0072B2", "#E69F00", "#009E73", "#333333", "#e2e2e2"
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
+}
 
-
-def goal(text: str, value: float | str, met: bool) -> Row:
-    """A goal, the figure found, and whether it was met."""
-    return {"goal": text, "value": value, "met": bool(met)}
-
-
-def errors(found: Alignment | None, pair: Pair) -> Row:
-    """MAE, MSE and ESR of a model on a recording; of the dry signal itself where there is no model."""
-    pred = pair[0] if found is None else found.apply(pair[0])
-    return {name: getattr(metrics, name)(pred, pair[1]) for name in ("mae", "mse", "esr")}
+# Bands of the excerpts of `alignment`, in Hz, and four periods of their middle, in s.
+BANDS = {"bass": (40.0, 120.0), "middle": (250.0, 800.0), "treble": (2000.0, 6000.0)}
+PERIODS = 4
+POINTS_PER_OCTAVE = 24
+MOST_GROUPS = 120  # of a curve
 
 
-# Speed
+class Excerpts(NamedTuple):
+    """An effect's name, its input, its output and the prediction (n_samples,), and their rate in Hz."""
+
+    name: str
+    dry: Any
+    wet: Any
+    aligned: Any
+    fs: float
 
 
-def speed(sweep: Pair, repeats: int = 20) -> Row:
-    """Seconds of a train step, compiling apart."""
-    rows = []
-    for name in config.LOSSES:
-        objective = protocol.Objective(name)
-        data = protocol.sequences(*sweep, objective)
-        for kind, make in protocol.MAKE.items():
-            model = make(biasnet.structure(config.ORDER), config.FS)
-            step, optimizer = protocol.make_step(model, objective, config.BATCH)
-            plan = parallel.single(step)
-            key = jax.random.key(0)
-            state = plan.put_state(init_state(model.init(key), optimizer, key=key))
-            batch_at = endless(data, config.BATCH)
-            seconds = []
-            for position in range(repeats + 1):
-                started = time.perf_counter()
-                state, _ = plan.step(state, plan.put_batch(batch_at(position)))
-                jax.block_until_ready(state)
-                seconds.append(time.perf_counter() - started)
-            best = min(seconds[1:])
-            steps = protocol.steps_of(len(data["dry"]), config.EPOCHS)
-            rows.append(
-                {
-                    "loss": name,
-                    "model": kind,
-                    "compile": seconds[0] - best,
-                    "step": best,
-                    "median step": float(np.median(seconds[1:])),
-                    f"{config.EPOCHS} epochs": steps * float(np.median(seconds[1:])),
-                }
-            )
-    slowest = {name: max(row["step"] for row in rows if row["loss"] == name) for name in config.LOSSES}
-    longest = max(row[f"{config.EPOCHS} epochs"] for row in rows)
-    goals = [
-        goal(f"a step with {name} under {limit:g} s", slowest[name], slowest[name] < limit)
-        for name, limit in (("mstft", config.MSTFT_STEP_S), ("mse", config.MSE_STEP_S))
-    ]
-    goals.append(goal(f"{config.EPOCHS} epochs under {config.RUN_S:g} s", longest, longest < config.RUN_S))
-    return {"rows": rows, "goals": goals}
+class Phase(NamedTuple):
+    """A device's name, the sweep and what came back (n_samples,), their rate in Hz, and models by name.
 
-
-# From the paper's protocol to the exact one
-
-
-def ladder(name: str, sweep: Pair, loops: Pair, exact: Alignment) -> Row:
-    """The error on unseen music of a connected BiasNet, each row one change more than the row before."""
-    steps = protocol.steps_of(len(sweep[0]) // config.LENGTH, config.EPOCHS)
-    dry, wet = sweep
-    moved = dataclasses.replace(exact, sections=allpass.first_order(np.zeros(0)), controls=[])
-    shifted = (moved.apply(dry), wet)
-    paper: Row = {"length": config.LENGTH, "batch": config.BATCH, "rate": config.RATE, "starts": 1}
-    fast = {**paper, "rate": config.LADDER_RATE}
-    long = {**fast, "length": config.LADDER_LENGTH, "batch": config.LADDER_BATCH}
-    rungs = (
-        ("the paper's sequences, rate and Adam", sweep, paper),
-        (f"rate {config.LADDER_RATE:g}, falling", sweep, fast),
-        (f"sequences of {config.LADDER_LENGTH}", sweep, long),
-        ("delay and polarity taken out before", shifted, long),
-        (f"the best of {config.LADDER_STARTS} starts", shifted, {**long, "starts": config.LADDER_STARTS}),
-    )
-    rows = []
-    for what, pair, options in rungs:
-        found = protocol.descended(pair, steps, **options)
-        if pair is shifted:
-            found = dataclasses.replace(found, delay_samples=exact.delay_samples, polarity=exact.polarity)
-        rows.append({"device": name, "change": what, "ESR, music": errors(found, loops)["esr"]})
-    rows.append(
-        {
-            "device": name,
-            "change": "spectral start, the whole sweep in one recursion, weighted as music is",
-            "ESR, music": errors(exact, loops)["esr"],
-        }
-    )
-    return {"rows": rows, "goals": []}
-
-
-# A cascade that is known
-
-
-def known_answer(steps: int = refinement.STEPS, epochs: int = config.EPOCHS) -> Row:
-    """The sweep through a known cascade: the paper's protocol, the exact one, and starts near the answer."""
-    dry = audio.log_sweep(10.0, config.FS)
-    sections = surveyor(config.FS)
-    pair = dry, np.asarray(scipy.signal.sosfilt(sections.sos, dry))
-    rows: list[Row] = [_known_row("the dry signal", None, metrics.esr(*pair))]
-    for model in config.MODELS:
-        for loss in config.LOSSES:
-            run = protocol.Run("surveyor", model, protocol.Objective(loss), seed=0)
-            with tempfile.TemporaryDirectory() as folder:
-                found = protocol.train_one(run, pair, Path(folder), epochs=epochs)
-            rows.append(_known_row(f"paper, {model}, {loss}", None, errors(found, pair)["esr"]))
-    found = jaxapf.align(*pair, config.FS, order=config.ORDER, method="biasnet-sequential")
-    best = errors(found, pair)["esr"]
-    rows.append(_known_row("exact, sequential", None, best))
-    rows += [_from_nearby(sections, pair, offset_hz, steps) for offset_hz in config.OFFSETS_HZ]
-    goals = [
-        goal(f"exact: {limit:g} or less", best, best <= limit)
-        for limit in (config.KNOWN_ESR, config.KNOWN_FINE_ESR)
-    ]
-    return {"rows": rows, "goals": goals}
-
-
-def _known_row(what: str, before: float | None, after: float) -> Row:
-    return {"what": what, "ESR before training": before, "ESR": after}
-
-
-def _from_nearby(sections: allpass.Sections, pair: Pair, offset_hz: float, steps: int) -> Row:
-    """Training through the whole sweep from the answer, with one narrow pole pair moved."""
-    shape = biasnet.structure(config.ORDER)
-    model = biasnet.sequential(shape, config.FS)
-    signals = {name: x[None].astype(np.float32) for name, x in zip(("dry", "wet"), pair, strict=True)}
-    start = biasnet.raw_of(_moved(sections, offset_hz), shape, config.FS)
-    refined = refinement.refine(
-        model, start, signals, key=jax.random.key(0), steps=steps, rate=config.NEARBY_RATE
-    )
-    power = float(np.mean(pair[1] ** 2))
-    what = f"exact, from the answer with a pole pair moved by {offset_hz:g} Hz"
-    return _known_row(what, refined.loss_before / power, refined.loss_after / power)
-
-
-def _moved(sections: allpass.Sections, offset_hz: float) -> allpass.Sections:
-    """The same cascade, the poles of its first section moved up."""
-    c, d = sections.sos[0, 0], sections.sos[0, 1]
-    radius = np.sqrt(c)
-    cutoff_hz = np.arccos(-d / (2 * radius)) * config.FS / (2 * np.pi) + offset_hz
-    first = allpass.second_order(radius, cutoff_hz, config.FS)
-    rest = allpass.Sections(*(np.asarray(field)[1:] for field in sections))
-    return allpass.concatenate(first, rest)
-
-
-# The pipeline elsewhere
-
-
-def export(model: Alignment) -> Row:
-    """The learnt controls as what a plain all-pass pipeline needs: delay, polarity, second-order sections."""
-    whole = int(np.floor(model.delay_samples))
-    fraction = model.delay_samples - whole
-    return {
-        "fs": model.fs,
-        "polarity": model.polarity,
-        "delay_samples": model.delay_samples,
-        "controls": model.controls,
-        "sos": model.sos.tolist(),
-        # The delay as whole samples and a filter; where the delay has no fraction, a single tap.
-        "shift_samples": whole - (len(interpolator(0.0)) // 2 if fraction else 0),
-        "taps": interpolator(fraction).tolist() if fraction else [1.0],
-    }
-
-
-def pipeline(document: Row, x: np.ndarray) -> np.ndarray:
-    """What anybody can run, with SciPy alone, in float64."""
-    y = (
-        np.convolve(np.asarray(x, np.float64), document["taps"])
-        if len(x) < 4096
-        else scipy.signal.oaconvolve(np.asarray(x, np.float64), np.asarray(document["taps"]))
-    )
-    shift = document["shift_samples"]
-    y = np.concatenate([np.zeros(max(shift, 0)), y[max(-shift, 0) :], np.zeros(len(x))])[: len(x)]
-    return document["polarity"] * np.asarray(scipy.signal.sosfilt(document["sos"], y))
-
-
-def pipeline_errors_db(model: Alignment, x: np.ndarray) -> dict[str, float]:
-    """Difference between the pipeline and the model's output, against the latter, in dB.
-
-    `apply` is what the model gives; `network, float32` the cascade as it was trained, in blocks of float32.
+    A model is whatever has `apply(x)`, such as an Alignment.
     """
-    document = export(model)
-    found = {"apply, dB": _error_db(model.apply(x), pipeline(document, x))}
-    sections = allpass.Sections(*(np.asarray(field, np.float32) for field in model.sections))
-    trained = jax.jit(allpass.cascade)(sections, np.asarray(x, np.float32))
-    plain = scipy.signal.sosfilt(document["sos"], np.asarray(x, np.float64))
-    return found | {"network, float32, dB": _error_db(trained, np.asarray(plain))}
+
+    name: str
+    dry: Any
+    wet: Any
+    fs: float
+    models: Mapping[str, Any]
 
 
-def _error_db(found: Any, expected: np.ndarray) -> float:
-    return 10 * float(np.log10(max(metrics.esr(np.asarray(found, np.float64), expected), 1e-30)))
+class Curves(NamedTuple):
+    """Phases in degrees at `freqs_hz`: the device's, and its models'; `delay_samples` is taken out of all."""
+
+    delay_samples: float
+    freqs_hz: np.ndarray
+    measured: np.ndarray
+    models: dict[str, np.ndarray]
+
+
+def losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, metric: str = "loss") -> None:
+    """Draw the loss over the step, a panel for each effect and a line for each run, on logarithmic axes.
+
+    Args:
+        runs: records, as `logging.read_metrics` gives them, by "EFFECT-RUN"; equal runs of several effects
+            look alike.
+        path: file to write, .svg or .png.
+        metric: the record's entry that is drawn.
+
+    Raises:
+        ValueError: there is nothing to draw.
+        ImportError: matplotlib is not installed.
+        AudioError: the file cannot be written.
+    """
+    if not runs:
+        raise ValueError("runs is empty; give records by the names of their runs")
+    parted = {run: run.partition("-")[::2] for run in runs}
+    effects = list(dict.fromkeys(effect for effect, _ in parted.values()))
+    names = list(dict.fromkeys(name for _, name in parted.values()))
+    figure, axes = _panels(1, len(effects), width=3.4 * len(effects) + 0.6, height=3.2)
+    for ax, effect in zip(axes[0], effects, strict=True):
+        for run, records in runs.items():
+            if parted[run][0] != effect:
+                continue
+            points = [(one["step"], one[metric]) for one in records if metric in one]
+            steps, values = np.array(points, np.float64).reshape(-1, 2).T
+            good = (steps > 0) & (values > 0) & np.isfinite(values)
+            places, values = _thinned(np.log(steps[good]), values[good])
+            ax.loglog(np.exp(places), values, **_line(names.index(parted[run][1])))
+        ax.set(title=_words(effect), xlabel="step")
+        ax.grid(which="major", color=GRID, lw=0.6)
+    axes[0, 0].set_ylabel(metric.replace("_", " "))
+    _legend(figure, {name: _line(number) for number, name in enumerate(names)})
+    _save(figure, path)
+
+
+def alignment(effects: Sequence[Excerpts], path: Path) -> None:
+    """Draw short excerpts of input, output and prediction, a row for each effect (figure 3 of the paper).
+
+    Excerpts are taken where the input has most of bass, middle or treble beside the rest; each curve is
+    divided by its peak there.
+
+    Args:
+        effects: a row each.
+        path: file to write, .svg or .png.
+
+    Raises:
+        ValueError: there is nothing to draw.
+        ImportError: matplotlib is not installed.
+        AudioError: the file cannot be written.
+    """
+    if not effects:
+        raise ValueError("effects is empty; give at least one effect to draw")
+    lines = {
+        "input": {"color": DRY, "lw": 1.2, "ls": (0, (4, 1.5))},
+        "output": {"color": WET, "lw": 3.2},
+        "prediction": {"color": ALIGNED, "lw": 1.3},
+    }
+    figure, axes = _panels(len(effects), len(BANDS), width=10.0, height=1.9 * len(effects) + 0.7)
+    for row, effect in zip(axes, effects, strict=True):
+        signals = {"output": effect.wet, "input": effect.dry, "prediction": effect.aligned}
+        for ax, (band, edges) in zip(row, BANDS.items(), strict=True):
+            part = loudest(np.asarray(effect.dry, np.float64), effect.fs, edges)
+            time_ms = np.arange(part.stop - part.start) / effect.fs * 1e3
+            for name, x in signals.items():
+                one = np.asarray(x, np.float64)[part]
+                ax.plot(*_thinned(time_ms, one / max(np.max(np.abs(one)), 1e-12)), **lines[name])
+            ax.set(ylim=(-1.1, 1.1), yticks=(-1, 0, 1), xlim=(0, time_ms[-1]))
+            ax.set_title(f"{_words(effect.name)}, {band}, at {part.start / effect.fs:.2f} s", fontsize=9)
+            ax.grid(color=GRID, lw=0.6)
+        row[0].set_ylabel("normalised")
+    for ax in axes[-1]:
+        ax.set_xlabel("time (ms)")
+    _legend(figure, lines)
+    _save(figure, path)
+
+
+def loudest(x: np.ndarray, fs: float, edges_hz: tuple[float, float]) -> slice:
+    """Where a band stands out: its energy times its share of the whole, in a window of four periods."""
+    import scipy.signal
+
+    length = min(len(x), round(PERIODS * fs / np.sqrt(edges_hz[0] * edges_hz[1])))
+    band = scipy.signal.sosfiltfilt(
+        scipy.signal.butter(2, [min(edge, 0.45 * fs) for edge in edges_hz], "bandpass", fs=fs, output="sos"),
+        x,
+    )
+    energy, whole = (_moving_sum(one**2, length) for one in (band, x))
+    # The filter hears what comes, so that in silence the band can have more than the whole.
+    start = int(np.argmax(energy * np.minimum(energy / np.maximum(whole, 1e-30), 1.0)))
+    return slice(start, start + length)
+
+
+def _moving_sum(x: np.ndarray, length: int) -> np.ndarray:
+    total = np.concatenate([[0.0], np.cumsum(x)])
+    return total[length:] - total[:-length]
+
+
+def phase(devices: Sequence[Phase], path: Path) -> None:
+    """Draw measured phases and the models', a column for each device, and below them the errors.
+
+    Args:
+        devices: a column each.
+        path: file to write, .svg or .png.
+
+    Raises:
+        ValueError: there is nothing to draw.
+        ImportError: matplotlib is not installed.
+        AudioError: the file cannot be written.
+    """
+    if not devices:
+        raise ValueError("devices is empty; give at least one device to draw")
+    names = list(dict.fromkeys(name for one in devices for name in one.models))
+    figure, axes = _panels(
+        2, len(devices), width=3.4 * len(devices) + 0.6, height=5.0, sharex=True, height_ratios=(2, 1)
+    )
+    known = {"color": "#b8b8b8", "lw": 4.0}
+    for (upper, lower), device in zip(axes.T, devices, strict=True):
+        one = curves_of(device)
+        upper.semilogx(one.freqs_hz, one.measured, **known)
+        for name, degrees in one.models.items():
+            line = _line(names.index(name))
+            error = np.angle(np.exp(1j * np.radians(degrees - one.measured)), deg=True)
+            upper.semilogx(one.freqs_hz, degrees, **line)
+            lower.semilogx(one.freqs_hz, error, **line)
+        upper.set_title(
+            f"{_words(device.name)}\n{one.delay_samples:.1f} samples of delay taken out", fontsize=9
+        )
+        lower.set(xlabel="frequency (Hz)", xlim=(one.freqs_hz[0], one.freqs_hz[-1]))
+        lower.axhline(0.0, color=INK, lw=0.6)
+        lower.set_xticks([20, 100, 1000, 10_000], ["20", "100", "1k", "10k"])
+        largest = max(map(abs, lower.get_ylim()))
+        lower.set_ylim(-min(largest, 180.0), min(largest, 180.0))
+        for ax in (upper, lower):
+            ax.grid(which="major", color=GRID, lw=0.6)
+    axes[0, 0].set_ylabel("phase (degrees)")
+    axes[1, 0].set_ylabel("error (degrees)")
+    _legend(figure, {"measured": known, **{name: _line(number) for number, name in enumerate(names)}})
+    _save(figure, path)
+
+
+def curves_of(device: Phase, *, low_hz: float = 20.0) -> Curves:
+    """Phases by the cross-spectra of what went in and what came out, averaged over 1/24 octave.
+
+    Args:
+        device: the device and its models.
+        low_hz: where the curves begin; they end at 20 kHz.
+
+    Returns:
+        The curves. The delay taken out is the device's in the highest octave; a model's curve is moved by
+        whole turns to where it is nearest to the measured one.
+    """
+    dry, fs = np.asarray(device.dry, np.float64), device.fs
+    high_hz = min(20_000.0, 0.45 * fs)
+    n_points = round(np.log2(high_hz / low_hz) * POINTS_PER_OCTAVE)
+    edges_hz = np.geomspace(low_hz, high_hz, n_points + 1)
+    freqs_hz = np.sqrt(edges_hz[1:] * edges_hz[:-1])
+    n_fft = 2 * len(dry)
+    bins = np.fft.rfftfreq(n_fft, 1 / fs)
+    start = np.searchsorted(bins, edges_hz)
+    dry_spectrum = np.fft.rfft(dry, n_fft)
+
+    def cross(y: Any) -> np.ndarray:
+        return np.fft.rfft(np.asarray(y, np.float64), n_fft) * np.conj(dry_spectrum)
+
+    def averaged(spectrum: np.ndarray) -> np.ndarray:
+        turned = spectrum * np.exp(2j * np.pi * bins / fs * delay)
+        return np.angle(np.add.reduceat(turned, start)[:-1])
+
+    measured = cross(device.wet)
+    lag = int(np.argmax(np.abs(np.fft.irfft(measured * (bins > high_hz / 10)))))
+    delay = float(lag if lag < n_fft // 2 else lag - n_fft)
+    slope = np.diff(np.unwrap(averaged(measured))) / np.diff(freqs_hz)
+    delay -= float(np.median(slope[freqs_hz[1:] > high_hz / 2])) / (2 * np.pi) * fs
+    target = np.degrees(np.unwrap(averaged(measured)))
+    models = {}
+    for name, model in device.models.items():
+        degrees = np.degrees(np.unwrap(averaged(cross(model.apply(device.dry)))))
+        models[name] = degrees - 360 * np.round(np.median(degrees - target) / 360)
+    return Curves(delay, freqs_hz, target, models)
+
+
+# matplotlib
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "the pictures need the package matplotlib; install it with pip install 'jaxapf[plot]'"
+        ) from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _panels(
+    rows: int, columns: int, *, width: float, height: float, height_ratios: Any = None, sharex: Any = False
+) -> tuple[Any, Any]:
+    plt = _pyplot()
+    with plt.rc_context(STYLE):
+        return plt.subplots(
+            rows,
+            columns,
+            figsize=(width, height),
+            squeeze=False,
+            sharex=sharex and "col",
+            height_ratios=height_ratios,
+            layout="constrained",
+        )
+
+
+def _line(number: int) -> dict[str, Any]:
+    return {"color": COLOURS[number % len(COLOURS)], "ls": DASHES[number % len(DASHES)], "lw": 1.4}
+
+
+def _legend(figure: Any, lines: Mapping[str, Mapping[str, Any]]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **line, label=_words(name)) for name, line in lines.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6), frameon=False)
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve's outline: the lowest and the highest point of each of MOST_GROUPS equal parts of its axis."""
+    if len(x) <= 2 * MOST_GROUPS:
+        return x, y
+    starts = np.unique(np.searchsorted(x, np.linspace(x[0], x[-1], MOST_GROUPS + 1)[:-1]))
+    groups = np.split(np.arange(len(x)), starts[1:])
+    kept = [pick for group in groups for pick in (group[np.argmin(y[group])], group[np.argmax(y[group])])]
+    kept = np.unique(kept)
+    return x[kept], y[kept]
+
+
+def _save(figure: Any, path: Path) -> None:
+    plt = _pyplot()
+    kind = Path(path).suffix.lstrip(".").lower()
+    try:
+        if kind not in ("svg", "png"):
+            raise ValueError(f"path is '{path}'; give a name that ends in .svg or .png")
+        with plt.rc_context(STYLE), audio.atomic_path(path) as temporary:
+            figure.savefig(
+                temporary, format=kind, dpi=100, metadata={"Date": None} if kind == "svg" else None
+            )
+    finally:
+        plt.close(figure)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -21,7 +21,6 @@ import numpy as np
 
 from experiments.common import listening
 from jaxapf import audio
-from jaxapf._internal.files import PathLike, reason
 
 FS = 48_000
 SECONDS = 12.0
@@ -52,7 +51,7 @@ class Piece(NamedTuple):
 
 
 def write_page(
-    folder: PathLike, title: str, effects: Sequence[Effect], *, segments: Sequence[Segment] = ()
+    folder: Path, title: str, effects: Sequence[Effect], *, segments: Sequence[Segment] = ()
 ) -> Path:
     """Write the files and the page, the page last; each appears complete or not at all.
 
@@ -80,7 +79,7 @@ def write_page(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise audio.AudioError(
-            f"'{folder}' cannot be made: {reason(error)}; choose another folder"
+            f"'{folder}' cannot be made: {(error.strerror or str(error)).lower()}; choose another folder"
         ) from error
     trials, parts = [], []
     for effect, stem in zip(effects, stems, strict=True):

@@ -1,21 +1,12 @@
 """The embedded devices against their formulas, and the music against what it is said to be."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import signal
 
 import jaxapf
+from experiments.black_box import devices
 from jaxapf import allpass, audio, datasets, metrics
-
-FOLDER = Path(__file__).parent
-SPEC = importlib.util.spec_from_file_location("black_box_devices", FOLDER / "devices.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-devices = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(devices)
 
 FS = 192_000
 NAMES = ("coupling", "crossover", "tape")

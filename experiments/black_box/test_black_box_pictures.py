@@ -1,23 +1,17 @@
 """The pictures: their measurements against known answers, their files in a parser."""
 
-import importlib.util
 import sys
 import types
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from scipy import signal
 
+from experiments.black_box import figures
 from jaxapf import audio
 
-FOLDER = Path(__file__).parent
-SPEC = importlib.util.spec_from_file_location("black_box_pictures", FOLDER / "pictures.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-pictures = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(pictures)
+pytestmark = pytest.mark.slow
 
 FS = 48_000
 SMALL = 300_000  # bytes
@@ -46,16 +40,14 @@ def draw_each():
         for kind, level in (("sequential", 1.0), ("connected", 3.0), ("naive", 9.0))
     }
     dry = 0.1 * rng.standard_normal(3 * FS)
-    excerpts = [pictures.Excerpts(name, dry, np.tanh(5 * dry), 2 * dry, FS) for name in ("tape_gx", "tube")]
+    excerpts = [figures.Excerpts(name, dry, np.tanh(5 * dry), 2 * dry, FS) for name in ("tape_gx", "tube")]
     sweep = audio.log_sweep(2.0, FS)
     models = {"exact": model(all_pass(0.9, 900.0)), "paper, mse": model(all_pass(0.8, 900.0))}
-    devices = [
-        pictures.Phase(n, sweep, model(all_pass(0.9, 900.0), 3).apply(sweep), FS, models) for n in "ab"
-    ]
+    devices = [figures.Phase(n, sweep, model(all_pass(0.9, 900.0), 3).apply(sweep), FS, models) for n in "ab"]
     return {
-        "losses": lambda path: pictures.losses(runs, path),
-        "alignment": lambda path: pictures.alignment(excerpts, path),
-        "phase": lambda path: pictures.phase(devices, path),
+        "losses": lambda path: figures.losses(runs, path),
+        "alignment": lambda path: figures.alignment(excerpts, path),
+        "phase": lambda path: figures.phase(devices, path),
     }
 
 
@@ -81,11 +73,11 @@ def test_equal_data_give_equal_files(tmp_path):
 
 def test_lines_are_the_records(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
     steps = np.arange(10, 5000, 10)
     records = [{"step": int(step), "loss": 1 / step} for step in steps]
     records += [{"step": 5000, "loss": None}, {"step": 5010, "loss": -1.0}, {"step": 5020}]
-    pictures.losses({"a-x": records, "a-y": records[:5], "b-y": records[:7]}, tmp_path / "x.svg")
+    figures.losses({"a-x": records, "a-y": records[:5], "b-y": records[:7]}, tmp_path / "x.svg")
     (figure,) = kept
     one, two = figure.axes
     assert (one.get_title(), two.get_title()) == ("a", "b")
@@ -95,7 +87,7 @@ def test_lines_are_the_records(tmp_path, monkeypatch):
     assert [len(line.get_xdata()) for line in (one.lines[1], two.lines[0])] == [5, 7]
     assert one.lines[1].get_color() == two.lines[0].get_color() != one.lines[0].get_color()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "y"]
-    pictures._pyplot().close(figure)
+    figures._pyplot().close(figure)
 
 
 def test_excerpts_are_where_their_names_say():
@@ -103,8 +95,8 @@ def test_excerpts_are_where_their_names_say():
     t = np.arange(FS // 2) / FS
     for second, hz in ((1, 70.0), (2, 450.0), (3, 3500.0)):
         x[second * FS : second * FS + len(t)] += 0.5 * np.sin(2 * np.pi * hz * t)
-    for second, edges in enumerate(pictures.BANDS.values(), start=1):
-        found = pictures.loudest(x, FS, edges)
+    for second, edges in enumerate(figures.BANDS.values(), start=1):
+        found = figures.loudest(x, FS, edges)
         assert second * FS <= found.start < found.stop <= second * FS + len(t)
         assert (found.stop - found.start) / FS == pytest.approx(4 / np.sqrt(edges[0] * edges[1]), rel=1e-2)
 
@@ -115,7 +107,7 @@ def test_phases_are_those_of_the_filters(latency):
     near, far = all_pass(0.97, 300.0), all_pass(0.5, 300.0)
     wet = -model(near, latency).apply(sweep)  # upside down: half a turn
     models = {"near": model(near, latency), "far": model(far, latency)}
-    found = pictures.curves_of(pictures.Phase("a", sweep, wet, FS, models))
+    found = figures.curves_of(figures.Phase("a", sweep, wet, FS, models))
     inner = (found.freqs_hz > 25) & (found.freqs_hz < 15_000)
     expected = {}
     for name, sos in (("near", near), ("far", far)):
@@ -138,8 +130,8 @@ def test_thinning_keeps_the_outline():
     x = np.linspace(0.0, 1.0, 100_000)
     y = np.sin(40 * x)
     y[31_234] = 5.0
-    thin_x, thin_y = pictures._thinned(x, y)
-    assert len(thin_x) <= 2 * pictures.MOST_GROUPS
+    thin_x, thin_y = figures._thinned(x, y)
+    assert len(thin_x) <= 2 * figures.MOST_GROUPS
     assert np.all(np.diff(thin_x) > 0)
     assert thin_y.max() == 5.0
     assert thin_y.min() == y.min()
@@ -148,9 +140,9 @@ def test_thinning_keeps_the_outline():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda path: pictures.losses({}, path), "runs is empty"),
-        (lambda path: pictures.alignment([], path), "effects is empty"),
-        (lambda path: pictures.phase([], path), "devices is empty"),
+        (lambda path: figures.losses({}, path), "runs is empty"),
+        (lambda path: figures.alignment([], path), "effects is empty"),
+        (lambda path: figures.phase([], path), "devices is empty"),
     ],
 )
 def test_nothing_to_draw_is_told(tmp_path, draw, message):
@@ -161,13 +153,13 @@ def test_nothing_to_draw_is_told(tmp_path, draw, message):
 def test_wrong_names_are_told(tmp_path):
     runs = {"a-b": [{"step": 1, "loss": 1.0}]}
     with pytest.raises(ValueError, match=r"a\.pdf'; give a name that ends in \.svg or \.png"):
-        pictures.losses(runs, tmp_path / "a.pdf")
+        figures.losses(runs, tmp_path / "a.pdf")
     with pytest.raises(audio.AudioError, match="nowhere"):
-        pictures.losses(runs, tmp_path / "nowhere" / "a.svg")
+        figures.losses(runs, tmp_path / "nowhere" / "a.svg")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxapf\[plot\]'"):
-        pictures.losses({"a-b": [{"step": 1, "loss": 1.0}]}, tmp_path / "a.svg")
+        figures.losses({"a-b": [{"step": 1, "loss": 1.0}]}, tmp_path / "a.svg")

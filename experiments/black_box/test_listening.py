@@ -1,25 +1,17 @@
 """The listening page: its files against the mixes they should hold, the page in a parser and in a browser."""
 
-import importlib.util
 import itertools
 import json
 import re
 import time
-from pathlib import Path
 
 import html_pages
 import numpy as np
 import pytest
 import soundfile
 
+from experiments.black_box import listening
 from jaxapf import audio
-
-FOLDER = Path(__file__).parent
-SPEC = importlib.util.spec_from_file_location("black_box_listening", FOLDER / "listening.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-listening = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(listening)
 
 browser = html_pages.browser
 FS = 48_000

@@ -1,4 +1,4 @@
-"""The tables, of the results that lie in a folder."""
+"""Make the tables of the results in a folder."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from experiments.black_box import config, figures
-from experiments.common.runner import Row, made_with, table, verdict
+from experiments.black_box import config
+from experiments.common.runner import Row
+from experiments.common.tables import goal, made_with, table, verdict
 
 METRICS = ("mae", "mse", "esr")
+MARKERS = {
+    "recorded": ("black-box", "black-box-more"),
+    "embedded": ("black-box-embedded", "black-box-embedded-more"),
+}
 
 
-def markdown(folder: Path, effects: list[str]) -> str:
-    """All tables."""
+def markdown(folder: Path, effects: list[str]) -> tuple[str, str]:
+    """Return the table of errors with the goals, and all other tables."""
     rows = [row for effect in effects for row in errors(folder, effect)]
     parts = [
         f"{made_with()} Unseen music; with several seeds the mean, and lowest to highest.",
-        "### Errors",
         table(rows, cell),
         verdict(goals(folder, effects), cell),
     ]
+    first, parts = "\n\n".join(parts) + "\n", []
     losses = [row for effect in effects for row in final_losses(folder, effect)]
     if losses:
         parts += ["### Final losses and times, protocol paper", table(losses, cell)]
@@ -40,19 +45,19 @@ def markdown(folder: Path, effects: list[str]) -> str:
         found = json.loads(path.read_text(encoding="utf-8"))
         worst = max(row["apply, dB"] for row in found)
         limit = config.PIPELINE_DB
-        goal = figures.goal(f"SciPy's pipeline within {limit:g} dB of the model", worst, worst <= limit)
-        parts += ["### Exported pipeline", table(found, cell), verdict([goal], cell)]
-    return "\n\n".join(parts) + "\n"
+        met = goal(f"SciPy's pipeline within {limit:g} dB of the model", worst, worst <= limit)
+        parts += ["### Exported pipeline", table(found, cell), verdict([met], cell)]
+    return first, "\n\n".join(parts) + "\n"
 
 
 def read(path: Path) -> Row | None:
-    """A run's result."""
+    """Read the result of a run."""
     path = path / "result.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def paper_runs(folder: Path, effect: str, model: str, loss: str) -> list[Row]:
-    """Results of one cell of the paper's table, of all seeds, with its options as they are by default."""
+    """Read the results of one cell of the paper's table, of all seeds, with default options."""
     start = f"{effect}-{model}-{loss}-"
     paths = [
         path for path in sorted(folder.glob(f"paper/{start}*")) if path.name.removeprefix(start).isdecimal()
@@ -61,7 +66,7 @@ def paper_runs(folder: Path, effect: str, model: str, loss: str) -> list[Row]:
 
 
 def errors(folder: Path, effect: str) -> list[Row]:
-    """The paper's table 3, and below it what the exact protocol reaches."""
+    """Return the paper's table 3, and below it the exact protocol."""
     reference = read(folder / "reference" / effect)
     if reference is None:
         return []
@@ -94,14 +99,14 @@ def _row(effect: str, model: str, loss: str, results: list[Row]) -> Row:
 
 
 def spread(values: list[float]) -> Any:
-    """A number, or the mean of several with the lowest and the highest."""
+    """Return a number, or the mean of several with the lowest and the highest."""
     if len(values) == 1:
         return values[0]
     return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
 def final_losses(folder: Path, effect: str) -> list[Row]:
-    """The paper's table 2."""
+    """Return the paper's table 2."""
     rows = []
     for model in config.MODELS:
         for loss in config.LOSSES:
@@ -121,7 +126,7 @@ def final_losses(folder: Path, effect: str) -> list[Row]:
 
 
 def other_runs(folder: Path, effects: list[str]) -> list[Row]:
-    """Runs of the paper's protocol with other options than the default ones."""
+    """Return the runs of the paper's protocol with other options than the default ones."""
     usual = {
         f"{effect}-{model}-{loss}" for effect in effects for model in config.MODELS for loss in config.LOSSES
     }
@@ -135,7 +140,7 @@ def other_runs(folder: Path, effects: list[str]) -> list[Row]:
 
 
 def goals(folder: Path, effects: list[str]) -> list[Row]:
-    """Exact against align and against the paper's protocol."""
+    """Return the goals: exact against align and against the paper's protocol."""
     found = []
     for effect in effects:
         reference = read(folder / "reference" / effect)
@@ -147,7 +152,7 @@ def goals(folder: Path, effects: list[str]) -> list[Row]:
             continue
         aligned = reference["esr"]
         text = f"{effect}: no worse than align, {aligned:.4f}"
-        found.append(figures.goal(text, best, round(best, 4) <= round(aligned, 4)))
+        found.append(goal(text, best, round(best, 4) <= round(aligned, 4)))
         paper = [
             one["esr"]
             for model in config.MODELS
@@ -156,12 +161,12 @@ def goals(folder: Path, effects: list[str]) -> list[Row]:
         ]
         if paper and min(paper) > config.LESS * reference["bound"]:
             text = f"{effect}: {config.LESS:g} times below the best of the paper's protocol, {min(paper):.4f}"
-            found.append(figures.goal(text, best, config.LESS * best <= min(paper)))
+            found.append(goal(text, best, config.LESS * best <= min(paper)))
     return found
 
 
 def cell(column: str, value: Any) -> str:
-    """A value as the tables show it."""
+    """Return a value as the tables show it."""
     if value is None:
         return ""
     if not isinstance(value, float):
