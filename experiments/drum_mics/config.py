@@ -1,15 +1,4 @@
-"""What the experiment trains and measures, and what to expect.
-
-Commands:
-    python experiments/drum_mics/run.py train                      the network that hears the cross-spectrum
-    python experiments/drum_mics/run.py train --hears waves        the original's, which hears the raw signals
-    python experiments/drum_mics/run.py evaluate --data DIR        tables, pictures, page; DIR with pairs.json
-
-Run time on two CPU cores: train at most 60 minutes (what is left of a run that was stopped is resumed);
-evaluate about 30 minutes, with --quick two.
-
-Expected figures: those of README.md. Seed: 0.
-"""
+"""What the experiment trains and measures, and what to expect. Seed: 0."""
 
 from __future__ import annotations
 

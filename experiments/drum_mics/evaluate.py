@@ -22,7 +22,7 @@ NETWORK, WAVES = "TCN, cross-spectrum", "TCN, waves"
 REFINED = f"TCN, {config.REFINING} steps more"
 GREEDY = "the same placing, no network"
 FIXED, SEARCH, AUTO = "align, order 12", "align, search alone", "align, auto"
-HEARD = ("as is", CLASSICAL, STRONGER, WAVES, NETWORK, REFINED, AUTO)  # on the page to listen
+SHOWN = ("as is", CLASSICAL, STRONGER, WAVES, NETWORK, REFINED, AUTO)  # on the page to listen
 SHORTEST = 2048  # samples: the longest window of the multi-resolution STFT
 
 

@@ -74,9 +74,9 @@ def phase_errors(methods: dict[str, Callable[..., Any]], count: int, most: dict[
 def _weighted(pair: datasets.SyntheticPair, answer: Any) -> float:
     """RMS of the phase error in degrees, weighted by the dry signal's energy in each band."""
     cross = cross_spectrum.measure(pair.dry, pair.dry, config.FS, 0)
-    heard = features.extract(cross, [0.0])
-    weight = heard.total[0] / np.sum(heard.total)
-    freqs_hz = np.asarray(heard.omega) * config.FS / (2 * np.pi)
+    bands = features.extract(cross, [0.0])
+    weight = bands.total[0] / np.sum(bands.total)
+    freqs_hz = np.asarray(bands.omega) * config.FS / (2 * np.pi)
     error = wrapped_deg(total_phase(answer, freqs_hz) - true_phase(pair, freqs_hz))
     return float(np.sqrt(np.sum(weight * error**2)))
 

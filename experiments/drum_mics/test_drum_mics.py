@@ -1,43 +1,14 @@
 """The drum-microphone experiment: the classical baselines against plain loops, and what is measured."""
 
-import importlib
 import math
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from signals import noise
 
-EXPERIMENT = Path(__file__).parent
+from experiments.drum_mics import baselines, measures
+
 FS = 8000.0
-
-
-@pytest.fixture(scope="module")
-def modules():
-    """The experiment's own modules, which import each other by their bare names."""
-    names = ("baselines", "measures")
-    sys.path.insert(0, str(EXPERIMENT))
-    kept = {name: sys.modules.pop(name, None) for name in names}
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(EXPERIMENT))
-        for name, module in kept.items():
-            sys.modules.pop(name, None)
-            if module is not None:
-                sys.modules[name] = module
-
-
-@pytest.fixture
-def baselines(modules) -> ModuleType:
-    return modules["baselines"]
-
-
-@pytest.fixture
-def measures(modules) -> ModuleType:
-    return modules["measures"]
 
 
 # Baselines
@@ -58,7 +29,7 @@ def loop_lags(dry, wet, max_delay):
 
 @pytest.mark.parametrize("delay", [*DELAYS, 5, -5])
 @pytest.mark.parametrize("polarity", [1, -1])
-def test_shifted_is_a_loop_over_the_samples(baselines, delay, polarity):
+def test_shifted_is_a_loop_over_the_samples(delay, polarity):
     x = noise(5 if abs(delay) == 5 else 300).astype(np.float32)
     expected = [polarity * x[t - delay] if 0 <= t - delay < len(x) else 0.0 for t in range(len(x))]
     found = baselines.shifted(x, delay, polarity)
@@ -69,7 +40,7 @@ def test_shifted_is_a_loop_over_the_samples(baselines, delay, polarity):
 @pytest.mark.parametrize("delay", DELAYS)
 @pytest.mark.parametrize("polarity", [1, -1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_each_finds_what_it_can_find(baselines, delay, polarity, dtype):
+def test_each_finds_what_it_can_find(delay, polarity, dtype):
     dry = np.pad(COLOURED, 200).astype(dtype)
     wet = (0.3 * baselines.shifted(dry, delay, polarity) + 1e-3 * noise(len(dry), seed=1)).astype(dtype)
     found = {name: method(dry, wet, FS) for name, method in baselines.METHODS.items()}
@@ -82,12 +53,12 @@ def test_each_finds_what_it_can_find(baselines, delay, polarity, dtype):
     assert not found
 
 
-def test_correlation_lags_are_a_loop_over_the_samples(baselines):
+def test_correlation_lags_are_a_loop_over_the_samples():
     dry, wet = noise(250, seed=1), noise(250, seed=2)
     np.testing.assert_allclose(baselines.correlation_lags(dry, wet, FS), loop_lags(dry, wet, 160), atol=1e-9)
 
 
-def test_no_further_than_the_largest_delay(baselines):
+def test_no_further_than_the_largest_delay():
     dry = np.pad(noise(400), 300)
     wet = baselines.shifted(dry, 161)
     for method in baselines.METHODS.values():
@@ -95,7 +66,7 @@ def test_no_further_than_the_largest_delay(baselines):
     assert len(baselines.correlation_lags(dry[:100], wet[:100], FS)) == 2 * 99 + 1
 
 
-def test_the_phase_transform_hears_the_direct_sound(baselines):
+def test_the_phase_transform_hears_the_direct_sound():
     """A loud resonance of the wet side moves the plain correlation, not the whitened one."""
     dry = np.pad(noise(900), 200)
     response = np.zeros(200)
@@ -107,7 +78,7 @@ def test_the_phase_transform_hears_the_direct_sound(baselines):
 
 
 @pytest.mark.parametrize("silent", [(0, 1), (1, 0), (0, 0)])
-def test_silence_stays_where_it_is(baselines, silent):
+def test_silence_stays_where_it_is(silent):
     dry, wet = silent[0] * noise(300), silent[1] * noise(300, seed=1)
     assert {method(dry, wet, FS) for method in baselines.METHODS.values()} == {(0, 1)}
 
@@ -115,7 +86,7 @@ def test_silence_stays_where_it_is(baselines, silent):
 # Measures
 
 
-def test_measures_are_their_formulas(measures):
+def test_measures_are_their_formulas():
     x, y = 0.1 * noise(3000, seed=1).astype(np.float32), 0.1 * noise(3000, seed=2).astype(np.float32)
     found = measures.measures(x, y, FS)
     a, b = x.astype(float), y.astype(float)
@@ -128,7 +99,7 @@ def test_measures_are_their_formulas(measures):
     assert all(type(value) is float for value in found.values())
 
 
-def test_thd_n_is_that_of_the_mix(measures):
+def test_thd_n_is_that_of_the_mix():
     turns = 500 * np.arange(8000) / FS
     fundamental, third = np.sin(2 * np.pi * turns), np.sin(2 * np.pi * 3 * turns)
     # What the two do not share cancels in one mix and adds up in the other.
@@ -138,7 +109,7 @@ def test_thd_n_is_that_of_the_mix(measures):
     assert dirty["thd_n"] == pytest.approx(0.2 / math.sqrt(1 + 0.2**2), rel=1e-3)
 
 
-def test_mrstft_is_that_of_auraloss(measures):
+def test_mrstft_is_that_of_auraloss():
     torch, auraloss = pytest.importorskip("torch"), pytest.importorskip("auraloss")
     x, y = 0.1 * noise(3000, seed=1).astype(np.float32), 0.1 * noise(3000, seed=2).astype(np.float32)
     expected = auraloss.freq.MultiResolutionSTFTLoss()(
@@ -147,7 +118,7 @@ def test_mrstft_is_that_of_auraloss(measures):
     assert measures.measures(x, y, FS)["mrstft"] == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_better_mix_is_better_in_all_but_distortion(measures):
+def test_a_better_mix_is_better_in_all_but_distortion():
     dry = 0.1 * noise(3000, seed=1)
     wet = 0.8 * np.roll(dry, 3) + 0.01 * noise(3000, seed=2)
     before, after = measures.measures(dry, wet, FS), measures.measures(np.roll(dry, 3), wet, FS)
@@ -162,7 +133,7 @@ def rows(method, **columns):
     ]
 
 
-def test_medians_and_shares(measures):
+def test_medians_and_shares():
     base = rows("base", correlation=[0.1, 0.2, 0.3, 0.9], mse=[4.0, 3.0, 2.0, 1.0], lag=[1, 2, 3, 5])
     ours = rows("ours", correlation=[0.2, 0.2, 0.4, 0.8], mse=[1.0, 3.0, 1.0, 0.5], lag=[0, 0, 0, 7])
     found = measures.compared([*base, *reversed(ours)], "base")
@@ -196,6 +167,6 @@ def test_medians_and_shares(measures):
         (rows("ours", mse=[1.0]) * 2, "base", "'ours' has 2 rows for 1 pairs; expected one a pair"),
     ],
 )
-def test_rows_that_cannot_be_compared(measures, ours, against, words):
+def test_rows_that_cannot_be_compared(ours, against, words):
     with pytest.raises(ValueError, match=words):
         measures.compared([*rows("base", mse=[1.0, 2.0]), *ours], against)

@@ -1,12 +1,10 @@
 """The drum-microphone experiment's pictures, and its page to listen in a parser and in a browser."""
 
 import base64
-import importlib.util
 import io
 import re
 import sys
 import time
-from pathlib import Path
 from xml.etree import ElementTree
 
 import html_pages
@@ -14,24 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from experiments.drum_mics import baselines, figures, listening
 from jaxapf import audio
 
-EXPERIMENT = Path(__file__).parent
-
-
-def loaded(name):
-    spec = importlib.util.spec_from_file_location(f"drum_mics_{name}", EXPERIMENT / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-pictures, listening, baselines = (loaded(name) for name in ("pictures", "listening", "baselines"))
 browser = html_pages.browser
 FS = 44_100
-METHODS = [pictures.BASELINE, "network", "network + 50 steps", "align"]
+METHODS = [figures.BASELINE, "network", "network + 50 steps", "align"]
 
 
 # Pictures
@@ -79,20 +65,20 @@ def known():
 
 
 DRAW = {
-    "loss_curve": lambda path: pictures.loss_curve({"cross-phase": records(), "waves": records(60)}, path),
-    "pairs": lambda path: pictures.pairs(forty_rows(), path, METHODS),
-    "phase_errors": lambda path: pictures.phase_errors(known(), path),
+    "loss_curve": lambda path: figures.loss_curve({"cross-phase": records(), "waves": records(60)}, path),
+    "pairs": lambda path: figures.pairs(forty_rows(), path, METHODS),
+    "phase_errors": lambda path: figures.phase_errors(known(), path),
 }
 
 
 @pytest.fixture
 def kept(monkeypatch):
     """Figures that would have been saved."""
-    figures = []
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: figures.append(figure))
-    yield figures
-    for figure in figures:
-        pictures._pyplot().close(figure)
+    kept = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    yield kept
+    for figure in kept:
+        figures._pyplot().close(figure)
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
@@ -116,7 +102,7 @@ def test_equal_data_give_equal_files(tmp_path):
 
 @pytest.mark.parametrize("name", DRAW)
 def test_no_word_is_cut(kept, name, tmp_path):
-    with pictures._style():
+    with figures._style():
         DRAW[name](tmp_path / "x.svg")
         kept[0].draw_without_rendering()
         drawn, (width, height) = kept[0].get_tightbbox(), kept[0].get_size_inches()
@@ -127,7 +113,7 @@ def test_curves_are_the_records_and_resumed_runs_one_line(kept, tmp_path):
     first, again = records(40), [one | {"step": one["step"] + 2000} for one in records(40, 0.95)]
     first[0]["compile_s"] = again[0]["compile_s"] = 3.0
     lost = [{"step": 4010, "loss": np.nan, "reached": np.nan, "seconds": 401.0}]
-    pictures.loss_curve({"net": first + again + lost}, tmp_path / "x.svg")
+    figures.loss_curve({"net": first + again + lost}, tmp_path / "x.svg")
     losses, ax = kept[0].axes
     np.testing.assert_allclose(losses.lines[0].get_ydata(), [one["loss"] for one in first + again])
     x, y = ax.lines[0].get_data()
@@ -142,21 +128,21 @@ def test_curves_are_the_records_and_resumed_runs_one_line(kept, tmp_path):
 
 def test_untimed_records_are_drawn_over_steps(kept, tmp_path):
     untimed = [{name: one[name] for name in ("step", "reached")} for one in records(10)]
-    pictures.loss_curve({"net": untimed}, tmp_path / "x.svg")
+    figures.loss_curve({"net": untimed}, tmp_path / "x.svg")
     _, ax = kept[0].axes
     assert ax.get_xlabel() == "step"
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), np.arange(50, 501, 50))
 
 
 def test_pairs_are_sorted_by_the_baseline_within_their_kind(kept, tmp_path):
-    assert pictures.BASELINE in baselines.METHODS
+    assert figures.BASELINE in baselines.METHODS
     values = {
-        pictures.BASELINE: [0.5, 0.9, 0.4, 0.7, 0.8],
+        figures.BASELINE: [0.5, 0.9, 0.4, 0.7, 0.8],
         "network": [0.6, 0.95, 0.3, 0.7, 0.85],
         "align": [0.7, 0.99, 0.5, 0.8, 0.9],
     }
     kinds = ["near_far", "near_far", "near_far", "top_bottom", "top_bottom"]
-    pictures.pairs(rows(values, kinds), tmp_path / "x.svg", ["network", pictures.BASELINE, "align"])
+    figures.pairs(rows(values, kinds), tmp_path / "x.svg", ["network", figures.BASELINE, "align"])
     near, top = kept[0].axes
     assert [text.get_text() for text in near.get_xticklabels()] == ["02", "00", "01"]
     assert [text.get_text() for text in top.get_xticklabels()] == ["03", "04"]
@@ -185,12 +171,12 @@ def test_errors_are_drawn_as_given(kept, tmp_path):
             "untouched_deg": {"network": [6.0, 5.0, 4.0], "align": [1.0]},
         },
     }
-    pictures.phase_errors(data, tmp_path / "x.svg")
+    figures.phase_errors(data, tmp_path / "x.svg")
     left, middle, right = kept[0].axes
     x, share = left.lines[0].get_data()
     np.testing.assert_allclose(x, [2, 2, 4, 8])
     np.testing.assert_allclose(share, [0, 100 / 3, 200 / 3, 100])
-    assert left.lines[1].get_xdata()[0] == pictures.FLOOR_DEG
+    assert left.lines[1].get_xdata()[0] == figures.FLOOR_DEG
     titles = [" ".join(ax.get_title(loc="left").split()) for ax in kept[0].axes]
     assert titles == [
         "Half of the pairs within: network 4°; align 1.5°",
@@ -216,23 +202,23 @@ def without(data, *names):
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda path: pictures.loss_curve({}, path), "has no 'reached' of any network; train first"),
-        (lambda path: pictures.loss_curve({"a": [{"step": 1}]}, path), r"has no 'reached' of \['a'\]"),
-        (lambda path: pictures.pairs(forty_rows(), path, []), "methods has 0 names; give one to 4"),
-        (lambda path: pictures.pairs(forty_rows(), path, [*METHODS, "as is"]), "methods has 5 names"),
-        (lambda path: pictures.pairs(forty_rows(), path, ["tcn"]), "rows have none of 'tcn'"),
-        (lambda path: pictures.pairs(forty_rows()[:-1], path, METHODS), "rows lack pair '39' of 'align'"),
-        (lambda path: pictures.phase_errors(without(known(), "weighted_deg"), path), "a part without"),
+        (lambda path: figures.loss_curve({}, path), "has no 'reached' of any network; train first"),
+        (lambda path: figures.loss_curve({"a": [{"step": 1}]}, path), r"has no 'reached' of \['a'\]"),
+        (lambda path: figures.pairs(forty_rows(), path, []), "methods has 0 names; give one to 4"),
+        (lambda path: figures.pairs(forty_rows(), path, [*METHODS, "as is"]), "methods has 5 names"),
+        (lambda path: figures.pairs(forty_rows(), path, ["tcn"]), "rows have none of 'tcn'"),
+        (lambda path: figures.pairs(forty_rows()[:-1], path, METHODS), "rows lack pair '39' of 'align'"),
+        (lambda path: figures.phase_errors(without(known(), "weighted_deg"), path), "a part without"),
         (
-            lambda path: pictures.phase_errors(without(known(), "weighted_deg", "align"), path),
+            lambda path: figures.phase_errors(without(known(), "weighted_deg", "align"), path),
             "known has no finite number in weighted_deg of 'align'",
         ),
         (
-            lambda path: pictures.phase_errors(without(known(), "empty", "untouched_deg"), path),
+            lambda path: figures.phase_errors(without(known(), "empty", "untouched_deg"), path),
             r"known\['empty'\] has other methods inside than outside",
         ),
         (
-            lambda path: pictures.phase_errors(known(), path, judged="tcn"),
+            lambda path: figures.phase_errors(known(), path, judged="tcn"),
             "judged is 'tcn'; expected one of 'network', 'network \\+ 50 steps', 'align'",
         ),
         (lambda path: DRAW["pairs"](path.with_suffix(".pdf")), r"give a name that ends in \.svg or \.png"),

@@ -1,32 +1,26 @@
 """The experiment's commands, small: train, stop, go on, measure."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from experiments.drum_mics import __main__ as command
+from experiments.drum_mics import config, evaluate, known, train
 from jaxapf import datasets
 from jaxapf.alignment import network as aligner
 from jaxapf.training import logging
 
-HERE = Path(__file__).parent
-MODULES = ("config", "baselines", "measures", "training", "known", "evaluate", "pictures", "listening", "run")
 FS = 44100
 
 pytestmark = pytest.mark.usefixtures("loose_jax")
 
 
-@pytest.fixture
-def run(monkeypatch):
-    monkeypatch.syspath_prepend(str(HERE))
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    module = importlib.import_module("run")
-    config = sys.modules["config"]
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Short recordings, small networks, few steps."""
     monkeypatch.setattr(config, "N_SAMPLES", 2048)
     monkeypatch.setattr(config, "BATCH", {"cross-phase": 4, "waves": 2})
     small = {"width": 8, "heads": 2, "hidden": (16,)}
@@ -36,16 +30,12 @@ def run(monkeypatch):
     monkeypatch.setattr(config, "LOG_EVERY", 2)
     monkeypatch.setattr(config, "SAVE_EVERY", 2)
     monkeypatch.setattr(config, "SLOW_PAIRS", 1)
-    yield module
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hears", ["cross-phase", "waves"])
-def test_training_goes_on_where_it_was_stopped(run, tmp_path, hears, monkeypatch):
-    training = sys.modules["training"]
-    whole = training.trained(training.design_of(hears), tmp_path / "whole", 6)
+@pytest.mark.parametrize("kind", ["cross-phase", "waves"])
+def test_training_goes_on_where_it_was_stopped(tmp_path, kind, monkeypatch):
+    whole = train.trained(train.design_of(kind), tmp_path / "whole", 6)
     seen = []
 
     def until_the_third(source, size):
@@ -59,22 +49,21 @@ def test_training_goes_on_where_it_was_stopped(run, tmp_path, hears, monkeypatch
 
         return stopped
 
-    batches = training.batches.prefetched
-    monkeypatch.setattr(training.batches, "prefetched", until_the_third)
+    batches = train.data.prefetched
+    monkeypatch.setattr(train.data, "prefetched", until_the_third)
     with pytest.raises(KeyboardInterrupt):
-        training.trained(training.design_of(hears), tmp_path / "cut", 6)
-    monkeypatch.setattr(training.batches, "prefetched", batches)
-    again = training.trained(training.design_of(hears), tmp_path / "cut", 6)
+        train.trained(train.design_of(kind), tmp_path / "cut", 6)
+    monkeypatch.setattr(train.data, "prefetched", batches)
+    again = train.trained(train.design_of(kind), tmp_path / "cut", 6)
     for one, other in zip(jax.tree.leaves(whole.weights), jax.tree.leaves(again.weights), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
     steps = [record["step"] for record in logging.read_metrics(tmp_path / "cut" / "metrics.jsonl")]
     assert steps == [2, 4, 6]
 
 
-def test_a_pair_is_seen_again_later(run):
-    training, config = sys.modules["training"], sys.modules["config"]
+def test_a_pair_is_seen_again_later():
     pairs = datasets.Pairs(256, FS, key=0)
-    examples = training.Examples(pairs, training.design_of("cross-phase"), 8)
+    examples = train.Examples(pairs, train.design_of("cross-phase"), 8)
     late = config.LAG + 5
     new = [examples[late * 8 + slot]["cross"] for slot in range(2)]
     again = [examples[(late + config.LAG) * 8 + 2 + slot]["cross"] for slot in range(2)]
@@ -82,17 +71,18 @@ def test_a_pair_is_seen_again_later(run):
     assert np.any(new[0] != examples[late * 8 + 2]["cross"])
 
 
-def test_a_short_training_of_what_is_shipped(run, tmp_path, capsys):
-    assert run.main(["train", "--steps", "2", "--folder", str(tmp_path)]) == 0
+@pytest.mark.slow
+def test_a_short_training_of_what_is_shipped(tmp_path, capsys):
+    assert command.main(["train", "--steps", "2", "--folder", str(tmp_path)]) == 0
     assert "after 2 steps" in capsys.readouterr().out
     records = logging.read_metrics(tmp_path / "cross-phase" / "metrics.jsonl")
     assert 0 < records[-1]["loss"] < 1
     assert aligner.load(tmp_path / "cross-phase" / "network.npz").design.kind == "cross-phase"
 
 
-def test_as_many_methods_as_a_picture_holds(run, tmp_path):
+def test_as_many_methods_as_a_picture_holds(tmp_path):
     """All of a full evaluation's, each with its own error."""
-    names = ["a", *(getattr(sys.modules["evaluate"], n) for n in ("WAVES", "NETWORK", "REFINED", "FIXED"))]
+    names = ["a", *(getattr(evaluate, n) for n in ("WAVES", "NETWORK", "REFINED", "FIXED"))]
     values = {name: [1.0 + place, 2.0] for place, name in enumerate(names)}
     errors = {
         "freqs_hz": [100.0, 1000.0],
@@ -105,19 +95,19 @@ def test_as_many_methods_as_a_picture_holds(run, tmp_path):
         for m in ("GCC-PHAT, delay and polarity", "TCN, cross-spectrum")
         for p in range(3)
     ]
-    run.draw(tmp_path, rows, errors, {})
+    command.draw(tmp_path, rows, errors, {})
     assert (tmp_path / "phase.svg").stat().st_size > 1000
-    assert list(run.only(errors, ("a",))["empty"]["emptied_deg"]) == ["a"]
+    assert list(command.only(errors, ("a",))["empty"]["emptied_deg"]) == ["a"]
 
 
 @pytest.mark.slow
-def test_commands_train_and_measure(run, tmp_path, capsys):
+def test_commands_train_and_measure(tmp_path, capsys):
     folder = str(tmp_path / "results")
-    assert run.main(["train", "--steps", "2", "--folder", folder]) == 0
+    assert command.main(["train", "--steps", "2", "--folder", folder]) == 0
     network = aligner.load(tmp_path / "results" / "cross-phase" / "network.npz")
     assert network.design.width == 8
     arguments = ["evaluate", "--pairs", "2", "--known", "2", "--quick", "--folder", folder]
-    assert run.main(arguments) == 0
+    assert command.main(arguments) == 0
     out = capsys.readouterr().out
     assert "| TCN, cross-spectrum |" in out
     assert "Goals met" in out
@@ -127,7 +117,7 @@ def test_commands_train_and_measure(run, tmp_path, capsys):
     for name in ("loss.svg", "pairs.svg", "phase.svg", "listening.html", "evaluation.md"):
         assert (tmp_path / "results" / name).stat().st_size > 100
     # What the table says is what the signals say.
-    rooms = datasets.Pairs(2048, FS, key=run.ROOMS_KEY, recipe=datasets.Recipe(room=1.0, filtered=0.0))
+    rooms = datasets.Pairs(2048, FS, key=command.ROOMS_KEY, recipe=datasets.Recipe(room=1.0, filtered=0.0))
     dry, wet = (np.asarray(x, float) for x in rooms[0][:2])
     raw = next(row for row in document["rows"] if (row["method"], row["pair"]) == ("as is", "00"))
     assert raw["correlation"] == pytest.approx(dry @ wet / np.sqrt(dry @ dry * (wet @ wet)), abs=1e-6)
@@ -141,9 +131,9 @@ def test_commands_train_and_measure(run, tmp_path, capsys):
         (["train", "--sources", "nowhere", "--steps", "1"], "--sources 'nowhere' holds no recordings"),
     ],
 )
-def test_mistakes_are_one_sentence(run, tmp_path, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(run.stored, "manifest", list)  # as before any network was stored
-    assert run.main([*arguments, "--folder", str(tmp_path)]) == 2
+def test_mistakes_are_one_sentence(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(command.pretrained, "manifest", list)  # as before any network was stored
+    assert command.main([*arguments, "--folder", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
@@ -157,32 +147,30 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys, monkeypatch, arguments
         (np.ones(1), "pair '00' has 1 samples; expected 2048 or more"),
     ],
 )
-def test_pairs_that_cannot_be_measured(run, monkeypatch, signal, said):
-    evaluate = sys.modules["evaluate"]
-    monkeypatch.setattr(evaluate.audio, "read_pair", lambda pair: (signal, signal, FS))
+def test_pairs_that_cannot_be_measured(monkeypatch, signal, said):
+    monkeypatch.setattr(evaluate.datasets, "read_pair", lambda pair: (signal, signal, FS))
     with pytest.raises(ValueError, match=said):
         evaluate.read([datasets.RecordedPair("00", "near", "snare", Path(), Path(), None, None)])
     with pytest.raises(ValueError, match="there are no pairs to measure"):
         evaluate.read([])
 
 
-def test_wrong_arguments_end_with_two(run):
+def test_wrong_arguments_end_with_two():
     for arguments in (
         [],
         ["train", "--steps", "0"],
         ["train", "--seed", "-1"],
-        ["train", "--hears", "smells"],
+        ["train", "--kind", "smells"],
         ["evaluate", "--pairs", "x"],
     ):
         with pytest.raises(SystemExit) as end:
-            run.main(arguments)
+            command.main(arguments)
         assert end.value.code == 2
 
 
-def test_a_network_that_knows_nothing_is_not_helped(run):
+def test_a_network_that_knows_nothing_is_not_helped():
     """What is measured is its own answer: random filters do not lie on the truth, as a delay alone would."""
-    evaluate, training = sys.modules["evaluate"], sys.modules["training"]
-    design = training.design_of("waves")
+    design = train.design_of("waves")
     shape = (1, 2, design.n_samples)
     weights = aligner.make_net(design).init(jax.random.key(0), np.zeros(shape, np.float32))
     x = np.random.default_rng(0).standard_normal(4096).astype(np.float32)
@@ -191,8 +179,7 @@ def test_a_network_that_knows_nothing_is_not_helped(run):
     assert abs(float(x @ found.apply(x))) < 0.9 * float(x @ x)
 
 
-def test_known_phases_of_the_truth_are_no_error(run):
-    known = sys.modules["known"]
+def test_known_phases_of_the_truth_are_no_error():
     (pair,) = known.known_pairs(1)
 
     class Truth:
@@ -212,9 +199,8 @@ def test_known_phases_of_the_truth_are_no_error(run):
     )
 
 
-def test_an_emptied_octave_is_empty(run, monkeypatch):
-    known = sys.modules["known"]
-    monkeypatch.setattr(sys.modules["config"], "N_SAMPLES", 16384)
+def test_an_emptied_octave_is_empty(monkeypatch):
+    monkeypatch.setattr(config, "N_SAMPLES", 16384)
     (pair,) = known.known_pairs(1)
     dry, _ = known.emptied(pair, 1000.0, 1.0)
     before, after = (np.abs(np.fft.rfft(np.pad(x, (0, len(x))))) for x in (pair.dry, dry))

@@ -1,16 +1,13 @@
-"""Train the aligner's network, and measure it on drum microphones: `python experiments/drum_mics/run.py`.
+"""Train the aligner's network, and measure it on drum microphones: `python -m experiments.drum_mics`.
 
-`run.py train` trains on pairs made on the fly and goes on where it was stopped; `run.py evaluate` measures
-the networks trained in its folder, else stored ones, beside classical estimates and `jaxapf.align`. README.md
-explains the rest.
+`train` trains on pairs made on the fly and goes on where it was stopped; `evaluate` measures the networks
+trained in its folder, else stored ones, beside classical estimates and `jaxapf.align`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,82 +15,43 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.runner import Row, check_folder, made_with, put_tables, show_progress, table, verdict
-from experiments.drum_mics import config, evaluate, known, listening, measures, pictures, training
+from experiments.common import runner, tables
+from experiments.common.runner import Row, show_progress
+from experiments.common.tables import made_with, table, verdict
+from experiments.drum_mics import config, evaluate, figures, known, listening, measures
+from experiments.drum_mics import train as learning
 from jaxapf import audio, datasets
-from jaxapf._internal.files import reason, write_text
 from jaxapf.alignment import network as aligner
-from jaxapf.training import fit, logging, pretrained
-from jaxapf.training.checkpoint import CheckpointError
+from jaxapf.training import logging, pretrained
 
-RESULTS = Path(__file__).with_name("results")
-MARKERS = "drum-mics"
+MARKERS = ("drum-mics", "known")
 STORED = {"cross-phase": "tcn-aligner", "waves": "tcn-waves"}
 LISTENED = 6  # pairs on the page
 ROOMS_KEY = 2_000_002  # of the made-up pairs that are measured without recordings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: 0, or 2 with one sentence for what the user can mend."""
-    args = parse(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        check_folder(args.folder)
-        if args.command == "train":
-            train(args)
-        else:
-            measure(args)
-    except KeyboardInterrupt:
-        show_progress("")
-        print("run.py: interrupted; training goes on from its last checkpoint", file=sys.stderr)
-        return 130
-    except (OSError, ValueError, CheckpointError, fit.TrainingError, ModuleNotFoundError) as error:
-        show_progress("")
-        text = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) else str(error)
-        print(f"run.py: error: {text}", file=sys.stderr)
-        return 2
-    return 0
-
-
-# Arguments
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the arguments; wrong ones end the program with exit code 2."""
-    parser = argparse.ArgumentParser(description="Train and measure the network that aligns microphones.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    parents = argparse.ArgumentParser(add_help=False)
-    parents.add_argument(
-        "--folder", type=Path, default=RESULTS, help="where results go; default: results/ beside this script"
-    )
-    add = commands.add_parser("train", parents=[parents], help="train a network").add_argument
-    add("--hears", choices=sorted(aligner.CHANNELS), default="cross-phase", help="default: %(default)s")
-    add("--steps", type=count, help=f"default: {config.STEPS['cross-phase']}, waves {config.STEPS['waves']}")
-    add("--seed", type=whole, default=config.SEED, help="default: %(default)s")
+    """Run the command; return its exit code."""
+    parser = runner.make_parser("drum_mics", "Train and measure the network that aligns microphones.")
+    commands = parser.add_subparsers(required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    runner.add_folder(common, "drum_mics")
+    add = runner.add_command(commands, "train", train, "Train a network.", common).add_argument
+    add("--kind", choices=sorted(aligner.CHANNELS), default="cross-phase", help="default: %(default)s")
+    steps = f"default: {config.STEPS['cross-phase']}, waves {config.STEPS['waves']}"
+    add("--steps", type=runner.whole(), help=steps)
+    add("--seed", type=runner.whole(0), default=config.SEED, help="default: %(default)s")
     add("--sources", type=Path, metavar="DIR", help="one-shots and loops to make half of the pairs from")
     add("--store", action="store_true", help="put the network among the stored checkpoints")
-    add = commands.add_parser("evaluate", parents=[parents], help="measure networks").add_argument
+    command = runner.add_command(commands, "evaluate", measure, "Measure networks.", common)
+    add = command.add_argument
     add("--data", type=Path, metavar="DIR", help="recorded pairs, with pairs.json; without it made-up rooms")
     add("--sdds", type=Path, metavar="DIR", help="or the SDDS data set: annotations CSV and audio")
-    add("--pairs", type=count, default=40, help="at most so many pairs; default: %(default)s")
-    add("--known", type=count, default=config.KNOWN_PAIRS, help="pairs with a known cascade: %(default)s")
+    add("--pairs", type=runner.whole(), default=40, help="at most so many pairs; default: %(default)s")
+    add("--known", type=runner.whole(), default=config.KNOWN_PAIRS, help="pairs with a known cascade")
     add("--quick", action="store_true", help="leave jaxapf.align out, which takes most of the time")
-    add("--update", type=Path, metavar="README.md", help="file to put the tables into")
-    return parser.parse_args(argv)
-
-
-def whole(text: str) -> int:
-    """A whole number of 0 or more, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 0 or more")
-    return int(text)
-
-
-def count(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
-    return int(text)
+    runner.add_update(command, "drum_mics")
+    return runner.run(parser, argv, advice="training goes on from its last checkpoint")
 
 
 # Training
@@ -101,19 +59,19 @@ def count(text: str) -> int:
 
 def train(args: argparse.Namespace) -> None:
     """Train, and keep the network."""
-    steps = args.steps or config.STEPS[args.hears]
-    folder = args.folder / args.hears
+    steps = args.steps or config.STEPS[args.kind]
+    folder = args.folder / args.kind
     sources = [] if args.sources is None else read_sources(args.sources)
-    network = training.trained(training.design_of(args.hears), folder, steps, sources=sources, seed=args.seed)
+    network = learning.trained(learning.design_of(args.kind), folder, steps, sources=sources, seed=args.seed)
     aligner.save(network, folder / "network.npz")
     last = logging.read_metrics(folder / "metrics.jsonl")[-1]
     print(f"{folder / 'network.npz'}: reaches {last['reached']:.3f} of the bound after {steps} steps")
     if args.store:
-        store(args.hears, folder, last)
+        store(args.kind, folder, last)
 
 
 def read_sources(folder: Path) -> list[np.ndarray]:
-    """All recordings of a folder, each channel by itself, at the rate of training.
+    """Read all recordings of a folder, each channel by itself, at the rate of learning.
 
     Raises:
         ValueError: there are none.
@@ -129,15 +87,15 @@ def read_sources(folder: Path) -> list[np.ndarray]:
     return sources
 
 
-def store(hears: str, folder: Path, last: dict[str, Any]) -> None:
+def store(kind: str, folder: Path, last: dict[str, Any]) -> None:
     """Put a network among the stored checkpoints."""
     pretrained.add(
-        STORED[hears],
+        STORED[kind],
         folder / "network.npz",
-        what=f"network that aligns two recordings, hears {hears}; jaxapf align --method tcn"
-        if hears == "cross-phase"
-        else "the original's kind of network, which hears the two signals",
-        command=f"python experiments/drum_mics/run.py train --hears {hears} --store",
+        what=f"network that aligns two recordings, from their {kind}; jaxapf align --method tcn"
+        if kind == "cross-phase"
+        else "the original's kind of network, from the two signals",
+        command=f"python -m experiments.drum_mics train --kind {kind} --store",
         data="synthetic hits, made on the fly",
         figure=("loss at the end of training", float(f"{last['loss']:.3g}")),
     )
@@ -147,13 +105,12 @@ def store(hears: str, folder: Path, last: dict[str, Any]) -> None:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Tables, pictures and the page of the networks there are."""
-    if args.update is not None:
-        put_tables(args.update, None, MARKERS)
+    """Make tables, pictures and the page of the trained networks."""
+    tables.check(args.update, MARKERS)
     pairs = read_pairs(args)
     networks = read_networks(args.folder)
     if "cross-phase" not in networks:
-        raise ValueError(f"'{args.folder}' holds no trained network; train one: run.py train --folder ...")
+        raise ValueError(f"'{args.folder}' holds no trained network; train one with the command train")
     found = evaluate.evaluated(pairs, networks, slow=not args.quick)
     summary = measures.compared(
         [{name: value for name, value in row.items() if name != "kind"} for row in found.rows],
@@ -169,29 +126,17 @@ def measure(args: argparse.Namespace) -> None:
         "goals": goals,
         "known": errors,
     }
-    write_text(
-        args.folder / "evaluation.json", json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
-    )
-    text = report(summary, goals, errors)
-    write_text(args.folder / "evaluation.md", text)
-    print(text)
+    tables.write_json(args.folder / "evaluation.json", document)
+    texts = report(summary, goals, errors)
+    audio.write_text(args.folder / "evaluation.md", "\n".join(texts.values()))
+    print("\n".join(texts.values()), end="")
     draw(args.folder, found.rows, errors, training_records)
     listen(args.folder / "listening.html", pairs, found)
-    if args.update is not None:
-        put_tables(args.update, text, MARKERS)
-
-
-def _finite(value: Any) -> Any:
-    """A document as strict JSON has it: null for the level of silence."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    tables.put(args.update, texts)
 
 
 def read_pairs(args: argparse.Namespace) -> list[evaluate.Pair]:
-    """Recorded pairs, or made-up ones in rooms never trained in."""
+    """Read recorded pairs, or make some in rooms that training does not use."""
     if args.data is not None:
         return evaluate.read(datasets.pairs_json(args.data)[: args.pairs])
     if args.sdds is not None:
@@ -205,26 +150,26 @@ def read_pairs(args: argparse.Namespace) -> list[evaluate.Pair]:
 
 
 def read_networks(folder: Path) -> dict[str, aligner.Network]:
-    """The networks trained in a folder, else the stored ones."""
+    """Load the networks trained in a folder, else the stored ones."""
     found = {}
-    for hears, name in STORED.items():
-        place = folder / hears / "network.npz"
+    for kind, name in STORED.items():
+        place = folder / kind / "network.npz"
         if place.exists():
-            found[hears] = aligner.load(place)
+            found[kind] = aligner.load(place)
         elif name in {entry["name"] for entry in pretrained.manifest()}:
-            found[hears] = aligner.load(pretrained.path(name))
+            found[kind] = aligner.load(pretrained.path(name))
     return found
 
 
 def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of the training runs in a folder."""
+    """Read the records of the training runs in a folder."""
     names = {"cross-phase": evaluate.NETWORK, "waves": evaluate.WAVES}
-    places = {name: folder / hears / "metrics.jsonl" for hears, name in names.items()}
+    places = {name: folder / kind / "metrics.jsonl" for kind, name in names.items()}
     return {name: logging.read_metrics(place) for name, place in places.items() if place.exists()}
 
 
 def measure_known(networks: dict[str, aligner.Network], pairs: int, *, slow: bool) -> dict[str, Any]:
-    """Phase errors on pairs with a known cascade."""
+    """Measure phase errors on pairs with a known cascade."""
     find = evaluate.finders(networks, slow=False)
     if slow:
         find[evaluate.FIXED] = evaluate.optimised(12, "spectral")
@@ -241,25 +186,25 @@ def measure_known(networks: dict[str, aligner.Network], pairs: int, *, slow: boo
 
 
 def draw(folder: Path, rows: Sequence[Row], errors: dict[str, Any], records: dict[str, Any]) -> None:
-    """The pictures."""
+    """The figures."""
     methods = [evaluate.CLASSICAL, evaluate.STRONGER, evaluate.NETWORK, evaluate.AUTO]
-    there = [name for name in methods if name in {row["method"] for row in rows}]
+    present = [name for name in methods if name in {row["method"] for row in rows}]
     if records:
-        pictures.loss_curve(records, folder / "loss.svg")
-    pictures.pairs(rows, folder / "pairs.svg", there)
+        figures.loss_curve(records, folder / "loss.svg")
+    figures.pairs(rows, folder / "pairs.svg", present)
     shown = (evaluate.WAVES, evaluate.NETWORK, evaluate.REFINED, evaluate.FIXED)
-    pictures.phase_errors(only(errors, shown), folder / "phase.svg", judged=evaluate.NETWORK)
+    figures.phase_errors(only(errors, shown), folder / "phase.svg", judged=evaluate.NETWORK)
 
 
 def only(errors: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
-    """The phase errors of some of the methods."""
+    """Return the phase errors of some of the methods."""
     if isinstance(errors, dict) and errors.keys() & set(methods):
         return {name: errors[name] for name in methods if name in errors}
     return {k: only(v, methods) if isinstance(v, dict) else v for k, v in errors.items()}
 
 
 def listen(path: Path, pairs: Sequence[evaluate.Pair], found: evaluate.Evaluated) -> None:
-    """The page of the mixes: pairs spread from the most helped to the least."""
+    """Write the page of the mixes: pairs spread from the most helped to the least."""
     table_of = {(row["pair"], row["method"]): row for row in found.rows}
     order = sorted(
         pairs,
@@ -278,7 +223,7 @@ def listen(path: Path, pairs: Sequence[evaluate.Pair], found: evaluate.Evaluated
                 "mix_rms_db": row["mix_rms_db"],
             }
             for row in found.rows
-            if row["pair"] == pair.name and row["method"] in evaluate.HEARD
+            if row["pair"] == pair.name and row["method"] in evaluate.SHOWN
         ]
         entries.append({"pair": pair.name, "about": pair.about, "fs": round(pair.fs), "versions": versions})
     listening.write_page(path, "Drum microphones, mixed", entries)
@@ -287,8 +232,8 @@ def listen(path: Path, pairs: Sequence[evaluate.Pair], found: evaluate.Evaluated
 # Tables
 
 
-def report(summary: Sequence[Row], goals: Sequence[Row], errors: dict[str, Any]) -> str:
-    """The tables as Markdown."""
+def report(summary: Sequence[Row], goals: Sequence[Row], errors: dict[str, Any]) -> dict[str, str]:
+    """Return the tables by the names of their markers."""
     rows = [
         {
             "method": row["method"],
@@ -315,21 +260,19 @@ def report(summary: Sequence[Row], goals: Sequence[Row], errors: dict[str, Any])
         }
         for name, values in errors["weighted_deg"].items()
     ]
-    parts = [
+    intro = (
         f"{made_with()} Medians over {summary[0]['pairs']} pairs; *better*: share of the pairs in which a "
-        "method is better than GCC-PHAT with delay and polarity.",
-        table(rows, cell),
-        "Pairs with a known cascade of six sections, a delay and a polarity: phase error in degrees, RMS "
-        "weighted by the spectrum; and with one section, in the octave around its frequency, with sound "
-        "there and without.",
-        table(known_rows, cell),
-        verdict(goals, cell) if goals else "",
-    ]
-    return "\n\n".join(parts).strip() + "\n"
+        "method is better than GCC-PHAT with delay and polarity."
+    )
+    main_parts = [intro, table(rows, cell), verdict(goals, cell) if goals else ""]
+    return {
+        "drum-mics": "\n\n".join(main_parts).strip() + "\n",
+        "known": table(known_rows, cell) + "\n",
+    }
 
 
 def cell(column: str, value: Any) -> str:
-    """A value as the tables show it."""
+    """Return a value as the tables show it."""
     if value is None:
         return ""
     if isinstance(value, str | int):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf._internal.files import PathLike, atomic_path
+from jaxapf import audio
 
 BASELINE = "GCC-PHAT, delay and polarity"
 KINDS = {
@@ -54,7 +54,7 @@ class Course(NamedTuple):
 # Training
 
 
-def loss_curve(records_by_network: Mapping[str, Sequence[Mapping[str, Any]]], path: PathLike) -> None:
+def loss_curve(records_by_network: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Draw the networks' losses and what they reach, over minutes of training or, untimed, steps.
 
     Args:
@@ -118,7 +118,7 @@ def _draw_courses(ax: Any, courses: Mapping[str, Course], timed: bool) -> None:
 
 
 def course_of(records: Sequence[Mapping[str, Any]]) -> Course:
-    """Steps, minutes, what was reached and the loss, over all runs of a training.
+    """Steps, minutes, what was reached and the loss, over all runs of a train.
 
     Seconds are counted anew in each run; where one begins, those of the runs before are added.
 
@@ -159,7 +159,7 @@ def smoothed(y: np.ndarray) -> np.ndarray:
 # Recorded pairs
 
 
-def pairs(rows: Sequence[Mapping[str, Any]], path: PathLike, methods: Sequence[str]) -> None:
+def pairs(rows: Sequence[Mapping[str, Any]], path: Path, methods: Sequence[str]) -> None:
     """Draw the correlation of each pair after each method, a panel for each kind of pair.
 
     Args:
@@ -242,7 +242,7 @@ def _counted(n_pairs: int) -> str:
 # Pairs with a known cascade
 
 
-def phase_errors(known: Mapping[str, Any], path: PathLike, *, judged: str | None = None) -> None:
+def phase_errors(known: Mapping[str, Any], path: Path, *, judged: str | None = None) -> None:
     """Draw phase errors on pairs whose cascade is known: per pair, over frequency, in an empty octave.
 
     Args:
@@ -436,13 +436,13 @@ def _legend(owner: Any, looks: Mapping[str, Mapping[str, Any]], *, place: str = 
     )
 
 
-def _save(figure: Any, path: PathLike) -> None:
+def _save(figure: Any, path: Path) -> None:
     plt = _pyplot()
     kind = Path(path).suffix.lstrip(".").lower()
     try:
         if kind not in ("svg", "png"):
             raise ValueError(f"path is '{path}'; give a name that ends in .svg or .png")
-        with atomic_path(path) as temporary:
+        with audio.atomic_path(path) as temporary:
             figure.savefig(
                 temporary, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None
             )

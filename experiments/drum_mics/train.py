@@ -22,7 +22,7 @@ MAX_DELAY = round(1e-3 * config.MAX_DELAY_MS * config.FS)
 
 
 class Examples:
-    """Pairs as a network hears them: a source for `batches.prefetched`, whose items are dicts of arrays.
+    """Give the features of pairs: a source for `data.prefetched`, whose items are dicts of arrays.
 
     To make a pair takes longer than to learn from it, so a batch holds new pairs and some of earlier batches,
     `config.LAG` steps ago and again as many; they are kept that long.
@@ -31,7 +31,7 @@ class Examples:
     def __init__(self, pairs: datasets.Pairs, design: network.Design, batch: int) -> None:
         self.pairs, self.design, self.batch = pairs, design, batch
         self.new = max(1, batch // config.REUSE)
-        self.heard = lru_cache(maxsize=(config.REUSE * config.LAG + 16) * self.new)(self._heard)
+        self.features = lru_cache(maxsize=(config.REUSE * config.LAG + 16) * self.new)(self._features)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -40,9 +40,9 @@ class Examples:
         step, slot = divmod(number, self.batch)
         turn, place = divmod(slot, self.new)
         # Before the first step lie pairs from the far end of the sequence.
-        return self.heard((step - turn * config.LAG) * self.new % len(self.pairs) + place)
+        return self.features((step - turn * config.LAG) * self.new % len(self.pairs) + place)
 
-    def _heard(self, position: int) -> dict[str, np.ndarray]:
+    def _features(self, position: int) -> dict[str, np.ndarray]:
         pair = self.pairs[position]
         rng = np.random.default_rng([*self.pairs.words, position, 1])
         return example(pair.dry, pair.wet, self.design, config.CANDIDATES[self.design.kind], rng)
@@ -51,12 +51,12 @@ class Examples:
 def example(
     dry: np.ndarray, wet: np.ndarray, design: network.Design, candidates: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """The first candidate delay of a pair and some of the others, and what the network hears at each."""
+    """The first candidate delay of a pair and some of the others, and the features at each."""
     cross = cross_spectrum.measure(dry, wet, config.FS, 0)
     delays = features.candidates(cross, MAX_DELAY)
     delays = np.append(delays[0], rng.choice(delays[1:], candidates - 1, replace=False))
-    heard = features.extract(cross, delays)
-    found = {"cross": heard.cross, "total": heard.total}
+    found_features = features.extract(cross, delays)
+    found = {"cross": found_features.cross, "total": found_features.total}
     if design.kind == "waves":
         found["waves"] = np.stack(
             [features.waves(dry, wet, round(delay), design.n_samples) for delay in delays]
@@ -64,9 +64,9 @@ def example(
     return found
 
 
-def design_of(hears: str) -> network.Design:
+def design_of(kind: str) -> network.Design:
     """The design of one of the two networks."""
-    return network.Design(kind=hears, n_samples=config.N_SAMPLES)._replace(**config.DESIGNS[hears])
+    return network.Design(kind=kind, n_samples=config.N_SAMPLES)._replace(**config.DESIGNS[kind])
 
 
 def trained(
@@ -82,13 +82,13 @@ def trained(
     The folder keeps `checkpoints` and `metrics.jsonl`.
     """
     pairs = datasets.Pairs(config.N_SAMPLES, config.FS, key=seed, sources=sources)
-    hears, net = design.kind, network.make_net(design)
-    batch = config.BATCH[hears]
+    kind, net = design.kind, network.make_net(design)
+    batch = config.BATCH[kind]
     loss = network.make_loss(design, features.extract(_cross(pairs[0]), [0.0]).omega, config.FS)
     optimizer = make_optimizer(steps)
     step = make_train_step(loss, optimizer, clip_norm=config.CLIP_NORM)
-    length = features.BANDS if hears == "cross-phase" else design.n_samples
-    weights = net.init(jax.random.key(seed), jnp.zeros((1, network.CHANNELS[hears], length)))
+    length = features.BANDS if kind == "cross-phase" else design.n_samples
+    weights = net.init(jax.random.key(seed), jnp.zeros((1, network.CHANNELS[kind], length)))
     state = init_state(weights, optimizer, key=jax.random.key(seed + 1))
     settings = {"design": design._asdict(), "steps": steps, "seed": seed, "sources": len(sources)}
     with Checkpoints(folder / "checkpoints", config=settings, keep_last=1, keep_best=0) as checkpoints:
