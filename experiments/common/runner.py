@@ -213,32 +213,3 @@ def show_progress(text: str) -> None:
     """Show one line on a terminal, nothing in a pipe."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-
-# Old names, until every experiment is converted.
-
-from experiments.common.tables import made_with, table, updated, verdict  # noqa: E402, F401
-
-PICTURES: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "svg.hashsalt": "jaxapf",
-}
-
-
-def put_tables(path: Path, tables: str | None, name: str) -> None:
-    """Replaced by tables.put."""
-    try:
-        changed = updated(path.read_text(encoding="utf-8"), tables or "", name)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--update '{path}' cannot be updated: {error}") from error
-    if tables is not None:
-        path.write_text(changed, encoding="utf-8")
-
-
-def exit_code(work: Callable[[], None]) -> int:
-    """Replaced by run."""
-    return run(argparse.ArgumentParser(prog="run.py"), [], lambda _: work())
