@@ -30,19 +30,16 @@ _BLOCK = 2**18
 
 
 class Powers(NamedTuple):
-    """Mean squares in frames of 50 ms: ``mono`` (n_frames,) of the channels' mean, ``channels`` of all."""
+    """Mean squares in frames of 50 ms, (n_frames,): `mono` of the channels' mean, `channels` of all."""
 
     mono: np.ndarray
     channels: np.ndarray
 
 
 def powers(read: Callable[[int, int], np.ndarray], n_samples: int, fs: int) -> Powers:
-    """Return mean squares of a recording, read block by block.
+    """Return mean squares of `n_samples` >= 1, by block; `read(start, stop)` returns (channels, n).
 
-    Args:
-        read: `read(start, stop)` returns samples (channels, stop - start).
-        n_samples: its length, 1 or more; a last frame that is not whole is left out.
-        fs: sample rate in Hz.
+    A last frame that is not whole is left out.
 
     Example:
         >>> tone = np.full((2, 4800), 0.1)
@@ -80,16 +77,10 @@ def sounding(power: np.ndarray) -> np.ndarray:
 
 
 def typical(power: np.ndarray, n_samples: int, fs: int) -> list[tuple[int, int]]:
-    """Return stretches that represent a recording: at most a minute, evenly spread, where it is not silent.
+    """Return stretches (start, stop) in samples that represent a recording: at most a minute, evenly spread.
 
-    Args:
-        power: (n_frames,) of `Powers`.
-        n_samples: length of the recording.
-        fs: sample rate in Hz.
-
-    Returns:
-        Start and stop in samples, in order. Of a recording of less than ten seconds, all of it but the
-        silence before and after.
+    `power` is one of `Powers`; silence is avoided. A recording below ten seconds is one stretch, without the
+    silence before and after.
 
     Example:
         >>> typical(np.ones(6000), 300 * 8000, 8000)[:2]

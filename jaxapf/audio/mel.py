@@ -28,10 +28,7 @@ def mel_filterbank(n_mels: int, n_fft: int, fs: float) -> np.ndarray:
     """Return triangles over the bins of a transform, (n_mels, n_fft // 2 + 1), float64.
 
     Each has a peak of one between the centres of its neighbours, which are the inner `mel_corners_hz`. Narrow
-    ones may fall between two bins, and be zero.
-
-    Raises:
-        ValueError: a count below one, or a sample rate that is not positive.
+    ones may fall between two bins, and be zero. ValueError where a count or `fs` is not positive.
 
     Example:
         >>> mel_filterbank(2, 8, 8000.0).round(2).tolist()

@@ -53,16 +53,9 @@ def info(path: PathLike) -> AudioInfo:
 def read(
     path: PathLike, *, start: int = 0, stop: int | None = None, channels: Sequence[int] | None = None
 ) -> tuple[np.ndarray, int]:
-    """Read a file, or a part of it.
+    """Return float32 samples (channels, stop - start) of a file, full scale 1.0, and its sample rate in Hz.
 
-    Args:
-        path: an audio file.
-        start: first sample.
-        stop: one past the last sample; None means the end.
-        channels: 0-based channels to keep, in the order wanted; None keeps all.
-
-    Returns:
-        (x, fs): float32 samples (channels, stop - start), full scale 1.0; sample rate in Hz.
+    `stop` None means the end; `channels` are 0-based, in the order wanted, None for all.
 
     Raises:
         AudioError: as `info`; a missing channel; a sample that is NaN or infinite.
@@ -86,15 +79,7 @@ def read(
 def read_blocks(
     path: PathLike, *, block_samples: int = BLOCK_SAMPLES, channels: Sequence[int] | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield a file as float32 blocks (channels, block_samples); the last one is shorter.
-
-    Args:
-        path: an audio file.
-        block_samples: samples in a block.
-        channels: 0-based channels to keep; None keeps all.
-
-    Raises:
-        AudioError: as `read`.
+    """Yield a file as float32 blocks (channels, block_samples), the last one shorter; errors as `read`.
 
     Example:
         >>> from jaxapf import audio, datasets
@@ -161,14 +146,7 @@ class Reader:
 
 @contextlib.contextmanager
 def open_reader(path: PathLike, *, channels: Sequence[int] | None = None) -> Iterator[Reader]:
-    """Open a file for random access: a context manager of a `Reader`.
-
-    Args:
-        path: an audio file.
-        channels: 0-based channels to keep; None keeps all.
-
-    Raises:
-        AudioError: as `read`.
+    """Open a file for random access: a context manager of a `Reader`; `channels` and errors as `read`.
 
     Example:
         >>> from jaxapf import audio, datasets

@@ -16,15 +16,7 @@ __all__ = ["informative_segments", "log_sweep", "resample", "resample_file", "se
 
 
 def resample(x: Any, fs_from: int, fs_to: int) -> np.ndarray:
-    """Resample with soxr at its very high quality.
-
-    Args:
-        x: floating-point samples (..., T).
-        fs_from: sample rate of `x` in Hz.
-        fs_to: sample rate of the result in Hz.
-
-    Returns:
-        Samples (..., about T * fs_to / fs_from), same dtype; `x` itself for equal rates.
+    """Resample samples (..., T) with soxr at its very high quality, from and to rates in Hz; the dtype stays.
 
     Raises:
         ValueError: a rate is not positive.
@@ -46,13 +38,9 @@ def resample(x: Any, fs_from: int, fs_to: int) -> np.ndarray:
 def resample_file(
     path: PathLike, output: PathLike, fs: int, *, channels: Sequence[int] | None = None
 ) -> None:
-    """Resample a file of any length into another, block by block, as `resample` does.
+    """Resample a file of any length to `fs` Hz, block by block, as `resample` does.
 
-    Args:
-        path: an audio file.
-        output: output file; WAV and AIFF hold float samples, so nothing clips.
-        fs: sample rate of the output in Hz.
-        channels: 0-based channels to keep; None keeps all.
+    Float samples where the format has them, so that nothing clips; `channels` as `read`.
 
     Raises:
         AudioError: as `read` and `write`.
@@ -79,20 +67,10 @@ def resample_file(
 def log_sweep(
     duration_s: float, fs: int, *, low_hz: float = 20.0, high_hz: float = 20000.0, amplitude: float = 0.5
 ) -> np.ndarray:
-    """Return an exponential sine sweep.
-
-    Args:
-        duration_s: length in seconds, > 0.
-        fs: sample rate in Hz.
-        low_hz: first frequency, > 0.
-        high_hz: last frequency, low_hz < high_hz <= fs / 2.
-        amplitude: peak value.
-
-    Returns:
-        float64 NumPy samples (round(duration_s * fs),); no fade.
+    """Return an exponential sine sweep without fades, (round(duration_s * fs),) float64.
 
     Raises:
-        ValueError: a length or frequency out of range.
+        ValueError: not 0 < low_hz < high_hz <= fs / 2, or no sample.
 
     Source: Farina, "Simultaneous measurement of impulse response and distortion with a swept-sine
     technique", AES Convention 108, 2000, eq. 5.
@@ -111,18 +89,12 @@ def log_sweep(
 
 
 def segment(x: Any, length: int, *, hop: int | None = None) -> Any:
-    """Cut a signal into segments of equal length, the short remainder left out.
+    """Cut a NumPy or JAX array (..., T) into (n_segments, ..., length), without the short remainder.
 
-    Args:
-        x: NumPy or JAX array (..., T).
-        length: samples in a segment, 1 <= length <= T.
-        hop: samples from one start to the next; None means `length`.
-
-    Returns:
-        (n_segments, ..., length), the same kind of array and dtype.
+    `hop` is the distance in samples from one start to the next; None means `length`.
 
     Raises:
-        ValueError: `length` or `hop` out of range.
+        ValueError: not 1 <= length <= T, or `hop` below 1.
 
     Example:
         >>> segment(np.arange(7), 3, hop=2)
@@ -149,7 +121,7 @@ def informative_segments(
     length: int | None = None,
     count: int = 4,
 ) -> list[tuple[int, int]]:
-    """Choose the stretches of a long pair that determine the filter between them best.
+    """Return the stretches (start, stop) in samples that determine the filter of a long pair best, ascending.
 
     Streams through both files once, which finds their errors as well. The feature of a stretch is the energy
     that dry and wet share in each third of an octave. Stretches are added greedily, each the one that adds
@@ -157,15 +129,12 @@ def informative_segments(
 
     Args:
         dry_path: audio file.
-        wet_path: audio file of the same rate.
+        wet_path: audio file of the same rate, `fs` in Hz.
         n_samples: samples to look at, from the start.
-        fs: their sample rate in Hz.
+        fs: sample rate.
         channels: 0-based channels to look at; None means all.
         length: samples in a stretch; None means 30 s.
         count: how many stretches, at most.
-
-    Returns:
-        Up to `count` pairs (start, stop) in samples, ascending, without overlap.
 
     Raises:
         AudioError: as `read`.
@@ -198,7 +167,7 @@ def informative_segments(
 
 
 def _band_energy(x: np.ndarray, fs: int) -> np.ndarray:
-    """Energy (n_bands,) of (channels, n) samples in thirds of an octave from 25 Hz."""
+    """Return the energy of samples (channels, n) in thirds of an octave from 25 Hz."""
     n = x.shape[-1]
     power = np.sum(np.abs(np.fft.rfft(x * np.hanning(n), axis=-1)) ** 2, axis=0)
     edges_hz = 25.0 * 2.0 ** (np.arange(math.floor(3 * math.log2(max(fs / 2, 51) / 25.0)) + 1) / 3)
@@ -208,7 +177,7 @@ def _band_energy(x: np.ndarray, fs: int) -> np.ndarray:
 
 
 def _most_informative(energy: np.ndarray, count: int) -> list[int]:
-    """Indices of the `count` rows whose sum has the largest total log energy, chosen greedily."""
+    """Return `count` rows whose sum has the largest total log energy, chosen greedily."""
     # Bands 60 dB below the strongest, and what a hundredth of a band's best stretch adds, hardly count.
     floor = 1e-2 * energy.max(axis=0) + 1e-6 * energy.max() + np.finfo(float).tiny
     covered = np.zeros(energy.shape[1])

@@ -42,10 +42,7 @@ FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
 
 def output_format(path: PathLike) -> str:
-    """Return the libsndfile format of a file name's suffix: 'WAV', 'FLAC', 'AIFF' or 'OGG'.
-
-    Raises:
-        AudioError: no suffix, or one that cannot be written.
+    """Return the libsndfile format of a file name's suffix: 'WAV', 'FLAC', 'AIFF', 'OGG'; else AudioError.
 
     Example:
         >>> output_format("mix/aligned.aif")
@@ -59,18 +56,10 @@ def output_format(path: PathLike) -> str:
 
 
 def output_subtype(path: PathLike, wanted: str | None = None, *, prefer: str | None = None) -> str:
-    """Return the subtype (sample encoding) to write under a file name.
-
-    Args:
-        path: an output file; only its suffix matters.
-        wanted: the requested subtype, such as 'PCM_24' or 'FLOAT'; upper or lower case.
-        prefer: a subtype to use if none is requested and the format has it.
-
-    Returns:
-        `wanted`, else `prefer` where it fits, else 'PCM_24' (OGG: 'VORBIS').
+    """Return the subtype for a file name: `wanted`, else `prefer` if it fits, else PCM_24 (OGG: VORBIS).
 
     Raises:
-        AudioError: the format does not have the wanted subtype.
+        AudioError: the format does not have the wanted subtype, such as 'PCM_24' or 'FLOAT' in either case.
 
     Example:
         >>> output_subtype("aligned.flac", prefer="FLOAT")
@@ -90,9 +79,6 @@ def output_subtype(path: PathLike, wanted: str | None = None, *, prefer: str | N
 def has_subtype(path: PathLike, subtype: str) -> bool:
     """Return whether the format of a file name's suffix has a subtype (libsndfile's name, such as 'FLOAT').
 
-    Raises:
-        AudioError: as `output_format`.
-
     Example:
         >>> has_subtype("a.wav", "FLOAT"), has_subtype("a.flac", "FLOAT")
         (True, False)
@@ -101,22 +87,17 @@ def has_subtype(path: PathLike, subtype: str) -> bool:
 
 
 def write(path: PathLike, x: Any, fs: int, *, subtype: str | None = None) -> None:
-    """Write a file, atomically: it appears complete, or not at all.
-
-    Values beyond full scale are kept where no subtype is given and the format has FLOAT; anywhere
-    else they clip, with a warning.
+    """Write samples (T,) or (channels, T), full scale 1.0, to a file that appears complete or not at all.
 
     Args:
-        path: output file; its suffix gives the format (WAV larger than 4 GiB becomes RF64).
-        x: floating-point samples (T,) or (channels, T), full scale 1.0.
+        path: its suffix gives the format (WAV larger than 4 GiB becomes RF64).
+        x: floating-point samples; beyond full scale they clip, with a warning, unless the subtype is a float.
         fs: sample rate in Hz.
         subtype: libsndfile's name; None means PCM_24, or FLOAT beyond full scale (OGG: VORBIS).
 
     Raises:
-        AudioError: unknown suffix or subtype, no such folder, no permission, disk full, samples
-            that are NaN or infinite.
-        ValueError: `x` has a wrong shape.
-        TypeError: `x` is not floating-point.
+        AudioError: unknown suffix or subtype, no such folder, no permission, disk full, a sample not finite.
+        ValueError: `x` has a wrong shape; TypeError: it is not floating-point.
 
     Example:
         >>> import tempfile
@@ -188,19 +169,14 @@ class Writer:
 def open_writer(
     path: PathLike, fs: int, n_channels: int, *, subtype: str | None = None, n_samples: int | None = None
 ) -> Iterator[Writer]:
-    """Open a file for writing block by block, atomically.
-
-    The file appears under its name when the block ends well; any exception removes it.
+    """Open a file to write block by block: a context manager of a `Writer`; an exception removes the file.
 
     Args:
-        path: output file; its suffix gives the format.
+        path: as `write`.
         fs: sample rate in Hz.
         n_channels: number of channels.
         subtype: libsndfile's name; None means PCM_24 (OGG: VORBIS).
         n_samples: samples per channel to come, if known: a WAV that will pass 4 GiB becomes RF64.
-
-    Returns:
-        Context manager of a Writer.
 
     Raises:
         AudioError: as `write`.

@@ -23,17 +23,10 @@ class SignalTrainPair(NamedTuple):
 
 
 def signaltrain(folder: PathLike) -> list[SignalTrainPair]:
-    """List the pairs of a folder and the folders below it, by name.
+    """List the pairs of a folder and the folders below it, by name: those whose input is present.
 
     The set has folders Train, Val and Test, with files input_NUMBER_.wav and
-    target_NUMBER_LA2A_TAG__SWITCH__PEAKREDUCTION.wav: SWITCH is 0 (compress) or 1 (limit),
-    PEAKREDUCTION 0 to 100.
-
-    Args:
-        folder: the set's, or a part of it.
-
-    Returns:
-        The pairs whose input is present.
+    target_NUMBER_LA2A_TAG__SWITCH__PEAKREDUCTION.wav: SWITCH is 0 (compress) or 1 (limit).
 
     Raises:
         AudioError: no such folder, or none of its targets has its input beside it.
@@ -81,11 +74,7 @@ class SmallStonePair(NamedTuple):
 def small_stone(folder: PathLike) -> list[SmallStonePair]:
     """List the recordings of a folder: a minute of chirps, then music, through one setting each.
 
-    Args:
-        folder: with `input_dry.wav` and `colour={0,1}_rate={3,12,9}oclock.wav`.
-
-    Returns:
-        The settings whose recording is present; at least one.
+    The files are `input_dry.wav` and those present of `colour={0,1}_rate={3,12,9}oclock.wav`.
 
     Raises:
         AudioError: the folder or its files are missing.

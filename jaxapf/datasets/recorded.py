@@ -1,7 +1,6 @@
 """Recorded pairs: one hit, two microphones, one file each.
 
-Both readers only list what is there; `read_pair` reads it. The first recording of a pair is dry, the one to
-be laid on the other, wet.
+The first recording of a pair is dry, the one to be laid on the other, wet.
 """
 
 import csv
@@ -50,14 +49,7 @@ class RecordedPair(NamedTuple):
 
 
 def read_pair(pair: RecordedPair) -> tuple[np.ndarray, np.ndarray, int]:
-    """Read both recordings of a pair.
-
-    Args:
-        pair: as `pairs_json` and `sdds` list them.
-
-    Returns:
-        (dry, wet, fs): float32 samples (n_samples,) of the shorter one's length, several channels averaged;
-        sample rate in Hz.
+    """Return (dry, wet, fs): float32 (n_samples,) of the shorter one's length, several channels averaged; Hz.
 
     Raises:
         AudioError: a file that cannot be read, as `read`; two rates.
@@ -83,17 +75,11 @@ def read_pair(pair: RecordedPair) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def pairs_json(path: PathLike) -> list[RecordedPair]:
-    """List the pairs of a folder that `pairs.json` describes.
+    """List the pairs that `pairs.json` describes, in its order; `path` is its folder or the file itself.
 
     It is an object with `sample_rate` in Hz and `pairs`, a list of objects: `pair`, the name NN of the files
     NN_mic1.flac (dry) and NN_mic2.flac (wet) beside it; `kind`; `source`, the hit; and, where they are
     known, `direct_delay_samples` and `polarity`. Other fields are left alone.
-
-    Args:
-        path: the folder, or the file itself.
-
-    Returns:
-        The pairs, in the order of the file.
 
     Raises:
         AudioError: the file cannot be read; a field is missing or wrong; a recording is missing, damaged, or
@@ -219,12 +205,7 @@ def _check_rate(source: Path, pair: RecordedPair, fs: int) -> None:
 
 
 class SddsColumns(NamedTuple):
-    """Columns of an annotations file.
-
-    file: the name of the audio file.
-    stroke: the columns that together identify a stroke.
-    microphone: those that identify a microphone; the last one is its position.
-    """
+    """Columns of an annotations file, of those that identify a microphone the position last."""
 
     file: str = "FileName"
     stroke: tuple[str, ...] = ("Snare", "Dampening", "Strike")
@@ -261,8 +242,7 @@ def sdds(
     (shell) and others. The project 'Differentiable All-Pass DNNs' makes an annotations file of these names,
     with the columns FileName, Snare, Dampening, Mic (brand and model), Position, Strike, Peak and ClassID, a
     number for each (Snare, Dampening, Strike). It learns to lay TP on BTM, any microphone on any other of
-    the same ClassID, and is judged by pairs within SHL. This much is known, from the published code of that
-    project and its siblings.
+    the same ClassID, and is judged by pairs within SHL. This much is known from its published code.
 
     Assumed, as they do, and not tested on the data set itself: equal strike numbers are one and the same
     stroke in all files of a snare and dampening, and those files begin at the same instant. The true delay
@@ -278,10 +258,8 @@ def sdds(
         columns: which columns to go by; others are left alone.
 
     Returns:
-        All pairs of a `dry` and a `wet` file of one stroke, each once, in the order of the annotations
-        or, without them, of the names. `hit` is the stroke, `kind` the two positions, such as `TP_BTM`;
-        `delay_samples` and `polarity` are None. With only positions given there are as many pairs to a
-        stroke as one position has microphones, times those of the other.
+        All pairs of one stroke, each once, in the order of the annotations or names; `hit` is the stroke,
+        `kind` the two positions, such as `TP_BTM`.
 
     Raises:
         AudioError: the folder or the annotations cannot be read; a column, a value or a file is missing; a
@@ -357,7 +335,7 @@ def _takes(source: Path, folder: Path, columns: SddsColumns) -> Iterator[_Take]:
 
 
 def _rows(source: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and lines of a CSV file with a header; no wanted cell is empty."""
+    """Yield line numbers and lines of a CSV file with a header; no wanted cell is empty."""
     try:
         with open(source, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

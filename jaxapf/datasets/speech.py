@@ -25,12 +25,6 @@ class Recording(NamedTuple):
 def speech_and_loops(folder: PathLike) -> list[Recording]:
     """List the files that speech/speech.json and loops/loops.json name, each a speaker of its own.
 
-    Args:
-        folder: with both lists and the files beside them.
-
-    Returns:
-        All of them, speech first, by name.
-
     Raises:
         AudioError: a list is missing or no JSON.
 
@@ -63,9 +57,6 @@ def libritts(folder: PathLike, *, seconds: float = 20.0, shortest_s: float = 5.5
         seconds: of each speaker, reached by whole utterances in the order of their names; 20 s of each
             speaker of train-clean-360 are 2 GB, all of it 66 GB.
         shortest_s: shorter utterances are left out.
-
-    Returns:
-        The utterances, speaker by speaker.
 
     Raises:
         AudioError: the folder cannot be read, or holds no such files; a file that is no recording.

@@ -89,18 +89,16 @@ class SyntheticPair(NamedTuple):
 
 
 class Pairs:
-    """An endless sequence of pairs, made when asked for: `pairs[n]` for any n.
-
-    It is a source as Grain and others want it: `len` and random access.
+    """An endless sequence of pairs, made on access: a source with `len` and `pairs[n]`, as Grain wants it.
 
     Args:
         n_samples: of each recording.
         fs: sample rate in Hz.
         key: None, a JAX key, or whole numbers; pair n is a function of it and n.
         recipe: what may happen to a pair.
-        sources: mono recordings at `fs` (one-shots, loops), each (any,): every other pair is made from an
+        sources: mono recordings at `fs` (one-shots, loops), each (n,): every other pair is made from an
             excerpt of one of them; without them all are made from synthetic hits and patterns.
-        length: what `len` says.
+        length: of the sequence.
 
     Raises:
         ValueError: too few samples, a rate that is none, a source that is no mono signal, a position below 0.
@@ -159,7 +157,7 @@ class Pairs:
 
 
 def excerpt(rng: Rng, source: np.ndarray, n_samples: int) -> np.ndarray:
-    """A random stretch of a recording, (n_samples,), zeros behind where it is shorter; never all silent."""
+    """Return a random stretch of a recording, (n_samples,), zeros behind; never all silent."""
     first = int(rng.integers(max(1, len(source) - n_samples // 2)))
     cut = source[first : first + n_samples]
     if float(np.max(np.abs(cut), initial=0.0)) < 1e-3 * float(np.max(np.abs(source))):
@@ -168,7 +166,7 @@ def excerpt(rng: Rng, source: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 def pattern(rng: Rng, n_samples: int, fs: float) -> np.ndarray:
-    """One hit (mostly) or several, (n_samples,) float32."""
+    """Return one hit (mostly) or several, (n_samples,) float32."""
     x = np.zeros(n_samples, np.float32)
     starts = [int(rng.uniform(0, 0.02) * fs)]
     if rng.random() < 0.25:
@@ -183,12 +181,7 @@ def pattern(rng: Rng, n_samples: int, fs: float) -> np.ndarray:
 
 
 def one_shot(rng: Rng, n_samples: int, fs: float) -> np.ndarray:
-    """A synthetic hit: a drum, a snare, a cymbal, a bell or a plucked string, (n_samples,) float32.
-
-    Example:
-        >>> one_shot(np.random.default_rng(0), 1000, 44100.0).shape
-        (1000,)
-    """
+    """Return a synthetic hit: a drum, snare, cymbal, bell or plucked string, (n_samples,) float32."""
     make = HITS[rng.choice(len(HITS), p=HIT_SHARES)]
     x = make(rng, n_samples, fs)
     attack = rng.uniform(0.0, 3e-3) * fs
@@ -205,7 +198,7 @@ def _log_uniform(rng: Rng, low: float, high: float, size: Any = None) -> Any:
 def _modes(
     freqs_hz: np.ndarray, decays_s: np.ndarray, gains: np.ndarray, n: int, fs: float, rng: Rng, bend: float
 ) -> np.ndarray:
-    """Decaying sines, whose pitch falls by `bend` within some hundredths of a second."""
+    """Return decaying sines, whose pitch falls by `bend` within some hundredths of a second."""
     t = np.arange(n, dtype=np.float32) / np.float32(fs)
     settle = np.float32(rng.uniform(0.01, 0.05))
     turns = t + np.float32(bend) * settle * (1 - np.exp(-t / settle))
@@ -218,7 +211,7 @@ def _modes(
 
 
 def _noise(rng: Rng, n: int, fs: float, decay_s: float) -> np.ndarray:
-    """Noise that dies away, in a random band."""
+    """Return noise that decays, in a random band."""
     last = min(n, int(8 * decay_s * fs) + 2)
     x = rng.standard_normal(last, np.float32) * np.exp(
         -np.arange(last, dtype=np.float32) / np.float32(decay_s * fs)
@@ -279,14 +272,7 @@ HIT_SHARES = (0.4, 0.2, 0.12, 0.16, 0.12)
 
 
 def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> SyntheticPair:
-    """Send a source (n_samples,) two ways, as `recipe` has it.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> pair = make_pair(rng, one_shot(rng, 2000, 44100.0), 44100.0, KNOWN)
-        >>> len(pair.q), pair.wet.shape
-        (6, (2000,))
-    """
+    """Send a source (n_samples,) two ways, as `recipe` has it."""
     n = len(source)
     n_fft = fast_length(2 * n)
     tangent = np.tan(np.minimum(np.arange(n_fft // 2 + 1) * (np.pi / n_fft), 1.5707)).astype(np.float32)
@@ -329,7 +315,7 @@ def _irfft(x: np.ndarray, n_fft: int) -> np.ndarray:
 
 
 def _with_noise(rng: Rng, x: np.ndarray, below_db: tuple[float, float]) -> np.ndarray:
-    """The signal at a peak of 0.5 with white noise, so many dB below the signal's energy."""
+    """Return the signal at a peak of 0.5 with white noise, so many dB below the signal's energy."""
     x = x * np.float32(0.5 / max(float(np.max(np.abs(x))), 1e-9))
     rms = float(np.sqrt(np.mean(x * x)))
     return x + rng.standard_normal(len(x), np.float32) * np.float32(
@@ -345,7 +331,7 @@ def allpass_response(cutoff_hz: np.ndarray, q: np.ndarray, tangent: np.ndarray, 
 
 
 def _equaliser(rng: Rng, tangent: np.ndarray, fs: float, gain_db: float) -> np.ndarray:
-    """A microphone's colour: high-pass, peak and high shelf of the audio-EQ cookbook, on tangents."""
+    """Return the response of a microphone's high-pass, peak and high shelf (audio-EQ cookbook)."""
 
     def over(cutoff_hz: float) -> np.ndarray:
         return 1j * (tangent / np.float32(np.tan(np.pi * min(cutoff_hz, HIGHEST * fs) / fs)))
@@ -364,10 +350,10 @@ def _equaliser(rng: Rng, tangent: np.ndarray, fs: float, gain_db: float) -> np.n
 
 @lru_cache(maxsize=4)
 def _images(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images of a source in a shoe box: signs (k, 3), cells (k, 3), and numbers of reflections (k,).
+    """Return signs (k, 3), cells (k, 3) and numbers of reflections (k,) of the images in a shoe box.
 
     Along each axis an image lies at (1 - 2 u) x + 2 n L, after |n - u| + |n| reflections (Allen and Berkley
-    1979).
+    1979, "Image method for efficiently simulating small-room acoustics").
     """
     cells = np.arange(-order, order + 1)
     axis = [(u, n, abs(n - u) + abs(n)) for u in (0, 1) for n in cells if abs(n - u) + abs(n) <= order]
@@ -381,23 +367,9 @@ def _images(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def room(rng: Rng, n: int, fs: float, *, opposite: bool) -> tuple[list[np.ndarray], float]:
-    """Impulse responses (n,) from one source to two microphones in a shoe-box room, and their delay.
+    """Return impulse responses (n,) from a source to two microphones in a room, and their delay in samples.
 
-    Args:
-        rng: NumPy's generator.
-        n: samples of a response.
-        fs: sample rate in Hz.
-        opposite: both microphones close to the source, on either side; else one close and one farther away.
-
-    Returns:
-        The two responses, and the delay of the second's direct sound against the first's in samples.
-
-    Source: J. B. Allen and D. A. Berkley, Image method for efficiently simulating small-room acoustics, 1979.
-
-    Example:
-        >>> responses, delay = room(np.random.default_rng(0), 2048, 44100.0, opposite=False)
-        >>> [response.shape for response in responses]
-        [(2048,), (2048,)]
+    `opposite`: both microphones close to the source, on either side; else one close and one farther away.
     """
     size = np.array([rng.uniform(2.5, 8), rng.uniform(2.2, 6), rng.uniform(2.1, 3.8)])
     wall = float(np.sqrt(1 - rng.uniform(0.15, 0.8)))
@@ -424,13 +396,13 @@ def room(rng: Rng, n: int, fs: float, *, opposite: bool) -> tuple[list[np.ndarra
 
 
 def _direction(rng: Rng) -> np.ndarray:
-    """A unit vector, more often to the side than straight up or down."""
+    """Return a unit vector, more often to the side than straight up or down."""
     vector = rng.standard_normal(3) * np.array([1.0, 1.0, 0.7])
     return vector / max(float(np.linalg.norm(vector)), 1e-6)
 
 
 def _scattered(times: np.ndarray, gains: np.ndarray, n: int) -> np.ndarray:
-    """Impulses at fractional times, each by a short windowed sinc, (n,) float32."""
+    """Return impulses at fractional times, each a short windowed sinc, (n,) float32."""
     offsets = np.arange(-(TAPS // 2) + 1, TAPS // 2 + 1)
     whole = np.floor(times).astype(int)
     distance = offsets[None] - (times - whole)[:, None]
@@ -441,7 +413,7 @@ def _scattered(times: np.ndarray, gains: np.ndarray, n: int) -> np.ndarray:
 
 
 def _tail(rng: Rng, n: int, fs: float) -> np.ndarray:
-    """What is behind the images: noise that dies away, different at each microphone."""
+    """Return the decaying noise behind the images, different at each microphone."""
     decay = np.float32(_log_uniform(rng, 0.02, 0.12) * fs)
     gain = np.float32(10 ** rng.uniform(-3.0, -1.8))
     return gain * rng.standard_normal(n, np.float32) * np.exp(-np.arange(n, dtype=np.float32) / decay)

@@ -38,16 +38,7 @@ def show_losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "L
 
 
 def picture(draw: Callable[[Any], None], caption: str, *, size: tuple[float, float] = (9.0, 3.6)) -> None:
-    """Show a drawing by matplotlib.
-
-    Args:
-        draw: draws into a `matplotlib.figure.Figure`.
-        caption: a sentence, also for screen readers.
-        size: width and height in inches.
-
-    Raises:
-        Mistake: matplotlib is not installed.
-    """
+    """Show what `draw` draws into a matplotlib `Figure` of `size` in inches; Mistake without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -14,16 +14,9 @@ __all__ = ["listen"]
 
 
 def listen(signals: Mapping[str, Any], fs: int, *, start_s: float = 0.0, seconds: float = 10.0) -> None:
-    """Show a player for each signal, all equally loud, with the gain that was applied.
+    """Show a player for each signal (..., n_samples) by label, all equally loud, with the gain applied.
 
-    Args:
-        signals: (n_samples,) or (channels, n_samples) by label.
-        fs: sample rate in Hz.
-        start_s: start of the excerpt, in seconds.
-        seconds: its longest duration.
-
-    Raises:
-        Mistake: a signal ends before the excerpt.
+    The excerpt begins at `start_s` and lasts at most `seconds`; Mistake if a signal ends before it.
     """
     first, last = round(start_s * fs), round((start_s + seconds) * fs)
     cut = {label: (np.atleast_2d(x)[:, first:last].astype(float), fs) for label, x in signals.items()}

@@ -36,18 +36,10 @@ class Pair(NamedTuple):
 
 
 def recordings(choice: str = EMBEDDED, dry_file: PathLike = "", wet_file: PathLike = "") -> Pair:
-    """Read the pair that ships with jaxapf, or the reader's own.
+    """Read the pair that ships with jaxapf, or the reader's own files; Mistake where they cannot be used.
 
     Own files may differ in rate (dry is resampled to that of wet), length (the longer one is cut) and number
-    of channels (the first of both is taken); each change is printed.
-
-    Args:
-        choice: `EMBEDDED` or `OWN`.
-        dry_file: path of the dry recording, for `OWN`; without it, Colab offers an upload.
-        wet_file: path of the wet one, likewise.
-
-    Raises:
-        Mistake: an unknown choice, a missing name, an unreadable file, a silent recording.
+    of channels (the first of both is taken); each change is printed. Without names, Colab offers an upload.
 
     Example:
         >>> pair = recordings()
@@ -109,10 +101,7 @@ def not_silent(signals: Mapping[str, Any]) -> None:
 
 
 def excerpt(x: np.ndarray, fs: int, seconds: float, *, fs_to: int | None = None) -> np.ndarray:
-    """Return at most `seconds` of the loudest channel of `x` (channels, n_samples), from its first sound on.
-
-    The result is (n_samples,) float64 at `fs_to` Hz, or at `fs` without it.
-    """
+    """Return at most `seconds` of the loudest channel, from its first sound on: (n,) at `fs_to` Hz."""
     loudest = np.asarray(x[np.argmax(np.sum(np.square(x), axis=-1))], np.float64)
     begins = int(np.argmax(np.abs(loudest) > 0.01 * np.max(np.abs(loudest))))
     cut = loudest[begins : begins + round(seconds * fs)]

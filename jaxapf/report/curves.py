@@ -62,8 +62,7 @@ def plot_losses(
     Args:
         runs: records (as `training.logging.read_metrics` returns them) by label; that of a single run may be
             empty.
-        path: file to write, complete or not at all: .svg for the drawing, .html for a page with a table of
-            the figures.
+        path: file to write, complete or not at all: .svg for the drawing, .html for a page with a table.
         title: heading of the page, and name of the drawing for screen readers.
         metric: key of the records to draw in place of the loss.
 

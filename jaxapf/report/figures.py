@@ -34,11 +34,10 @@ _NOTHING = "Too little signal in common to show"
 
 
 class Comparison(NamedTuple):
-    """Dry, aligned and wet compared on a logarithmic grid of frequencies, all channels summed.
+    """Dry, aligned and wet compared on a logarithmic grid, all channels summed; NaN: not measurable.
 
     `residual_rad` is the phase from the aligned to the wet signal, in (-pi, pi], smoothed over one
-    `smoothing`-th of an octave; `mix_before_db` and `mix_after_db` are the equal mix with the wet signal
-    relative to the wet signal. NaN: not measurable.
+    `smoothing`-th of an octave; the mixes are equal mixes with the wet signal, relative to it.
     """
 
     freqs_hz: np.ndarray
@@ -240,9 +239,7 @@ def _unwrapped(residual_rad: np.ndarray) -> np.ndarray:
 
 
 def fine_grid(freqs_hz: np.ndarray, sos: np.ndarray, fs: float) -> np.ndarray:
-    """Return frequencies in Hz within `freqs_hz`, fine enough for curves of sections `(n_sections, 6)`.
-
-    A pole pair can be narrower than any fixed grid: there are points around each.
+    """Return frequencies in Hz within `freqs_hz`, with points around each pole pair, however narrow.
 
     >>> sos = np.array([[0.9999, 0.0, 1.0, 1.0, 0.0, 0.9999]])
     >>> bool(np.any(np.isclose(fine_grid(np.array([20.0, 20e3]), sos, 48000.0), 12e3)))

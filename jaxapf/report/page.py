@@ -41,20 +41,20 @@ def write(
     sections. Several channels share one plot: their cross-spectra are summed.
 
     Args:
-      path: file to write; it appears whole or not at all.
-      dry: real array `(T,)` or `(channels, T)` at `alignment.fs` Hz.
-      wet: the same shape.
-      aligned: the same shape: the result of `alignment.apply(dry)`.
-      alignment: the `Alignment` from `dry` to `aligned`; its figures are printed as they are.
-      title: heading of the page; without it, the two names.
-      dry_name: name of the dry file.
-      wet_name: name of the wet file.
-      notes: sentences shown near the top, such as `"trimmed 12 samples"`.
-      command: the command line of the alignment, shown at the end.
+        path: file to write; it appears whole or not at all.
+        dry: real array `(T,)` or `(channels, T)` at `alignment.fs` Hz.
+        wet: the same shape.
+        aligned: the same shape: the result of `alignment.apply(dry)`.
+        alignment: its figures are printed as they are.
+        title: heading of the page; without it, the two names.
+        dry_name: name of the dry file.
+        wet_name: name of the wet file.
+        notes: sentences shown near the top, such as `"trimmed 12 samples"`.
+        command: the command line of the alignment, shown at the end.
 
     Raises:
-      ValueError: the shapes differ, there is no sample, or a sample is NaN or infinite.
-      AudioError: the file cannot be written.
+        ValueError: the shapes differ, there is no sample, or a sample is NaN or infinite.
+        AudioError: the file cannot be written.
 
     Example:
       >>> import pathlib, tempfile

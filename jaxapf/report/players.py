@@ -85,8 +85,7 @@ def separate(signals: Mapping[str, tuple[np.ndarray, int]]) -> dict[str, Player]
 def equal_loudness(signals: Mapping[str, np.ndarray]) -> dict[str, tuple[float, bool]]:
     """Return the gain of each signal, and whether it was limited; 0 for silence.
 
-    One RMS for all, as loud as the one with the highest peaks allows: switching between any two is fair, and
-    none exceeds -1 dBFS.
+    One RMS for all, as loud as the one with the highest peaks allows, and none exceeds -1 dBFS.
 
     >>> round(equal_loudness({"a": np.ones(9), "b": 0.1 * np.ones(9)})["b"][0], 2)
     8.91

@@ -15,10 +15,8 @@ __all__ = ["render"]
 def render(name: str, folder: str | PathLike[str] | None = None, **values: Any) -> str:
     """Return a page, every value escaped except `markupsafe.Markup`.
 
-    Args:
-        name: of a template, which may extend `base.html` of this package.
-        folder: where the template lies; None for this package's own.
-        values: what it uses; of `base.html`, `title`, and `media` (its policy's source of sounds, "data:").
+    `name` is that of a template of this package, or of `folder`, which may extend `base.html`: that takes
+    `title` and `media`, its policy's source of sounds ("data:").
 
     Example:
         >>> "<h1>Tape &amp; tube</h1>" in render("base.html", title="Tape & tube")

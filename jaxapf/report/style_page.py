@@ -37,20 +37,10 @@ def write(
     notes: Iterable[str] = (),
     command: str = "",
 ) -> None:
-    """Write one self-contained HTML page about a style transfer.
+    """Write one self-contained HTML page about a style transfer; it appears whole or not at all.
 
-    Args:
-        path: file to write; it appears whole or not at all.
-        settings: of `transfer`.
-        given: the recording that was processed: a `transfer.Recording`, or any with its fields.
-        reference: the recording whose style was transferred, likewise.
-        places: of both, the stretches that the network analysed, in samples.
-        names: of both.
-        notes: sentences shown near the top.
-        command: the command line of the transfer, shown at the end.
-
-    Raises:
-        AudioError: the file cannot be written.
+    `given` was processed and `reference` gave the style: `transfer.Recording`, or any with its fields.
+    Of both, `places` are the stretches that the network analysed, in samples, and `names` the files.
     """
     analysed, target = (
         np.concatenate([one.read(*place) for place in stretches], axis=-1)

@@ -1,7 +1,6 @@
-"""Line plots as SVG text: what the report needs and no more, so that it needs no plotting library.
+"""Line plots as SVG text, a column of panels over one x axis: the report needs no plotting library.
 
-A figure is a column of panels over one shared x axis. Colours are left to the page: a curve carries a role
-(`dry`, `wet`, `aligned`, ...), which becomes its CSS class.
+Colours are left to the page: a curve carries a role (`dry`, `wet`, ...), which becomes its CSS class.
 """
 
 from __future__ import annotations
@@ -136,8 +135,7 @@ def frequency_axis(low_hz: float, high_hz: float) -> Axis:
 def log_axis(title: str, values: np.ndarray, count: int = 5) -> Axis:
     """Return a logarithmic axis that holds all positive finite `values` with a little room above and below.
 
-    Ticks are powers of ten, at most twice `count`; where the values span too little for three of them, 1, 2
-    and 5 times these, or round values.
+    Ticks are at most twice `count` powers of ten; for a small span 1, 2 and 5 times these, or round values.
 
     >>> [label for _, label in log_axis("Loss", np.array([3e-5, np.nan, 2.0])).ticks]
     ['10⁻⁴', '0.001', '0.01', '0.1', '1']
@@ -183,9 +181,7 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def figure(name: str, title: str, description: str, panels: tuple[Panel, ...], x: Axis, size: Size) -> str:
-    """Return an accessible `<svg>` of `panels` stacked over the axis `x`.
-
-    `name` makes the ids unique within the page; `title` and `description` are read out by screen readers.
+    """Return an accessible `<svg>` of `panels` stacked over the axis `x`; `name` makes the ids unique.
 
     >>> line = Curve(np.array([0.0, 1.0]), np.array([0.0, 2.0]), "wet", "Wet")
     >>> panel = Panel((line,), linear_axis("Level", line.y), "no signal")
