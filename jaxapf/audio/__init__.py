@@ -55,12 +55,11 @@ __all__ = [
 ]
 
 # Loaded on first use: the mel filterbank needs no sound file.
-_HOMES = {
-    "reading": ("BLOCK_SAMPLES", "AudioInfo", "Reader", "info", "open_reader", "read", "read_blocks"),
-    "signals": ("informative_segments", "log_sweep", "resample", "resample_file", "segment"),
-    "writing": ("FLOAT_SUBTYPES", "FORMATS", "Writer", "write")
-    + ("has_subtype", "open_writer", "output_format", "output_subtype"),
-}
-__getattr__ = loader(
-    __name__, {name: f"{module}:{name}" for module, names in _HOMES.items() for name in names}
+_READING = ("BLOCK_SAMPLES", "AudioInfo", "Reader", "info", "open_reader", "read", "read_blocks")
+_SIGNALS = ("informative_segments", "log_sweep", "resample", "resample_file", "segment")
+_HOMES = (
+    dict.fromkeys(__all__, "writing")
+    | dict.fromkeys(_READING, "reading")
+    | dict.fromkeys(_SIGNALS, "signals")
 )
+__getattr__ = loader(__name__, {name: f"{module}:{name}" for name, module in _HOMES.items()})

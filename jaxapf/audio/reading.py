@@ -9,17 +9,9 @@ import numpy as np
 import soundfile as sf
 
 from jaxapf._internal.files import AudioError, PathLike, declared_size, regular_file_size
+from jaxapf._internal.text import count
 
-__all__ = [
-    "BLOCK_SAMPLES",
-    "AudioInfo",
-    "Reader",
-    "info",
-    "native_name",
-    "open_reader",
-    "read",
-    "read_blocks",
-]
+__all__ = ["BLOCK_SAMPLES", "AudioInfo", "Reader", "info", "open_reader", "read", "read_blocks"]
 
 BLOCK_SAMPLES = 2**18
 
@@ -99,39 +91,37 @@ class Reader:
 
     def __init__(self, path: PathLike, file: sf.SoundFile, channels: Sequence[int] | None) -> None:
         self.info = _info(path, file)
-        self._file = file
-        self._channels = None if channels is None else _checked_channels(path, self.info.n_channels, channels)
-        self.n_channels = self.info.n_channels if channels is None else len(channels)
-        self._at = 0
+        every = range(self.info.n_channels)
+        for channel in channels or ():
+            if channel not in every:
+                raise AudioError(
+                    f"'{path}' has {count(len(every), 'channel')}, so there is no channel {channel + 1}; "
+                    f"choose from 1 to {len(every)}"
+                )
+        if channels is not None and not channels:
+            raise ValueError("channels is empty; give at least one channel, or None for all")
+        self._channels = list(every if channels is None else channels)
+        self.n_channels = len(self._channels)
+        self._file, self._at = file, 0
         # Telephone codecs (GSM 6.10, G.721) cannot seek; their files are small.
-        self._whole = None if file.seekable() else self._decoded(self.info.n_samples)
+        self._whole = None if file.seekable() else self._decoded(0, self.info.n_samples)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return float32 samples (channels, stop - start)."""
-        if self._whole is not None:
-            x = self._whole[start:stop]
-        else:
-            self._seek(start)
-            x = self._decoded(stop - start)
-        if self._channels is not None:
-            x = x[:, self._channels]
+        x = self._decoded(start, stop - start) if self._whole is None else self._whole[start:stop]
+        x = np.ascontiguousarray(x.T[self._channels])
         if not np.isfinite(x).all():
-            at, channel = np.argwhere(~np.isfinite(x))[0]
+            at, channel = np.argwhere(~np.isfinite(x.T))[0]
             raise AudioError(
-                f"'{self.info.path}' holds a sample that is not a finite number ({x[at, channel]} at sample "
-                f"{start + at} of channel {self._number(channel)}); export it again from its source"
+                f"'{self.info.path}' holds a sample that is not a finite number ({x[channel, at]} at sample "
+                f"{start + at} of channel {1 + self._channels[channel]}); export it again from its source"
             )
-        return np.ascontiguousarray(x.T)
+        return x
 
-    def _seek(self, start: int) -> None:
-        if start != self._at:
-            try:
-                self._at = self._file.seek(start)
-            except sf.SoundFileError as error:
-                raise _cut_short(self.info.path) from error
-
-    def _decoded(self, n_samples: int) -> np.ndarray:
+    def _decoded(self, start: int, n_samples: int) -> np.ndarray:
         try:
+            if start != self._at:
+                self._at = self._file.seek(start)
             x = self._file.read(n_samples, dtype="float32", always_2d=True)
         except sf.SoundFileError as error:
             raise _cut_short(self.info.path) from error
@@ -139,9 +129,6 @@ class Reader:
             raise _cut_short(self.info.path)
         self._at += n_samples
         return x
-
-    def _number(self, column: int) -> int:
-        return 1 + (int(column) if self._channels is None else self._channels[column])
 
 
 @contextlib.contextmanager
@@ -186,39 +173,21 @@ def _info(path: PathLike, file: sf.SoundFile) -> AudioInfo:
         raise AudioError(f"'{name}' holds no samples; export or copy it again")
     if file.frames >= 2**62:
         raise AudioError(f"'{name}' does not state its length; convert it, for example to WAV")
-    stated = declared_size(path)
-    if stated is not None and stated > os.stat(path).st_size:
-        raise _cut_short(name)
-    if file.format == "FLAC":
-        _check_last_sample(name, file)
-    return AudioInfo(name, file.samplerate, file.frames, file.channels, file.format, file.subtype)
-
-
-def _check_last_sample(name: str, file: sf.SoundFile) -> None:
-    # A FLAC header has the number of samples, not of bytes: decode the last sample to know.
-    try:
-        file.seek(file.frames - 1)
-        complete = len(file.read(1)) == 1
-        file.seek(0)
-    except sf.SoundFileError:
-        complete = False
+    complete = (declared_size(path) or 0) <= os.stat(path).st_size
+    if file.format == "FLAC" and complete:
+        # A FLAC header has the number of samples, not of bytes: decode the last sample to know.
+        try:
+            file.seek(file.frames - 1)
+            complete = len(file.read(1)) == 1
+            file.seek(0)
+        except sf.SoundFileError:
+            complete = False
     if not complete:
         raise _cut_short(name)
+    return AudioInfo(name, file.samplerate, file.frames, file.channels, file.format, file.subtype)
 
 
 def _cut_short(name: PathLike) -> AudioError:
     return AudioError(
         f"'{name}' is damaged or cut short: it is shorter than its header states; copy it again"
     )
-
-
-def _checked_channels(path: PathLike, n_channels: int, channels: Sequence[int]) -> list[int]:
-    for channel in channels:
-        if not 0 <= channel < n_channels:
-            have = "1 channel" if n_channels == 1 else f"{n_channels} channels"
-            raise AudioError(
-                f"'{path}' has {have}, so there is no channel {channel + 1}; choose from 1 to {n_channels}"
-            )
-    if not channels:
-        raise ValueError("channels is empty; give at least one channel, or None for all")
-    return list(channels)

@@ -150,18 +150,13 @@ def informative_segments(
     per_stretch = length // block
     n_stretches = n_samples // (per_stretch * block)
     with open_reader(dry_path, channels=channels) as dry, open_reader(wet_path, channels=channels) as wet:
-        energy = np.stack(
-            [
-                np.sqrt(
-                    _band_energy(dry.read(at, at + block), fs) * _band_energy(wet.read(at, at + block), fs)
-                )
-                for at in range(0, n_stretches * per_stretch * block, block)
-            ]
-        )
-        for at in range(n_stretches * per_stretch * block, n_samples, block):  # the remainder, for its errors
-            dry.read(at, min(at + block, n_samples))
-            wet.read(at, min(at + block, n_samples))
-    stretches = np.reshape(energy, (n_stretches, per_stretch, -1)).sum(axis=1)
+        energy = [
+            np.sqrt(
+                np.prod([_band_energy(one.read(at, min(at + block, n_samples)), fs) for one in (dry, wet)], 0)
+            )
+            for at in range(0, n_samples, block)  # also what is left behind the last stretch, for its errors
+        ]
+    stretches = np.reshape(energy[: n_stretches * per_stretch], (n_stretches, per_stretch, -1)).sum(axis=1)
     chosen = sorted(_most_informative(stretches, min(count, n_stretches)))
     return [(i * per_stretch * block, (i + 1) * per_stretch * block) for i in chosen]
 

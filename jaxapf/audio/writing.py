@@ -23,15 +23,8 @@ __all__ = [
     "write",
 ]
 
-FORMATS = {
-    ".wav": "WAV",
-    ".wave": "WAV",
-    ".flac": "FLAC",
-    ".aif": "AIFF",
-    ".aiff": "AIFF",
-    ".ogg": "OGG",
-    ".oga": "OGG",
-}
+FORMATS = {".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".aif": "AIFF", ".aiff": "AIFF"}
+FORMATS |= {".ogg": "OGG", ".oga": "OGG"}
 # Classic WAV and AIFF count bytes in 32 bits; leave room for their headers.
 _MAX_32BIT_BYTES = 2**32 - 2**16
 # libsndfile's Vorbis encoder takes its whole argument at once, on the stack.
@@ -129,11 +122,8 @@ class Writer:
 
     def __init__(self, path: PathLike, temporary: str, file: sf.SoundFile) -> None:
         self.subtype = file.subtype
-        self.n_samples = 0
-        self.peak = 0.0
-        self._path = path
-        self._temporary = temporary
-        self._file = file
+        self.n_samples, self.peak = 0, 0.0
+        self._path, self._temporary, self._file = path, temporary, file
 
     def write(self, block: Any) -> None:
         """Append floating-point samples (channels, n)."""
@@ -146,7 +136,15 @@ class Writer:
             raise ValueError(f"a block must be ({self._file.channels}, n), got shape {block.shape}")
         if not np.isfinite(block).all():
             raise AudioError(f"'{self._path}' was not written: a sample is NaN or infinite")
-        self._check_size(self.n_samples + block.shape[-1])
+        n_samples = self.n_samples + block.shape[-1]
+        if (
+            self._file.format in ("WAV", "AIFF")
+            and _size(n_samples, len(block), self.subtype) > _MAX_32BIT_BYTES
+        ):
+            raise AudioError(
+                f"'{self._path}' would pass the 4 GiB that {self._file.format} can hold; write FLAC, or give "
+                "n_samples beforehand so that a WAV becomes RF64"
+            )
         self.peak = max(self.peak, float(np.max(np.abs(block), initial=0.0)))
         try:
             for start in range(0, block.shape[-1], _WRITE_FRAMES):
@@ -154,15 +152,11 @@ class Writer:
         except (sf.SoundFileError, AssertionError) as error:
             # soundfile asserts that all frames were written.
             raise AudioError(f"'{self._path}' was not written: {_write_failure(self._temporary)}") from error
-        self.n_samples += block.shape[-1]
+        self.n_samples = n_samples
 
-    def _check_size(self, n_samples: int) -> None:
-        size = n_samples * self._file.channels * _BYTES_PER_SAMPLE.get(self.subtype, 0)
-        if self._file.format in ("WAV", "AIFF") and size > _MAX_32BIT_BYTES:
-            raise AudioError(
-                f"'{self._path}' would pass the 4 GiB that {self._file.format} can hold; write FLAC, or give "
-                "n_samples beforehand so that a WAV becomes RF64"
-            )
+
+def _size(n_samples: int, n_channels: int, subtype: str) -> int:
+    return n_samples * n_channels * _BYTES_PER_SAMPLE.get(subtype, 0)
 
 
 @contextlib.contextmanager
@@ -193,30 +187,24 @@ def open_writer(
         raise ValueError(f"fs must be a whole number of Hz, 1 or more, got {fs!r}")
     file_format = output_format(path)
     subtype = output_subtype(path, subtype)
-    size = (n_samples or 0) * n_channels * _BYTES_PER_SAMPLE.get(subtype, 0)
-    if file_format == "WAV" and size > _MAX_32BIT_BYTES and sf.check_format("RF64", subtype):
-        file_format = "RF64"
+    if file_format == "WAV" and _size(n_samples or 0, n_channels, subtype) > _MAX_32BIT_BYTES:
+        file_format = "RF64" if sf.check_format("RF64", subtype) else file_format
     with atomic_path(path) as temporary:
-        with _open_output(path, temporary, int(fs), n_channels, file_format, subtype) as file:
+        try:
+            file = sf.SoundFile(native_name(temporary), "w", int(fs), n_channels, subtype, format=file_format)
+        except sf.SoundFileError as error:
+            if (reason := os_error(temporary)) is not None:
+                raise AudioError(f"'{path}' was not written: {reason}") from error
+            raise AudioError(
+                f"'{path}': {file_format} {subtype} cannot hold {n_channels} channel(s) at {fs} Hz; "
+                "use another format or subtype, for example WAV with PCM_24"
+            ) from error
+        with file:
             writer = Writer(path, temporary, file)
             yield writer
         if writer.n_samples == 0:
             raise AudioError(f"'{path}' was not written: it has no samples")
         _verify(path, temporary, writer.n_samples)
-
-
-def _open_output(
-    path: PathLike, temporary: str, fs: int, n_channels: int, file_format: str, subtype: str
-) -> sf.SoundFile:
-    try:
-        return sf.SoundFile(native_name(temporary), "w", fs, n_channels, subtype, format=file_format)
-    except sf.SoundFileError as error:
-        if (reason := os_error(temporary)) is not None:
-            raise AudioError(f"'{path}' was not written: {reason}") from error
-        raise AudioError(
-            f"'{path}': {file_format} {subtype} cannot hold {n_channels} channel(s) at {fs} Hz; "
-            "use another format or subtype, for example WAV with PCM_24"
-        ) from error
 
 
 def _verify(path: PathLike, temporary: str, n_samples: int) -> None:

@@ -4,8 +4,8 @@ The first recording of a pair is dry, the one to be laid on the other, wet.
 """
 
 import csv
+import itertools
 import json
-import os
 import re
 import reprlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,6 @@ from jaxapf.audio.reading import info, read
 __all__ = ["SDDS_COLUMNS", "RecordedPair", "SddsColumns", "pairs_json", "read_pair", "sdds"]
 
 MAX_DELAY_SAMPLES = 2**31
-_NAME = re.compile(r"\w[\w.-]*")
 _SDDS_NAME = re.compile(
     r"(?P<Snare>[^_]+)_(?P<Dampening>[^_]+)_(?P<Mic>.+)_(?P<Position>[^_]+)"
     r"_Segment_(?P<Strike>\d+)_peak_(?P<Peak>[\d.]+)\.wav"
@@ -71,9 +70,6 @@ def read_pair(pair: RecordedPair) -> tuple[np.ndarray, np.ndarray, int]:
     return np.mean(dry[:, :n_samples], axis=0), np.mean(wet[:, :n_samples], axis=0), fs
 
 
-# A folder with pairs.json
-
-
 def pairs_json(path: PathLike) -> list[RecordedPair]:
     """List the pairs that `pairs.json` describes, in its order; `path` is its folder or the file itself.
 
@@ -99,14 +95,17 @@ def pairs_json(path: PathLike) -> list[RecordedPair]:
     """
     source = Path(path) / "pairs.json" if Path(path).is_dir() else Path(path)
     document = _json(source)
-    fs = _value(source, document, "sample_rate", _is_rate, "a whole number of Hz above 0")
-    entries = _value(source, document, "pairs", _is_list, "a list of one object a pair, not empty")
-    pairs = [_entry(source, number, entry) for number, entry in enumerate(entries, 1)]
+    fs, entries = (_value(source, document, name) for name in ("sample_rate", "pairs"))
+    pairs = [_entry(source, f"pair {number}", entry) for number, entry in enumerate(entries, 1)]
     names = [pair.name for pair in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise AudioError(f"'{source}' lists pair '{twice}' more than once, expected once; {_WHOLE_TEXT}")
-    for pair in pairs:
-        _check_rate(source, pair, fs)
+    for recording in (recording for pair in pairs for recording in (pair.dry, pair.wet)):
+        if (found := info(recording).fs) != fs:
+            raise AudioError(
+                f"'{recording}' has {found} Hz, but sample_rate in '{source}' is {fs}; "
+                "restore the recordings that belong to it"
+            )
     return pairs
 
 
@@ -121,58 +120,37 @@ def _json(path: Path) -> dict[str, Any]:
         raise AudioError(f"'{path}' is not JSON ({reason(error)}); {_WHOLE_TEXT}") from error
     if not isinstance(document, dict):
         raise AudioError(
-            f"'{path}' holds {_brief(document)}, expected an object with sample_rate and pairs; {_WHOLE_TEXT}"
+            f"'{path}' holds {reprlib.repr(document)}, expected an object with sample_rate and pairs; "
+            + _WHOLE_TEXT
         )
     return document
 
 
-def _entry(source: Path, number: int, entry: Any) -> RecordedPair:
-    where = f"pair {number}"
+def _entry(source: Path, which: str, entry: Any) -> RecordedPair:
     if not isinstance(entry, dict):
-        raise AudioError(f"'{source}': {where} is {_brief(entry)}, expected an object; {_WHOLE_TEXT}")
-
-    def field(name: str, is_right: Callable[[Any], bool], expected: str, optional: bool = False) -> Any:
-        absent = optional and entry.get(name) is None
-        return None if absent else _value(source, entry, name, is_right, expected, where)
-
-    name = field("pair", _is_name, "the NN of the files NN_mic1.flac and NN_mic2.flac, as text")
-    kind, hit = field("kind", _is_text, "text, not empty"), field("source", _is_text, "text, not empty")
-    delay = field("direct_delay_samples", _is_delay, "a finite number of samples, or null", optional=True)
-    polarity = field("polarity", _is_polarity, "1, -1 or null", optional=True)
+        raise AudioError(f"'{source}': {which} is {reprlib.repr(entry)}, expected an object; {_WHOLE_TEXT}")
+    name, kind, hit, delay, polarity = (
+        _value(source, entry, field, f" of {which}")
+        for field in ("pair", "kind", "source", "direct_delay_samples", "polarity")
+    )
     dry, wet = (source.parent / f"{name}_mic{microphone}.flac" for microphone in (1, 2))
     return RecordedPair(name, kind, hit, dry, wet, None if delay is None else float(delay), polarity)
 
 
-def _value(
-    source: Path,
-    holder: dict[str, Any],
-    name: str,
-    is_right: Callable[[Any], bool],
-    expected: str,
-    where: str = "",
-) -> Any:
-    place = f"'{source}': {name} of {where}" if where else f"'{source}': {name}"
-    if name not in holder:
-        raise AudioError(f"{place} is missing, expected {expected}; {_WHOLE_TEXT}")
-    if not is_right(holder[name]):
-        raise AudioError(f"{place} is {_brief(holder[name])}, expected {expected}; {_WHOLE_TEXT}")
-    return holder[name]
+def _value(source: Path, holder: dict[str, Any], name: str, owner: str = "") -> Any:
+    is_right, expected = _FIELDS[name]
+    if name not in holder and not is_right(None):
+        raise AudioError(f"'{source}': {name}{owner} is missing, expected {expected}; {_WHOLE_TEXT}")
+    value = holder.get(name)
+    if not is_right(value):
+        raise AudioError(
+            f"'{source}': {name}{owner} is {reprlib.repr(value)}, expected {expected}; {_WHOLE_TEXT}"
+        )
+    return value
 
 
-def _brief(value: Any) -> str:
-    return reprlib.repr(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_rate(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value) and value > 0
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and bool(value)
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_text(value: Any) -> bool:
@@ -181,24 +159,27 @@ def _is_text(value: Any) -> bool:
 
 def _is_name(value: Any) -> bool:
     # Part of a file name: it must not lead out of the folder.
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
 
 
 def _is_delay(value: Any) -> bool:
-    return _is_number(value) and abs(value) < MAX_DELAY_SAMPLES
+    return value is None or (
+        (_is_whole(value) or isinstance(value, float)) and abs(value) < MAX_DELAY_SAMPLES
+    )
 
 
-def _is_polarity(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value) and value in (-1, 1)
-
-
-def _check_rate(source: Path, pair: RecordedPair, fs: int) -> None:
-    for path in (pair.dry, pair.wet):
-        if (found := info(path).fs) != fs:
-            raise AudioError(
-                f"'{path}' has {found} Hz, but sample_rate in '{source}' is {fs}; "
-                "restore the recordings that belong to it"
-            )
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "sample_rate": (lambda value: _is_whole(value) and value > 0, "a whole number of Hz above 0"),
+    "pairs": (
+        lambda value: isinstance(value, list) and value != [],
+        "a list of one object a pair, not empty",
+    ),
+    "pair": (_is_name, "the NN of the files NN_mic1.flac and NN_mic2.flac, as text"),
+    "kind": (_is_text, "text, not empty"),
+    "source": (_is_text, "text, not empty"),
+    "direct_delay_samples": (_is_delay, "a finite number of samples, or null"),
+    "polarity": (lambda value: value is None or (_is_whole(value) and abs(value) == 1), "1, -1 or null"),
+}
 
 
 # The Snare Drum Data Set
@@ -290,29 +271,24 @@ def sdds(
         strokes.setdefault(take.stroke, []).append(take)
     pairs = [pair for takes in strokes.values() for pair in _pairs_of(takes, dry, wet)]
     if not pairs:
-        raise AudioError(_no_pairs(place if named else source, strokes, dry, wet))
+        names = sorted({" ".join(take.microphone) for takes in strokes.values() for take in takes})
+        available = f"its microphones are {', '.join(names)}" if names else "it lists no recordings"
+        requested = " and ".join("any other" if name is None else f"'{name}'" for name in (dry, wet))
+        raise AudioError(
+            f"'{place if named else source}' has no stroke recorded by both {requested}; {available}; "
+            "choose two that share a stroke"
+        )
     return pairs
 
 
 def _pairs_of(takes: list[_Take], dry: str | None, wet: str | None) -> Iterator[RecordedPair]:
     first, second = ([n for n, take in enumerate(takes) if take.is_by(name)] for name in (dry, wet))
     either = set(first) & set(second)  # those that could be taken both ways round
-    for i in first:
-        for j in second:
-            if i != j and not (i > j and i in either and j in either):
-                yield _sdds_pair(takes[i], takes[j])
-
-
-def _sdds_pair(dry: _Take, wet: _Take) -> RecordedPair:
-    return RecordedPair(
-        name=f"{dry.path.stem} {wet.path.stem}",
-        kind=f"{dry.microphone[-1]}_{wet.microphone[-1]}",
-        hit=" ".join(dry.stroke),
-        dry=dry.path,
-        wet=wet.path,
-        delay_samples=None,
-        polarity=None,
-    )
+    for i, j in itertools.product(first, second):
+        if i != j and not (i > j and i in either and j in either):
+            (d, stroke, dry_microphone), (w, _, wet_microphone) = takes[i], takes[j]
+            kind = f"{dry_microphone[-1]}_{wet_microphone[-1]}"
+            yield RecordedPair(f"{d.stem} {w.stem}", kind, " ".join(stroke), d, w, None, None)
 
 
 def _takes(source: Path, folder: Path, columns: SddsColumns) -> Iterator[_Take]:
@@ -346,7 +322,11 @@ def _rows(source: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str
                     f"{', '.join(missing)}; name them with columns="
                 )
             for row in reader:
-                yield reader.line_num, _cells(source, reader.line_num, row, wanted)
+                cells = {name: (row[name] or "").strip() for name in wanted}
+                if empty := next((name for name, cell in cells.items() if not cell), None):
+                    place = f"{empty} in line {reader.line_num}"
+                    raise AudioError(f"'{source}': {place} is empty, expected a value; {_WHOLE_TEXT}")
+                yield reader.line_num, cells
     except OSError as error:
         raise AudioError(
             f"'{source}' cannot be opened: {reason(error)}; give the annotations as a CSV file"
@@ -357,33 +337,15 @@ def _rows(source: Path, wanted: tuple[str, ...]) -> Iterator[tuple[int, dict[str
         ) from error
 
 
-def _cells(source: Path, number: int, row: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, str]:
-    cells = {name: (row[name] or "").strip() for name in wanted}
-    if empty := [name for name, cell in cells.items() if not cell]:
-        raise AudioError(f"'{source}': {empty[0]} in line {number} is empty, expected a value; {_WHOLE_TEXT}")
-    return cells
-
-
 def _takes_by_name(folder: Path) -> Iterator[_Take]:
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".wav") and not name.startswith("."))
-    for name in names:
-        match = _SDDS_NAME.fullmatch(name)
+    for path in sorted(path for path in folder.iterdir() if path.suffix == ".wav" and path.name[0] != "."):
+        match = _SDDS_NAME.fullmatch(path.name)
         if match is None:
             raise AudioError(
-                f"'{folder / name}' is not named as the data set's files are, expected "
+                f"'{path}' is not named as the data set's files are, expected "
                 "SNARE_DAMPENING_BRAND_MODEL_POSITION_Segment_STRIKE_peak_PEAK.wav; give annotations, "
                 "or remove it"
             )
-        stroke = tuple(match[column] for column in SDDS_COLUMNS.stroke)
-        yield _Take(folder / name, stroke, (match["Mic"].replace("_", " "), match["Position"]))
-
-
-def _no_pairs(
-    source: Path, strokes: dict[tuple[str, ...], list[_Take]], dry: str | None, wet: str | None
-) -> str:
-    names = sorted({" ".join(take.microphone) for takes in strokes.values() for take in takes})
-    available = f"its microphones are {', '.join(names)}" if names else "it lists no recordings"
-    requested = " and ".join("any other" if name is None else f"'{name}'" for name in (dry, wet))
-    return (
-        f"'{source}' has no stroke recorded by both {requested}; {available}; choose two that share a stroke"
-    )
+        yield _Take(
+            path, match.group(*SDDS_COLUMNS.stroke), (match["Mic"].replace("_", " "), match["Position"])
+        )
