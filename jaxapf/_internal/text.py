@@ -90,15 +90,15 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def clock(seconds: float) -> str:
-    """Format a time as h:mm:ss.
+def time_range(start: int, stop: int, fs: float) -> str:
+    """Format a range of samples as times h:mm:ss.
 
     Example:
-        >>> clock(3725.4)
-        '1:02:05'
+        >>> time_range(0, 3725_400, 1000)
+        '0:00:00 to 1:02:05'
     """
-    minutes, remainder = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{remainder:02d}"
+    minutes = [divmod(round(sample / fs), 60) for sample in (start, stop)]
+    return " to ".join(f"{whole // 60}:{whole % 60:02d}:{seconds:02d}" for whole, seconds in minutes)
 
 
 def printable(text: str) -> str:

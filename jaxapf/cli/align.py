@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 
 from jaxapf import audio
-from jaxapf._internal.text import clock, count, printable
+from jaxapf._internal.text import count, printable, time_range
 from jaxapf.alignment.options import MAX_ORDER, METHODS, doubt
 from jaxapf.cli import arguments
-from jaxapf.cli.arguments import UsageError
-from jaxapf.cli.filtering import Figures, write_filtered
-from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
+from jaxapf.cli.filtering import write_filtered
+from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair, silent
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import Job, audio_line, begin, closing, decibels, print_result
-
-__all__ = ["Options", "add_parser", "figures_of", "run"]
+from jaxapf.cli.output import Job, audio_line, begin, closing, decibels
 
 # Longer pairs are fitted on their most informative stretches and never held in memory as a whole.
 WHOLE_MAX_S = 90
@@ -26,6 +23,25 @@ FIT_STRETCHES = 4
 STRETCH_S = 30
 
 Stretches = Sequence[tuple[int, int]]  # first sample and the one after the last
+
+
+TEXTS = """bring a dry file into phase with its processed copy
+
+Bring DRY into phase with WET, its processed copy: find polarity and
+latency, then a cascade of all-pass filters, and write the dry file through
+them. Levels are not changed. Where no filter does better than delay and
+polarity, only these are applied, and the command says so.
+
+examples:
+  jaxapf align dry.wav wet.wav -o aligned.wav
+  jaxapf align dry.wav wet.wav -o aligned.flac --model tape.json --report tape.html
+  jaxapf align snare_top.wav snare_bottom.wav -o top_aligned.wav --order 8
+  jaxapf align dry_stereo.wav wet_mono.wav -o aligned.wav --channels 1
+  jaxapf align dry_48k.wav wet_44k.wav -o aligned.wav --resample
+
+The output keeps the dry file's sample encoding where its format has it. Without
+--subtype, a result that passes full scale is written as FLOAT where the format
+has it (WAV, AIFF)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,27 +68,7 @@ class Options(arguments.PairOptions, arguments.AudioOptions):
 
 
 def add_parser(commands: Any) -> None:
-    arguments.add_command(
-        commands,
-        "align",
-        run,
-        Options,
-        help="bring a dry file into phase with its processed copy",
-        description="""Bring DRY into phase with WET, its processed copy: find polarity and
-latency, then a cascade of all-pass filters, and write the dry file through
-them. Levels are not changed. Where no filter does better than delay and
-polarity, only these are applied, and the command says so.""",
-        epilog="""examples:
-  jaxapf align dry.wav wet.wav -o aligned.wav
-  jaxapf align dry.wav wet.wav -o aligned.flac --model tape.json --report tape.html
-  jaxapf align snare_top.wav snare_bottom.wav -o top_aligned.wav --order 8
-  jaxapf align dry_stereo.wav wet_mono.wav -o aligned.wav --channels 1
-  jaxapf align dry_48k.wav wet_44k.wav -o aligned.wav --resample
-
-The output keeps the dry file's sample encoding where its format has it. Without
---subtype, a result that passes full scale is written as FLOAT where the format
-has it (WAV, AIFF).""",
-    )
+    arguments.add_command(commands, "align", run, Options, TEXTS)
 
 
 def run(options: Options) -> None:
@@ -84,9 +80,8 @@ def run(options: Options) -> None:
         with open_pair(options, job) as (dry, wet):
             stretches = _stretches(dry, wet, job)
             alignment = _fit(options, dry, wet, stretches, job)
-            figures = Figures(_delay_only(alignment), dry, wet) if len(stretches) > 1 else None
-            write_filtered(options, alignment, dry, dry_subtype, job, figures)
-            whole = {} if figures is None else figures.result()
+            pair = (_delay_only(alignment), wet) if len(stretches) > 1 else None
+            whole = write_filtered(options, alignment, dry, dry_subtype, job, pair)
             alignment = dataclasses.replace(
                 alignment, metrics={**alignment.metrics, **whole}, command=options.command_line
             )
@@ -94,9 +89,12 @@ def run(options: Options) -> None:
                 job.warn(doubtful)
             if options.model is not None:
                 alignment.save(options.model)
-            _write_report(options, alignment, dry, wet, stretches, job)
-    result = job.result(
+            if options.report is not None:
+                job.show("Writing the report")
+                _write_report(options.report, alignment, dry, wet, stretches, job.notes)
+    job.finish(
         "align",
+        _lines,
         dry=options.dry,
         wet=options.wet,
         output=audio.info(options.output)._asdict(),
@@ -107,7 +105,6 @@ def run(options: Options) -> None:
         delay_ms=1000 * alignment.delay_samples / alignment.fs,
         **figures_of(alignment),
     )
-    print_result(options, result, _lines)
 
 
 def figures_of(alignment: Any) -> dict[str, Any]:
@@ -132,7 +129,7 @@ def _stretches(dry: Source, wet: Source, job: Job) -> list[tuple[int, int]]:
     stretches = audio.informative_segments(
         dry.file, wet.file, n_samples, fs, dry.channels, length=length, count=FIT_STRETCHES
     )
-    places = ", ".join(f"{clock(start / fs)} to {clock(stop / fs)}" for start, stop in stretches)
+    places = ", ".join(time_range(*stretch, fs) for stretch in stretches)
     job.notes.append(
         f"the filter and the phase-only bound are those of the most informative stretches, {places}"
     )
@@ -145,26 +142,16 @@ def _fit(options: Options, dry: Source, wet: Source, stretches: Stretches, job: 
     for source in (dry, wet):
         samples = np.stack([source.read(start, stop) for start, stop in stretches])
         if np.max(np.abs(samples)) < SILENCE:
-            raise UsageError(
-                f"'{source.path}' is silent, so there is nothing to align; check the file or --channels"
-            )
+            raise silent(source.path, "align")
         signals.append(samples if len(stretches) > 1 else samples[0])
     job.show("Starting JAX")
     start_jax()
     from jaxapf.alignment import estimate
 
     job.show("Fitting")
-    try:
-        return estimate.align(
-            *signals,
-            fs=dry.fs,
-            order=options.order,
-            method=options.method,
-            max_delay_ms=options.max_delay_ms,
-            progress=job.show,
-        )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    settings = {name: getattr(options, name) for name in ("order", "method", "max_delay_ms")}
+    with arguments.usage_errors():
+        return estimate.align(*signals, fs=dry.fs, **settings, progress=job.show)
 
 
 def _delay_only(alignment: Any) -> Any:
@@ -178,25 +165,20 @@ def _delay_only(alignment: Any) -> Any:
 
 
 def _write_report(
-    options: Options, alignment: Any, dry: Source, wet: Source, stretches: Stretches, job: Job
+    path: str, alignment: Any, dry: Source, wet: Source, stretches: Stretches, notes: Sequence[str]
 ) -> None:
-    if options.report is None:
-        return
     from jaxapf import report
-
-    job.show("Writing the report")
 
     start, stop = stretches[0]
     # What comes before the excerpt sets the filters' state at its first sample.
     before = min(start, dry.fs)
     aligned = np.asarray(alignment.apply(dry.read(start - before, stop)))[..., before:]
-    notes = [*job.notes]
     if len(stretches) > 1:
-        place = f"{clock(start / dry.fs)} to {clock(stop / dry.fs)}"
-        notes.append(f"this page shows and plays an excerpt, {place}; the figures are those of the whole")
+        place = time_range(start, stop, dry.fs)
+        notes = [*notes, f"this page shows and plays an excerpt, {place}; the figures are those of the whole"]
     dry_name, wet_name = (printable(os.path.basename(source.path)) for source in (dry, wet))
     report.write(
-        options.report,
+        path,
         dry.read(start, stop),
         wet.read(start, stop),
         aligned,
@@ -205,7 +187,7 @@ def _write_report(
         dry_name=dry_name,
         wet_name=wet_name,
         notes=[printable(note) for note in notes],
-        command=options.command_line,
+        command=alignment.command,
     )
 
 
@@ -219,13 +201,9 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"{label:20}{ratio:24}" + ("" if correlation is None else f"{correlation:14.4f}")
     yield ""
     delay = result["delay_samples"]
-    later = (
-        "wet is later than dry"
-        if delay > 0
-        else "wet is earlier, or the filter later: dry was advanced"
-        if delay < 0
-        else "none"
-    )
+    later = "wet is later than dry" if delay > 0 else "none"
+    if delay < 0:
+        later = "wet is earlier, or the filter later: dry was advanced"
     yield f"delay     {delay:.3f} samples ({result['delay_ms']:.3f} ms), {later}"
     yield f"polarity  {'kept' if result['polarity'] > 0 else 'inverted'}"
     sections = count(result["n_sections"], "all-pass section")

@@ -1,6 +1,7 @@
 """`jaxapf apply`: a file through a model that another command wrote."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 from jaxapf import audio
@@ -8,9 +9,17 @@ from jaxapf.cli import arguments
 from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import check_model, check_outputs, load_model, open_source
-from jaxapf.cli.output import audio_line, begin, closing, print_result
+from jaxapf.cli.output import audio_line, begin, closing
 
-__all__ = ["Options", "add_parser", "run"]
+TEXTS = """send a file through a fitted model
+
+Send IN through a model: delay, polarity and filters that 'align' found, an effect, or
+the controls that 'style' chose.
+
+examples:
+  jaxapf apply tape.json take2.wav -o take2_aligned.wav
+  jaxapf apply phaser.json guitar.wav -o guitar_phased.wav
+  jaxapf apply tape.json take2_44k.flac -o take2_aligned.flac --resample"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,19 +34,7 @@ class Options(arguments.AudioOptions):
 
 
 def add_parser(commands: Any) -> None:
-    arguments.add_command(
-        commands,
-        "apply",
-        run,
-        Options,
-        help="send a file through a fitted model",
-        description="""Send IN through a model: delay, polarity and filters that 'align' found, an effect, or
-the controls that 'style' chose.""",
-        epilog="""examples:
-  jaxapf apply tape.json take2.wav -o take2_aligned.wav
-  jaxapf apply phaser.json guitar.wav -o guitar_phased.wav
-  jaxapf apply tape.json take2_44k.flac -o take2_aligned.flac --resample""",
-    )
+    arguments.add_command(commands, "apply", run, Options, TEXTS)
 
 
 def run(options: Options) -> None:
@@ -58,5 +55,5 @@ def run(options: Options) -> None:
         with open_source(options.input, fs, options.channels, job) as source:
             write_filtered(options, model, source, found.subtype, job)
     written = audio.info(options.output)._asdict()
-    result = job.result("apply", model=options.model, input=options.input, output=written)
-    print_result(options, result, lambda result: closing(result, audio_line(written)))
+    lines = partial(closing, written=audio_line(written))
+    job.finish("apply", lines, model=options.model, input=options.input, output=written)

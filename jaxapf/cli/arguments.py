@@ -4,29 +4,21 @@ import argparse
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
-
-__all__ = [
-    "AudioOptions",
-    "JsonOptions",
-    "Options",
-    "PairOptions",
-    "Parser",
-    "ResultOptions",
-    "UsageError",
-    "add_command",
-    "channel_option",
-    "number",
-    "option",
-    "output_option",
-    "positional",
-    "whole",
-]
 
 
 class UsageError(ValueError):
     """Wrong use, in one sentence for the user."""
+
+
+@contextlib.contextmanager
+def usage_errors(before: str = "") -> Iterator[None]:
+    """Turn what is refused further below into UsageError, with `before` in front."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{before}{error}") from error
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,9 +36,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
 
-def add_command(commands: Any, name: str, run: Any, options: Any, **texts: Any) -> Parser:
-    """Add a command: `run` is called with an instance of `options`, whose fields are its arguments."""
-    parser = commands.add_parser(name, **texts)
+def add_command(commands: Any, name: str, run: Any, options: Any, texts: str) -> Parser:
+    """Add a command: `run` is called with an instance of `options`, whose fields are its arguments.
+
+    The texts are its line in the list of commands, its description, and its examples, between blank lines.
+    """
+    line, description, epilog = texts.split("\n\n", 2)
+    parser = commands.add_parser(name, help=line, description=description, epilog=epilog)
     parser.set_defaults(run=run, options=options)
     families = [{field.name for field in dataclasses.fields(one)} for one in options.__mro__[:-1]]
 
@@ -58,6 +54,52 @@ def add_command(commands: Any, name: str, run: Any, options: Any, **texts: Any) 
         settings = dict(field.metadata)
         parser.add_argument(*settings.pop("flags") or [field.name], **settings)
     return parser
+
+
+# Types of values
+
+
+def _checked(convert: Callable[[str], Any], valid: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+    """Return the type of the values that are valid; `what` says what is expected."""
+
+    def value(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            found = convert(text)
+            if valid(found):
+                return found
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+
+    return value
+
+
+def number(low: float, high: float, unit: str = "") -> Callable[[str], float]:
+    """Return the type of a number within a range."""
+    return _checked(float, lambda found: low <= found <= high, f"a number from {low:g} to {high:g}{unit}")
+
+
+def whole(low: int, high: int, word: str | None = None) -> Callable[[str], Any]:
+    """Return the type of a whole number within a range, or of `word`."""
+    either = f"'{word}' or " if word else ""
+    return _checked(
+        lambda text: int(text) if re.fullmatch(r"[+-]?\d+", text) else text,
+        lambda found: found == word or (isinstance(found, int) and low <= found <= high),
+        f"{either}a whole number from {low} to {high}",
+    )
+
+
+_milliseconds = _checked(
+    float, lambda found: 0 < found <= 10000, "a number of milliseconds above 0, at most 10000"
+)
+_rate = _checked(
+    lambda text: int(text) if text.isdecimal() else 0,
+    lambda found: 1000 <= found <= 1000000,
+    "a rate in Hz (1000 to 1000000); without a rate, put --resample after the files",
+)
+_channels = _checked(
+    lambda text: tuple(int(part) - 1 if part.strip().isdecimal() else -1 for part in text.split(",")),
+    lambda found: min(found) >= 0 and len(set(found)) == len(found),
+    "a list of different channels counted from 1, such as 1,2",
+)
 
 
 # Fields
@@ -85,60 +127,6 @@ def output_option(metavar: str = "OUT", help: str = "where to write the result")
 def channel_option(metavar: str = "1,2", help: str = "channels to use, counted from 1 (default all)") -> Any:
     """Return the field of the option --channels."""
     return option("--channels", help, type=_channels, metavar=metavar)
-
-
-# Types of values
-
-
-def number(low: float, high: float, unit: str = "") -> Callable[[str], float]:
-    """Return the type of a number within a range."""
-
-    def value(text: str) -> float:
-        with contextlib.suppress(ValueError):
-            if low <= float(text) <= high:
-                return float(text)
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from {low:g} to {high:g}{unit}")
-
-    return value
-
-
-def whole(low: int, high: int, word: str | None = None) -> Callable[[str], Any]:
-    """Return the type of a whole number within a range, or of `word`."""
-
-    def value(text: str) -> Any:
-        if text == word:
-            return text
-        if re.fullmatch(r"[+-]?\d+", text) and low <= int(text) <= high:
-            return int(text)
-        either = f"'{word}' or " if word else ""
-        raise argparse.ArgumentTypeError(f"'{text}' is not {either}a whole number from {low} to {high}")
-
-    return value
-
-
-def _milliseconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) <= 10000:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is not a number of milliseconds above 0, at most 10000")
-
-
-def _rate(text: str) -> int:
-    if not text.isdecimal() or not 1000 <= int(text) <= 1000000:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a rate in Hz (1000 to 1000000); without a rate, put --resample after the files"
-        )
-    return int(text)
-
-
-def _channels(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    found = tuple(int(part) - 1 for part in parts if part.strip().isdecimal())
-    if len(set(found)) < len(parts) or min(found) < 0:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a list of different channels counted from 1, such as 1,2"
-        )
-    return found
 
 
 # Options that commands share

@@ -11,7 +11,14 @@ from jaxapf._internal.text import printable
 from jaxapf.cli import align, arguments
 from jaxapf.cli.arguments import UsageError
 
-__all__ = ["Options", "add_parser", "run"]
+TEXTS = """align the example that ships with jaxapf
+
+Align seven seconds of drums and guitar with their copy from a tape machine
+simulation.
+
+examples:
+  jaxapf demo
+  jaxapf demo -o /tmp/demo"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,18 +31,7 @@ class Options(arguments.ResultOptions):
 
 
 def add_parser(commands: Any) -> None:
-    arguments.add_command(
-        commands,
-        "demo",
-        run,
-        Options,
-        help="align the example that ships with jaxapf",
-        description="""Align seven seconds of drums and guitar with their copy from a tape machine
-simulation.""",
-        epilog="""examples:
-  jaxapf demo
-  jaxapf demo -o /tmp/demo""",
-    )
+    arguments.add_command(commands, "demo", run, Options, TEXTS)
 
 
 def run(options: Options) -> None:

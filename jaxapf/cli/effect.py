@@ -11,11 +11,19 @@ from jaxapf._internal.text import count
 from jaxapf.cli import arguments
 from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.filtering import write_filtered
-from jaxapf.cli.inputs import Source, check_outputs, open_source
+from jaxapf.cli.inputs import check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
 from jaxapf.cli.output import audio_line, begin, closing, control_line, print_result
 
-__all__ = ["CHANNELS", "EFFECTS", "ListOptions", "Options", "add_parser", "default", "run", "run_list"]
+TEXTS = """send a file through one effect, or list all effects with their controls
+
+Send a file through one effect; 'jaxapf effect NAME --help' says which controls it has.
+
+examples:
+  jaxapf effect --list
+  jaxapf effect compressor take.wav -o pressed.wav --threshold-db -30 --ratio 4
+  jaxapf effect equalizer take.wav -o bright.wav --high-shelf-gain-db 6"""
+DEFAULTS_SHOWN = "Without an option, each control is at its default, in brackets."
 
 EFFECTS = {
     "equalizer": params.EQUALIZER,
@@ -71,45 +79,28 @@ def default(control: params.Control) -> float:
 
 
 def add_parser(commands: Any) -> None:
-    group = arguments.add_command(
-        commands,
-        "effect",
-        run_list,
-        ListOptions,
-        help="send a file through one effect, or list all effects with their controls",
-        description="Send a file through one effect; 'jaxapf effect NAME --help' says which controls it has.",
-        epilog="""examples:
-  jaxapf effect --list
-  jaxapf effect compressor take.wav -o pressed.wav --threshold-db -30 --ratio 4
-  jaxapf effect equalizer take.wav -o bright.wav --high-shelf-gain-db 6""",
-    )
+    group = arguments.add_command(commands, "effect", run_list, ListOptions, TEXTS)
     names = group.add_subparsers(title="effects", metavar="NAME")
     for name, controls in EFFECTS.items():
-        _add_effect(names, name, controls)
+        more = [f"and {len(controls) - 3} more"] * (len(controls) > 3)
+        shown = ", ".join([one.name for one in controls[:3]] + more)
+        texts = f"{shown}\n\nSend IN through the {name}. {CHANNELS[name]}\n\n{DEFAULTS_SHOWN}"
+        parser = arguments.add_command(names, name, run, Options, texts)
+        parser.set_defaults(effect=name)
+        options = parser.add_argument_group("controls")
+        for one in controls:
+            unit = f" {one.unit}" if one.unit else ""
+            options.add_argument(
+                _option(one.name),
+                action=_StoreControl,
+                type=arguments.number(one.low, one.high, unit),
+                metavar="X",
+                help=f"{one.low:g} to {one.high:g}{unit} (default {default(one):g})",
+            )
 
 
-def _add_effect(names: Any, name: str, controls: tuple[params.Control, ...]) -> None:
-    shown = [one.name for one in controls[:3]] + [f"and {len(controls) - 3} more"] * (len(controls) > 3)
-    parser = arguments.add_command(
-        names,
-        name,
-        run,
-        Options,
-        help=", ".join(shown),
-        description=f"Send IN through the {name}. {CHANNELS[name]}",
-        epilog="Without an option, each control is at its default, in brackets.",
-    )
-    parser.set_defaults(effect=name)
-    group = parser.add_argument_group("controls")
-    for one in controls:
-        unit = f" {one.unit}" if one.unit else ""
-        group.add_argument(
-            f"--{one.name.replace('_', '-')}",
-            action=_StoreControl,
-            type=arguments.number(one.low, one.high, unit),
-            metavar="X",
-            help=f"{one.low:g} to {one.high:g}{unit} (default {default(one):g})",
-        )
+def _option(control: str) -> str:
+    return f"--{control.replace('_', '-')}"
 
 
 class _StoreControl(argparse.Action):
@@ -135,9 +126,8 @@ def _table(result: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: {CHANNELS[name]}"
         yield f"  {'option':28}{'from':>8}{'to':>8} {'unit':5}{'scale':8}{'default':>8}"
         for one in controls:
-            option = f"--{one['name'].replace('_', '-')}"
             limits = f"{one['low']:8g}{one['high']:8g} {one['unit']:5}{one['scale']:8}"
-            yield f"  {option:28}{limits}{one['default']:8g}"
+            yield f"  {_option(one['name']):28}{limits}{one['default']:8g}"
         yield ""
 
 
@@ -165,23 +155,16 @@ def run(options: Options) -> None:
             start_jax()
             from jaxapf.effects import chain
 
+            if options.effect == "panner":  # one channel in, two out
+                read = source.read
+                source = source._replace(
+                    read=lambda start, stop: read(start, stop).mean(axis=0, keepdims=True), n_channels=2
+                )
             settings = chain.Settings(options.effect, tuple(controls.values()))
-            source = _mixed(source) if options.effect == "panner" else source
             write_filtered(options, settings, source, found.subtype, job)
-    result = job.result(
-        f"effect {options.effect}",
-        input=options.input,
-        output=audio.info(options.output)._asdict(),
-        controls=controls,
-    )
-    print_result(options, result, _lines)
-
-
-def _mixed(source: Source) -> Source:
-    """Return a source whose channels are mixed to one, and that becomes two."""
-    return source._replace(
-        read=lambda start, stop: source.read(start, stop).mean(axis=0, keepdims=True), n_channels=2
-    )
+    written = audio.info(options.output)._asdict()
+    name = f"effect {options.effect}"
+    job.finish(name, _lines, input=options.input, output=written, controls=controls)
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:

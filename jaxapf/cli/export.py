@@ -9,7 +9,13 @@ from jaxapf.cli import arguments
 from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.inputs import check_model, check_outputs, load_model
 
-__all__ = ["Options", "add_parser", "run"]
+TEXTS = """write a model in another format
+
+Write a model as JSON, or as a table of second-order sections for SciPy and
+others.
+
+examples:
+  jaxapf export tape.json --format sos -o tape.txt"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,17 +34,7 @@ class Options(arguments.Options):
 
 
 def add_parser(commands: Any) -> None:
-    arguments.add_command(
-        commands,
-        "export",
-        run,
-        Options,
-        help="write a model in another format",
-        description="""Write a model as JSON, or as a table of second-order sections for SciPy and
-others.""",
-        epilog="""examples:
-  jaxapf export tape.json --format sos -o tape.txt""",
-    )
+    arguments.add_command(commands, "export", run, Options, TEXTS)
 
 
 def run(options: Options) -> None:

@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf._internal.text import clock
+from jaxapf._internal.text import time_range
 from jaxapf.cli import arguments
 from jaxapf.cli.arguments import UsageError
-from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair
+from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair, silent
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import Job, begin, closing, decibels, print_result
-
-__all__ = ["Options", "add_parser", "figures_of", "run"]
+from jaxapf.cli.output import Job, begin, closing, decibels
 
 LONGEST_S = 30.0  # of a recording that is learnt from
 BEFORE_S = 0.1  # of silence that is kept before the first sound
@@ -21,7 +19,7 @@ AUDIBLE = 1e-3  # of the peak
 MIN_TURNS = 1.5  # of a phaser's oscillator
 MAX_ERROR = 0.2  # of the wet signal left unexplained
 
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     "phaser": """Find the phaser that makes WET of DRY: the number of all-pass stages, the oscillator that
 sweeps them, feedback, gains. Chirps and other signals with all frequencies serve
 best; music does.""",
@@ -29,6 +27,9 @@ best; music does.""",
 averaging, make-up gain, look-ahead, and what it detects and smooths. The recording
 should be loud and soft in turns.""",
 }
+EXAMPLES = """examples:
+  jaxapf NAME fit dry.wav wet.wav -o NAME.json
+  jaxapf apply NAME.json other.wav -o other_wet.wav"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,24 +54,13 @@ class Excerpt(NamedTuple):
 
 
 def add_parser(commands: Any) -> None:
-    for name, description in _DESCRIPTIONS.items():
-        group = commands.add_parser(
-            name,
-            help=f"learn a {name} from a dry and a wet file",
-            description=f"Learn a {name} from recordings; 'jaxapf apply' sends other files through it.",
-        )
-        parser = arguments.add_command(
-            group.add_subparsers(title="actions", metavar="ACTION", required=True),
-            "fit",
-            run,
-            Options,
-            help=f"learn a {name} from a dry and a wet file",
-            description=description,
-            epilog=f"""examples:
-  jaxapf {name} fit dry.wav wet.wav -o {name}.json
-  jaxapf apply {name}.json other.wav -o other_wet.wav""",
-        )
-        parser.set_defaults(effect=name)
+    for name, description in DESCRIPTIONS.items():
+        line = f"learn a {name} from a dry and a wet file"
+        whole = f"Learn a {name} from recordings; 'jaxapf apply' sends other files through it."
+        group = commands.add_parser(name, help=line, description=whole)
+        actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
+        texts = f"{line}\n\n{description}\n\n{EXAMPLES.replace('NAME', name)}"
+        arguments.add_command(actions, "fit", run, Options, texts).set_defaults(effect=name)
 
 
 def run(options: Options) -> None:
@@ -88,16 +78,12 @@ def run(options: Options) -> None:
             excerpt = _excerpt(dry, wet, job.notes)
         job.show("Starting JAX")
         start_jax()
-        try:
+        with arguments.usage_errors(f"'{options.wet}' cannot be learnt from: "):
             model = (_phaser if options.effect == "phaser" else _compressor)(excerpt, options, job.show)
-        except ValueError as error:
-            raise UsageError(f"'{options.wet}' cannot be learnt from: {error}") from error
         _warn_of_poor_fit(model, job)
         model.save(options.output)
-    result = job.result(
-        f"{options.effect} fit", dry=options.dry, wet=options.wet, model=options.output, **figures_of(model)
-    )
-    print_result(options, result, _lines)
+    files = {"dry": options.dry, "wet": options.wet, "model": options.output}
+    job.finish(f"{options.effect} fit", _lines, **files, **figures_of(model))
 
 
 def _warn_of_poor_fit(model: Any, job: Job) -> None:
@@ -119,13 +105,11 @@ def _excerpt(dry: Source, wet: Source, notes: list[str]) -> Excerpt:
     peaks = [max(float(np.max(np.abs(block))) for _, block in _blocks(source)) for source in (dry, wet)]
     for source, peak in zip((dry, wet), peaks, strict=True):
         if peak < SILENCE:
-            raise UsageError(
-                f"'{source.path}' is silent, so there is nothing to learn; check the file or --channels"
-            )
+            raise silent(source.path, "learn")
     start = max(0, _first_sound(dry, AUDIBLE * peaks[0]) - round(BEFORE_S * fs))
     stop = min(n_samples, start + round(LONGEST_S * fs))
     if (start, stop) != (0, n_samples):
-        notes.append(f"learnt from {clock(start / fs)} to {clock(stop / fs)}")
+        notes.append(f"learnt from {time_range(start, stop, fs)}")
     x, y = (source.read(start, stop)[0].astype(np.float64) for source in (dry, wet))
     return Excerpt(x, y, fs, start)
 

@@ -18,7 +18,16 @@ from jaxapf.cli.inputs import load_model
 from jaxapf.cli.output import audio_line, panel, print_result
 from jaxapf.training import pretrained
 
-__all__ = ["Options", "add_parser", "run"]
+TEXTS = """show versions, devices and stored checkpoints, or what a file holds
+
+Show versions, devices and the checkpoints that come with jaxapf; or the
+properties of audio files, the figures of models, and the steps, metrics and
+configuration of training checkpoints.
+
+examples:
+  jaxapf info
+  jaxapf info dry.wav wet.wav tape.json
+  jaxapf info run/checkpoints"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,20 +40,7 @@ class Options(arguments.JsonOptions):
 
 
 def add_parser(commands: Any) -> None:
-    arguments.add_command(
-        commands,
-        "info",
-        run,
-        Options,
-        help="show versions, devices and stored checkpoints, or what a file holds",
-        description="""Show versions, devices and the checkpoints that come with jaxapf; or the
-properties of audio files, the figures of models, and the steps, metrics and
-configuration of training checkpoints.""",
-        epilog="""examples:
-  jaxapf info
-  jaxapf info dry.wav wet.wav tape.json
-  jaxapf info run/checkpoints""",
-    )
+    arguments.add_command(commands, "info", run, Options, TEXTS)
 
 
 def run(options: Options) -> None:

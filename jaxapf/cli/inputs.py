@@ -12,21 +12,9 @@ import numpy as np
 
 from jaxapf import audio
 from jaxapf._internal.text import count
-from jaxapf.cli.arguments import PairOptions, UsageError
+from jaxapf.cli.arguments import PairOptions, UsageError, usage_errors
 from jaxapf.cli.jax_setup import start_jax
 from jaxapf.cli.output import Job
-
-__all__ = [
-    "SILENCE",
-    "Source",
-    "check_channels",
-    "check_model",
-    "check_outputs",
-    "check_pair",
-    "load_model",
-    "open_pair",
-    "open_source",
-]
 
 MIN_SAMPLES = 64
 # Below -140 dBFS there is nothing but the dither of a 24-bit file.
@@ -60,6 +48,11 @@ def open_source(path: str, fs: int, channels: Sequence[int] | None, job: Job) ->
             job.notes.append(f"'{path}' was resampled from {found.fs} to {fs} Hz")
         reader = stack.enter_context(audio.open_reader(file, channels=picked))
         yield Source(path, file, picked, fs, reader.info.n_samples, reader.n_channels, reader.read)
+
+
+def silent(path: str, purpose: str) -> UsageError:
+    """Return the refusal of a silent input."""
+    return UsageError(f"'{path}' is silent, so there is nothing to {purpose}; check the file or --channels")
 
 
 def check_channels(found: audio.AudioInfo, channels: Sequence[int] | None) -> None:
@@ -102,8 +95,7 @@ def check_pair(options: PairOptions) -> tuple[audio.AudioInfo, audio.AudioInfo]:
         )
     for one in (dry, wet):
         check_channels(one, options.channels)
-        if one.n_samples < MIN_SAMPLES:
-            raise UsageError(f"'{one.path}' holds {count(one.n_samples, 'sample')}, too few to work with")
+        _check_length(one.path, one.n_samples)
     if dry.fs != wet.fs and options.resample is None:
         raise UsageError(
             f"'{dry.path}' is at {dry.fs} Hz and '{wet.path}' at {wet.fs} Hz; "
@@ -118,6 +110,11 @@ def check_pair(options: PairOptions) -> tuple[audio.AudioInfo, audio.AudioInfo]:
     return dry, wet
 
 
+def _check_length(path: str, n_samples: int, rate: str = "") -> None:
+    if n_samples < MIN_SAMPLES:
+        raise UsageError(f"'{path}' holds {count(n_samples, 'sample')}{rate}, too few to work with")
+
+
 @contextlib.contextmanager
 def open_pair(options: PairOptions, job: Job) -> Iterator[tuple[Source, Source]]:
     """Open both inputs at one rate and one length."""
@@ -128,63 +125,47 @@ def open_pair(options: PairOptions, job: Job) -> Iterator[tuple[Source, Source]]
     ):
         n_samples = min(dry.n_samples, wet.n_samples)
         for source in (dry, wet):
-            if source.n_samples > n_samples:
-                cut = source.n_samples - n_samples
+            if cut := source.n_samples - n_samples:
                 job.notes.append(f"'{source.path}' is longer: its last {count(cut, 'sample')} were left out")
-        if n_samples < MIN_SAMPLES:
-            raise UsageError(
-                f"'{dry.path}' holds {count(n_samples, 'sample')} at {fs} Hz, too few to work with"
-            )
+        _check_length(dry.path, n_samples, f" at {fs} Hz")
         yield dry._replace(n_samples=n_samples), wet._replace(n_samples=n_samples)
 
 
 # Models
 
 
-def check_model(path: str) -> None:
-    """Refuse what is plainly no model before JAX starts."""
+def check_model(path: str) -> str:
+    """Return the format of a model; refuse what is plainly none before JAX starts."""
     if not os.path.exists(path):
         raise UsageError(f"'{path}' does not exist; check the name and the folder")
     if not os.path.isfile(path):
         raise UsageError(f"'{path}' is not a regular file; give a model that jaxapf wrote")
+    found = None
     try:
-        found = _document(path)
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"'{path}' cannot be opened: {(error.strerror or '').lower()}") from error
     if not isinstance(found, dict):
         raise UsageError(
             f"'{path}' is not a model; give a file that jaxapf wrote, such as by 'jaxapf align --model'"
         )
+    return str(found.get("format"))
 
 
 def load_model(path: str) -> tuple[str, Any]:
-    """Return the kind of a model, "model", "effect" or "style", and what its module loads."""
-    check_model(path)
+    """Return the kind of a model, "model", "effect" or "style", and the model."""
+    found = check_model(path)
     start_jax()
-    kind = {"jaxapf-effect": "effect", "jaxapf-style": "style"}.get(
-        str(_document(path).get("format")), "model"
-    )
-    try:
-        return kind, _loader(kind)(path)
-    except ValueError as error:  # a ModelError of any
-        raise UsageError(str(error)) from error
+    with usage_errors():
+        if found == "jaxapf-style":
+            from jaxapf.effects.style import transfer
 
+            return "style", transfer.load(path)
+        if found == "jaxapf-effect":
+            from jaxapf.effects import modelling
 
-def _loader(kind: str) -> Callable[[str], Any]:
-    if kind == "style":
-        from jaxapf.effects.style import transfer
+            return "effect", modelling.EffectModel.load(path)
+        from jaxapf import alignment
 
-        return transfer.load
-    if kind == "effect":
-        from jaxapf.effects import modelling
-
-        return modelling.EffectModel.load
-    from jaxapf import alignment
-
-    return alignment.Alignment.load
-
-
-def _document(path: str) -> Any:
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    return None
+        return "model", alignment.Alignment.load(path)

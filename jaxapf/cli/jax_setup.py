@@ -6,8 +6,6 @@ import platform
 import sys
 import zlib
 
-__all__ = ["cpu_tag", "start_jax", "use_compilation_cache"]
-
 
 def start_jax() -> None:
     """Import JAX with a cache of compiled programs."""

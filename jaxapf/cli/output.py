@@ -13,15 +13,14 @@ from jaxapf._internal import text
 from jaxapf._internal.progress import progress
 from jaxapf.cli.arguments import Options
 
-__all__ = ["Job", "audio_line", "begin", "closing", "control_line", "decibels", "panel", "print_result"]
-
-_UNITS = {"db": "dB", "ms": "ms", "hz": "Hz", "s": "s"}
+Lines = Callable[[dict[str, Any]], Iterable[str]]
 
 
 @dataclasses.dataclass
 class Job:
     """One run of a command: ``show(stage, fraction=None)``, fraction from 0 to 1, its notes and its time."""
 
+    options: Options
     show: Callable[..., None]
     notes: list[str] = dataclasses.field(default_factory=list)
     started: float = dataclasses.field(default_factory=time.perf_counter)
@@ -32,29 +31,28 @@ class Job:
         with contextlib.suppress(OSError):
             print(f"jaxapf: warning: {message}", file=sys.stderr, flush=True)
 
-    def result(self, command: str, **figures: Any) -> dict[str, Any]:
-        """Return what the command prints."""
+    def finish(self, command: str, lines: Lines, **figures: Any) -> None:
+        """Print the result of the command, once its stages are no longer shown."""
         seconds = time.perf_counter() - self.started
-        return {"command": command, **figures, "notes": self.notes, "seconds": seconds}
+        result = {"command": command, **figures, "notes": self.notes, "seconds": seconds}
+        print_result(self.options, result, lines)
 
 
 @contextlib.contextmanager
 def begin(options: Options) -> Iterator[Job]:
     """Begin a run, whose stages are shown where stderr is a terminal."""
     if options.quiet:
-        yield Job(lambda *_: None)
+        yield Job(options, lambda *_: None)
         return
     with progress(None, transient=True) as update:
 
         def show(stage: str, fraction: float | None = None) -> None:
             update(fraction, description=stage, **({} if fraction is None else {"total": 1.0}))
 
-        yield Job(show)
+        yield Job(options, show)
 
 
-def print_result(
-    options: Options, result: dict[str, Any], lines: Callable[[dict[str, Any]], Iterable[str]]
-) -> None:
+def print_result(options: Options, result: dict[str, Any], lines: Lines) -> None:
     """Print a result as the options ask: JSON, the lines of text, or nothing."""
     if options.json:
         print(json.dumps(_plain(result), indent=1, allow_nan=False))
@@ -106,9 +104,9 @@ def control_line(name: str, value: float) -> str:
     word, _, unit = name.rpartition("_")
     if name == "ratio":
         return f"{name:18}{value:7.2f} : 1"
-    if unit not in _UNITS:
+    if unit not in text.UNITS:
         return f"{name.replace('_', ' '):18}{value:7.2f}"
-    return f"{word.replace('_', ' '):18}{value:7.1f} {_UNITS[unit]}"
+    return f"{word.replace('_', ' '):18}{value:7.1f} {text.UNITS[unit]}"
 
 
 def panel(settings: dict[str, Any]) -> Iterator[str]:

@@ -13,16 +13,30 @@ from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 from jaxapf.cli import arguments
 from jaxapf.cli.arguments import UsageError
 from jaxapf.cli.filtering import write_filtered
-from jaxapf.cli.inputs import Source, check_channels, check_outputs, open_source
+from jaxapf.cli.inputs import Source, check_channels, check_outputs, open_source, silent
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import Job, audio_line, begin, closing, panel, print_result
+from jaxapf.cli.output import Job, audio_line, begin, closing, panel
 from jaxapf.training import pretrained
-
-__all__ = ["Options", "add_parser", "run"]
 
 NETWORK_HZ, STORED = 24_000, "style-transfer"  # of modules that need JAX: network.FS, transfer.STORED
 HIGHEST = 0.49  # of the sample rate, matched.HIGHEST: bands above are moved there
 LEAST_NOTED_DB = 0.1
+
+
+TEXTS = """make one recording sound as if it went through the effects of another
+
+Set an equaliser and a compressor so that INPUT sounds as if it had gone through the
+effects of REFERENCE, another recording: a network takes at most a minute of both
+and gives the controls, which are printed and can be saved, edited and used
+again. The result is made as loud as REFERENCE, or less where it would clip.
+
+examples:
+  jaxapf style take.wav reference.wav -o styled.wav
+  jaxapf style take.wav reference.wav -o styled.wav --report style.html --controls style.json
+  jaxapf apply style.json other_take.wav -o other_styled.wav
+
+Both files may have any length from 0.25 s, any rate from 8 to 192 kHz and any
+number of channels; the output has those of INPUT. All channels get the same gain."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,24 +65,7 @@ class Options(arguments.AudioOptions):
 
 
 def add_parser(commands: Any) -> None:
-    arguments.add_command(
-        commands,
-        "style",
-        run,
-        Options,
-        help="make one recording sound as if it went through the effects of another",
-        description="""Set an equaliser and a compressor so that INPUT sounds as if it had gone through the
-effects of REFERENCE, another recording: a network takes at most a minute of both
-and gives the controls, which are printed and can be saved, edited and used
-again. The result is made as loud as REFERENCE, or less where it would clip.""",
-        epilog="""examples:
-  jaxapf style take.wav reference.wav -o styled.wav
-  jaxapf style take.wav reference.wav -o styled.wav --report style.html --controls style.json
-  jaxapf apply style.json other_take.wav -o other_styled.wav
-
-Both files may have any length from 0.25 s, any rate from 8 to 192 kHz and any
-number of channels; the output has those of INPUT. All channels get the same gain.""",
-    )
+    arguments.add_command(commands, "style", run, Options, TEXTS)
 
 
 def run(options: Options) -> None:
@@ -91,8 +88,9 @@ def run(options: Options) -> None:
 
             transfer.save(settings, options.controls)
         _write_report(options, settings, sources, powers, job)
-    result = job.result(
+    job.finish(
         "style",
+        _lines,
         input=options.input,
         reference=options.reference,
         output=audio.info(options.output)._asdict(),
@@ -104,7 +102,6 @@ def run(options: Options) -> None:
         lowered_db=lowered_db,
         passes=options.passes,
     )
-    print_result(options, result, _lines)
 
 
 def _note_limits(sources: list[Source], settings: Any, lowered_db: float, notes: list[str]) -> None:
@@ -166,9 +163,7 @@ def _powers(source: Source) -> level.Powers:
         raise UsageError(
             f"'{source.path}' is silent when its channels are mixed; give one of them (INPUT: --channels 1)"
         )
-    raise UsageError(
-        f"'{source.path}' is silent, so there is nothing to measure; check the file or --channels"
-    )
+    raise silent(source.path, "measure")
 
 
 def _choose(
@@ -177,10 +172,8 @@ def _choose(
     """Return the settings, and by how many dB the result is softer than the reference."""
     from jaxapf.effects.style import network, transfer
 
-    try:
+    with arguments.usage_errors():
         weights = network.load(_network_path(options))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     job.show("Choosing the controls")
     recordings = [transfer.Recording(one.read, one.n_samples, one.fs) for one in sources]
     signals = [transfer.network_input(one, found) for one, found in zip(recordings, powers, strict=True)]
