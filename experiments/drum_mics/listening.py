@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import listening
-from jaxapf._internal import text
+from jaxapf import report
 
 FADE_S = 0.005  # at the end, where a recording was cut
 TEMPLATE = Path(__file__).with_name("template.html")
@@ -78,9 +78,9 @@ def _pair(entry: Entry) -> dict[str, Any]:
                 "sound": listening.encoded(_faded(gain * x, entry["fs"]), entry["fs"]),
                 "best": correlation == best,
                 "figures": (
-                    text.fixed(level_db),
-                    text.fixed(change_db, signed=True) if math.isfinite(change_db) else "–",
-                    text.fixed(correlation, 3),
+                    report.fixed(level_db),
+                    report.fixed(change_db, signed=True) if math.isfinite(change_db) else "–",
+                    report.fixed(correlation, 3),
                 ),
             }
         )

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.common import listening
 from experiments.style_transfer import figures
-from jaxapf._internal import text
+from jaxapf import report
 from jaxapf.report import players
 
 NARROW = figures.Size(380, 300, 12)
@@ -121,9 +121,9 @@ def _curves(number: int, curves: Curves) -> list[tuple[str, str]]:
 
 def _level(x: np.ndarray) -> str:
     power = float(np.mean(x**2))
-    return text.fixed(10 * math.log10(power)) if power > 1e-14 else "silent"
+    return report.fixed(10 * math.log10(power)) if power > 1e-14 else "silent"
 
 
 def _value(value: float | None) -> str:
-    value = text.known(value)
-    return text.fixed(value, 0) if abs(value) >= 1000 else text.number(value, padded=False)
+    large = value is not None and abs(value) >= 1000
+    return report.fixed(value, 0) if large else report.number(value, padded=False)

@@ -45,7 +45,7 @@ def worker(*words: str, devices: int = 1, native: bool = True) -> Any:
 
 
 def training(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """A started run.py."""
+    """A started process of the experiment."""
     command = [sys.executable, "-m", "experiments.training", "train", "--folder", str(folder), *words]
     return subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
