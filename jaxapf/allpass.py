@@ -89,15 +89,10 @@ class Sections(NamedTuple):
 
 
 def first_order(coefficient: Controls, *, warp: Controls = 0.0) -> Sections:
-    """Return first-order sections (g + z^-1) / (1 + g z^-1).
+    """Return first-order sections (g + z^-1) / (1 + g z^-1), g being the coefficient in (-1, 1).
 
-    Args:
-        coefficient: g in (-1, 1).
-        warp: in (-1, 1), replaces z^-1 by (warp + z^-1) / (1 + warp z^-1): the coefficient becomes
-            (g + warp) / (1 + g warp).
-
-    Raises:
-        ValueError: a known value out of its range.
+    `warp`, in (-1, 1), replaces z^-1 by (warp + z^-1) / (1 + warp z^-1): the coefficient becomes
+    (g + warp) / (1 + g warp). Raises ValueError for a known value out of its range.
 
     Example:
         >>> first_order([-0.9, 0.5]).sos[:, 0].round(6).tolist()
@@ -117,19 +112,16 @@ def second_order(radius: Controls, cutoff_hz: Controls, fs: float, *, warp: Cont
             circle, as in the paper's networks.
         cutoff_hz: pole frequency in Hz, in [0, fs / 2].
         fs: sample rate in Hz.
-        warp: in (-1, 1), replaces z^-1 by (warp + z^-1) / (1 + warp z^-1). The result is again one
-            second-order section, its margins (u, v, m) multiplied by ((1 + warp)^2, (1 - warp)^2, 1 -
-            warp^2).
+        warp: in (-1, 1), as in `first_order`. The result is again one second-order section, its margins
+            (u, v, m) multiplied by ((1 + warp)^2, (1 - warp)^2, 1 - warp^2).
 
-    Raises:
-        ValueError: a known value out of its range.
+    Raises ValueError for a known value out of its range.
 
     Source: Bargum et al. 2023, eq. 2-4 (c = R^2, d = -2 R cos(2 pi fc / fs)) and 5. Equation 5 prints
     `- v2 (a^2 + 1)` where the all-pass has `+ v2 (1 - a^2)`; this is the all-pass.
 
     Example:
-        >>> sections = second_order([0.9, 0.99], [100.0, 1000.0], 48000.0, warp=0.1)
-        >>> sections.sos.shape
+        >>> second_order([0.9, 0.99], [100.0, 1000.0], 48000.0, warp=0.1).sos.shape
         (2, 6)
     """
     require("radius", radius, "in (-1, 1)", lambda r: np.abs(r) < 1)
@@ -174,14 +166,8 @@ def rbj(cutoff_hz: Controls, q: Controls, fs: float) -> Sections:
 def from_sos(sos: Float[Values, "... n_sections 6"]) -> Sections:
     """Return the sections of `sos` rows, `[c, d, 1, 1, d, c]` or (first order) `[g, 1, 0, 1, g, 0]`.
 
-    Args:
-        sos: `(..., n_sections, 6)` or one row `(6,)`.
-
-    Returns:
-        Sections `(..., n_sections)`. Only the denominators are used.
-
-    Raises:
-        ValueError: wrong shape; or, where the values are known, a row that is not a stable all-pass.
+    One row may be `(6,)`. Only the denominators are used. Raises ValueError for a wrong shape and, where the
+    values are known, for a row that is not a stable all-pass.
 
     Example:
         >>> from_sos([[0.25, -0.5, 1.0, 1.0, -0.5, 0.25]]).m.tolist()
@@ -200,10 +186,7 @@ def from_sos(sos: Float[Values, "... n_sections 6"]) -> Sections:
 
 
 def concatenate(*sections: Sections) -> Sections:
-    """Join cascades in series; batch axes broadcast.
-
-    Raises:
-        ValueError: nothing to join, or batch axes that do not broadcast.
+    """Join cascades in series; ValueError for nothing to join or batch axes that do not broadcast.
 
     Example:
         >>> concatenate(first_order(0.5), rbj([100.0, 1000.0], 0.7, 48000.0)).u.shape
@@ -236,12 +219,9 @@ def cascade(
         method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (zero-padded FFT, which wraps the tail
             beyond the padding), or `"auto"` (the fastest exact one).
 
-    Returns:
-        y `(..., n_samples)`, in the dtype of `x`; or `(y, zf)` when `zi` is given. Chunks of any length, each
-        started with the `zf` of the one before, give the same as the whole.
-
-    Raises:
-        ValueError: unknown `method`, `stretch` < 1, `zi` with `"fsm"`, shapes that do not fit.
+    Returns y, in the dtype of `x`; or `(y, zf)` when `zi` is given. Chunks of any length, each started with
+    the `zf` of the one before, give the same as the whole. Raises ValueError for an unknown `method`,
+    `stretch` < 1, `zi` with `"fsm"`, and shapes that do not fit.
 
     Source: Bargum et al. 2023, eq. 1 and 5; normalised lattice: Gray and Markel 1975.
 
@@ -287,15 +267,10 @@ def cascade_varying(
         sections: `(..., n_samples, n_sections)`, batch axes broadcast against those of `x`. A section may be
             of first order (`v == 0`) at some samples and not at others.
         x: `(..., n_samples)`.
-        zi: initial state `(..., n_sections, 2)`, that of `cascade`.
-        method: `"scan"`, `"blocked"`, `"associative"` (all exact) or `"auto"` (the fastest).
+        zi: as in `cascade`.
+        method: as in `cascade`, but for `"fsm"`.
 
-    Returns:
-        y `(..., n_samples)`, in the dtype of `x`; or `(y, zf)` when `zi` is given. Chunks of any length, each
-        started with the `zf` of the one before, give the same as the whole.
-
-    Raises:
-        ValueError: unknown `method`, `"fsm"`, shapes that do not fit.
+    Returns and raises as `cascade`.
 
     Source: Gray and Markel 1975 (normalised lattice); Yu et al. 2024 (exact filters in place of frames).
 
@@ -337,19 +312,13 @@ def cascade_frames(
 
     Args:
         sections: `(..., n_frames, n_sections)`, `filters.overlap_add.n_frames(n_samples, hop)` frames, frame
-        k for the
-            samples around `k * hop`; batch axes broadcast against those of `x`.
-        x: `(..., n_samples)`, real.
+            k for the samples around `k * hop`; batch axes broadcast against those of `x`.
+        x: real.
         hop: samples from one frame to the next.
         n_fft: length of the transform in samples; by default eight hops.
         n_window: length of the Hann window in samples, at least two hops; by default half of `n_fft`.
 
-    Returns:
-        `(..., n_samples)` in the dtype of `x`.
-
-    Raises:
-        ValueError: shapes that do not fit; a hop, window or transform whose lengths are impossible.
-        TypeError: complex `x`.
+    Raises as `filters.overlap_add.filter_frames`.
 
     Source: Carson et al. 2023; the frame-wise baseline of Yu et al. 2024.
 

@@ -60,19 +60,11 @@ _MAX_PADDING = 2**26
 def freqz_sos(
     sos: Float[Values, "... n_sections 6"], freqs_hz: Float[Values, " n_freqs"], fs: float
 ) -> Complex[Any, "... n_freqs"]:
-    """Return the complex frequency response of second-order sections in series.
+    """Return the complex frequency response of second-order sections in series, rows `b0 b1 b2 a0 a1 a2`.
 
-    Args:
-        sos: `(..., n_sections, 6)` or one row `(6,)`, rows `b0 b1 b2 a0 a1 a2`.
-        freqs_hz: `(n_freqs,)` in Hz.
-        fs: sample rate in Hz.
-
-    Returns:
-        `(..., n_freqs)` complex; NumPy when no argument is a JAX array, else JAX. For any number of sections
-        and any gains, no intermediate product over- or underflows unless the result does.
-
-    Raises:
-        ValueError: wrong shape of `sos`.
+    `sos` may be one row `(6,)`; frequencies and sample rate are in Hz. The result is NumPy when no argument
+    is a JAX array, else JAX. For any number of sections and any gains, no intermediate product over- or
+    underflows unless the result does.
 
     Example:
         >>> abs(freqz_sos([0.5, 0.5, 0.0, 1.0, 0.0, 0.0], [0.0, 500.0], 1000.0)).tolist()  # two-point mean
@@ -121,20 +113,15 @@ def sosfilt_fsm(
     """Filter by frequency sampling: multiply the spectrum of the zero-padded signal by the response.
 
     Args:
-        sos: `(..., n_sections, 6)`, batch axes broadcast against those of `x`.
-        x: `(..., n_samples)`, real.
+        sos: batch axes broadcast against those of `x`.
+        x: real.
         n_fft: length of the transform in samples, at least `n_samples`. By default long enough for the
             slowest pole to decay by 160 dB after the last sample; where the poles are not known (`sos`
             traced by `jit` or `grad`), twice the signal, and 1024 samples more than it at the least.
             `wraparound_error` is the error of a length.
 
-    Returns:
-        `(..., n_samples)` in the dtype of `x`.
-
-    Raises:
-        ValueError: wrong shape; `n_fft` too short; known poles on or outside the unit circle, or so slow
-            that the padding would be longer than 2^26 samples.
-        TypeError: complex `x`.
+    Raises ValueError for a wrong shape, an `n_fft` too short, and known poles on or outside the unit circle,
+    or so slow that the padding would be longer than 2^26 samples; TypeError for complex `x`.
 
     Example:
         >>> sos = jnp.array([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0]])
@@ -178,9 +165,7 @@ def lfilter_fsm(
 def apply_response(response: Values, x: jax.Array, n_fft: int) -> jax.Array:
     """Multiply the spectrum of `x`, zero-padded to `n_fft`, by a response on its `n_fft // 2 + 1` bins.
 
-    Raises:
-        ValueError: `n_fft` shorter than the signal.
-        TypeError: complex `x`.
+    Raises ValueError for an `n_fft` shorter than the signal, TypeError for complex `x`.
 
     Example:
         >>> apply_response(jnp.full(3, 2.0 + 0.0j), jnp.ones(3), 4).tolist()
@@ -208,17 +193,10 @@ def _multiply(response: jax.Array, x: jax.Array, n_fft: int) -> jax.Array:
 def wraparound_error(sos: Values, n_samples: int, n_fft: int) -> float:
     """Return the root of the energy of the impulse response past the padding, which wraps around.
 
-    Args:
-        sos: `(n_sections, 6)` or one row `(6,)`, known values of a stable filter.
-        n_samples: length of the signal in samples.
-        n_fft: length of the transform in samples, at least `n_samples`.
-
-    Returns:
-        Relative to the whole impulse response. White noise filtered with this `n_fft` has at most this
-        relative RMS error, on average over noises; the first samples have most of it.
-
-    Raises:
-        ValueError: wrong shape; `n_fft` too short; poles on or outside the unit circle.
+    It is relative to the whole impulse response of a known, stable filter. White noise of `n_samples`,
+    filtered with a transform of `n_fft`, has at most this relative RMS error, on average over noises; the
+    first samples have most of it. Raises ValueError for a wrong shape, an `n_fft` shorter than the signal and
+    poles on or outside the unit circle.
 
     Example:
         >>> round(wraparound_error([1.0, 0.0, 0.0, 1.0, -0.5, 0.0], 10, 14), 6)  # 0.5^(4 + 1)
@@ -255,10 +233,8 @@ def _state_space(sos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, f
 def padded_length(n_samples: int, tail: int | None) -> int:
     """Return the length of a fast transform for a signal and its tail, in samples.
 
-    A tail of None, where it is not known, is as long as the signal, and 1024 samples at the least.
-
-    Raises:
-        ValueError: a tail longer than 2^26 samples.
+    A tail of None, where it is not known, is as long as the signal, and 1024 samples at the least. Raises
+    ValueError for a tail longer than 2^26 samples.
 
     Example:
         >>> padded_length(1000, 500)
@@ -275,9 +251,6 @@ def padded_length(n_samples: int, tail: int | None) -> int:
 
 def tail_samples(radius: float) -> int:
     """Return the number of samples in which a pole at this radius in [0, 1) decays by 160 dB.
-
-    Raises:
-        ValueError: a pole on or outside the unit circle.
 
     Example:
         >>> tail_samples(0.5)
@@ -320,17 +293,9 @@ class Resolution(NamedTuple):
 def stft(x: Values, resolution: Resolution) -> Complex[Array, "... n_frames n_bins"]:
     """Return the short-time Fourier transform with periodic Hann windows, the signal mirrored at its ends.
 
-    Magnitudes are those of `torch.stft`; phases count from the beginning of each window.
-
-    Args:
-        x: (..., n_samples), longer than half an FFT.
-        resolution: FFT size, hop and window.
-
-    Returns:
-        (..., n_samples // hop + 1, n_fft // 2 + 1).
-
-    Raises:
-        ValueError: the signal is too short, or the window longer than the FFT.
+    There are n_samples // hop + 1 frames of n_fft // 2 + 1 bins. Magnitudes are those of `torch.stft`; phases
+    count from the beginning of each window. Raises ValueError for a signal no longer than half an FFT, and a
+    window longer than the FFT.
 
     Example:
         >>> stft(jnp.ones(2048), Resolution(512, 50, 240)).shape

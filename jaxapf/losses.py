@@ -55,9 +55,7 @@ Spectrum: TypeAlias = tuple[jax.Array, jax.Array]  # real and imaginary part
 
 
 def mse(pred: Signals, target: Signals) -> Scalar:
-    """Return the mean squared error.
-
-    Source: Bargum et al. 2023, section 5.
+    """Return the mean squared error (Bargum et al. 2023, section 5).
 
     Example:
         >>> float(mse(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
@@ -68,9 +66,7 @@ def mse(pred: Signals, target: Signals) -> Scalar:
 
 
 def mae(pred: Signals, target: Signals) -> Scalar:
-    """Return the mean absolute error.
-
-    Source: Bargum et al. 2023, section 5.
+    """Return the mean absolute error (Bargum et al. 2023, section 5).
 
     Example:
         >>> float(mae(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
@@ -83,9 +79,7 @@ def mae(pred: Signals, target: Signals) -> Scalar:
 def esr(pred: Signals, target: Signals) -> Scalar:
     """Return the error-to-signal ratio, sum |target - pred|^2 / sum |target|^2, averaged over the signals.
 
-    For a silent target it is the energy of the error.
-
-    Source: Bargum et al. 2023, eq. 12.
+    For a silent target it is the energy of the error. Source: Bargum et al. 2023, eq. 12.
 
     Example:
         >>> float(esr(jnp.array([1.0, 0.0]), jnp.array([2.0, 0.0])))
@@ -175,14 +169,11 @@ def phase_sum_stft(
     or inverted.
 
     Args:
-        pred: y, (..., n_samples).
-        target: p, the same shape.
-        power: 2, the paper's eq. 8, or 1, the authors' released code.
+        pred: y.
+        target: p.
+        power: 2, the paper's eq. 8, or 1, the authors' released code; else ValueError.
         fraction: share of the bins that counts, from the lowest on, in (0, 1]; the released code has 1/8.
         resolution: of the short-time Fourier transform.
-
-    Raises:
-        ValueError: `power` or `fraction` is none of these.
 
     Source: Bargum et al. 2023, eq. 7 and 8.
 
@@ -202,14 +193,11 @@ def phase_sum_mrstft(
     fraction: float = 1.0,
     resolutions: Sequence[Resolution] = RESOLUTIONS,
 ) -> Scalar:
-    """Return the mean of `phase_sum_stft` over several resolutions.
-
-    Source: Bargum et al. 2023, eq. 9 and table 1.
+    """Return the mean of `phase_sum_stft` over several resolutions (Bargum et al. 2023, eq. 9 and table 1).
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (2, 2048))
-        >>> loss = jax.jit(partial(phase_sum_mrstft, power=1, fraction=1 / 8))
-        >>> float(loss(x, x)) < 1e-9
+        >>> float(jax.jit(partial(phase_sum_mrstft, power=1, fraction=1 / 8))(x, x)) < 1e-9
         True
     """
     p, t = _pair(pred, target)
@@ -223,10 +211,8 @@ def phase_sum_spectra(
     """Return the spectra of a target for `phase_sum_to`, where the same target is used many times.
 
     For each resolution they are the real and the imaginary part of the lowest bins, (..., n_frames, n_bins)
-    each. The reference of their phase is the same for equal options only.
-
-    Raises:
-        ValueError: `fraction` out of range; no resolution.
+    each. The reference of their phase is the same for equal options only. Raises ValueError for a `fraction`
+    out of range and no resolution.
 
     Example:
         >>> [real.shape for real, _ in phase_sum_spectra(jnp.ones(2048), fraction=1 / 8)]
@@ -249,10 +235,8 @@ def phase_sum_to(
 ) -> Scalar:
     """Return `phase_sum_mrstft` to a target given by the spectra of `phase_sum_spectra`, of the same options.
 
-    Raises:
-        ValueError: as `phase_sum_stft`; the spectra are those of other signals or options.
-
-    Source: Bargum et al. 2023, eq. 7 to 9. Of the sum no transform is taken: it is the sum of the transforms.
+    Of the sum no transform is taken: it is the sum of the transforms. Raises ValueError as `phase_sum_stft`,
+    and for spectra of other signals or options.
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (2, 2048))

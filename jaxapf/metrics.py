@@ -1,4 +1,8 @@
-"""What is reported about a prediction: NumPy in, Python numbers out, float64 throughout."""
+"""What is reported about a prediction: NumPy in, Python numbers out, float64 throughout.
+
+Every metric takes all samples of signals (..., n_samples) together, and raises ValueError where they are
+empty or their shapes differ. Full scale is 1.0.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +40,7 @@ def _decibels(amplitude: float) -> float:
 
 
 class PairSums:
-    """Sums over a prediction and its target, block by block, from which `esr` and `correlation` follow.
-
-    Example:
-        >>> sums = PairSums().add(np.ones(1), np.ones(1)).add(np.ones(1), np.full(1, 2.0))
-        >>> sums.esr, round(sums.correlation, 3)
-        (0.2, 0.949)
-    """
+    """Sums over a prediction and its target, block by block, from which `esr` and `correlation` follow."""
 
     def __init__(self) -> None:
         self._error = self._product = self._pred_energy = self._target_energy = 0.0
@@ -71,16 +69,9 @@ class PairSums:
 
 
 def esr(pred: Any, target: Any) -> float:
-    """Error-to-signal ratio sum (pred - target)^2 / sum target^2, no gain, no filter.
+    """Return the error-to-signal ratio sum (pred - target)^2 / sum target^2, no gain, no filter.
 
-    Args:
-        pred: `(..., n_samples)`, the prediction.
-        target: same shape, what it should be.
-
-    Returns:
-        The ratio over all samples; 0 for two silent signals, inf for a silent target alone.
-
-    Source: Bargum et al. 2023, eq. 12.
+    It is 0 for two silent signals, inf for a silent target alone. Source: Bargum et al. 2023, eq. 12.
 
     Example:
         >>> esr([1.0, 1.0], [1.0, 2.0])
@@ -90,7 +81,7 @@ def esr(pred: Any, target: Any) -> float:
 
 
 def mse(pred: Any, target: Any) -> float:
-    """Mean squared error over all samples.
+    """Return the mean squared error.
 
     Example:
         >>> mse([1.0, 1.0], [1.0, 2.0])
@@ -101,7 +92,7 @@ def mse(pred: Any, target: Any) -> float:
 
 
 def mae(pred: Any, target: Any) -> float:
-    """Mean absolute error over all samples (Bargum et al. 2023, eq. 11).
+    """Return the mean absolute error (Bargum et al. 2023, eq. 11).
 
     Example:
         >>> mae([1.0, 1.0], [1.0, 2.0])
@@ -112,7 +103,7 @@ def mae(pred: Any, target: Any) -> float:
 
 
 def correlation(pred: Any, target: Any) -> float:
-    """Correlation coefficient of two signals about zero, in [-1, 1]; 0 where either is silent.
+    """Return the correlation coefficient about zero, in [-1, 1]; 0 where either signal is silent.
 
     Example:
         >>> round(correlation([1.0, 2.0], [2.0, 4.0]), 12)
@@ -122,16 +113,7 @@ def correlation(pred: Any, target: Any) -> float:
 
 
 def peak_db(x: Any) -> float:
-    """Largest absolute sample, in dB relative to full scale (dBFS).
-
-    Args:
-        x: `(..., n_samples)`, full scale 1.0.
-
-    Returns:
-        The level over all samples; -inf for silence.
-
-    Raises:
-        ValueError: a signal without samples.
+    """Return the largest absolute sample, in dB relative to full scale (dBFS); -inf for silence.
 
     Example:
         >>> peak_db([0.1, -1.0]), peak_db([0.0])
@@ -141,16 +123,7 @@ def peak_db(x: Any) -> float:
 
 
 def rms_db(x: Any) -> float:
-    """Root mean square, in dB relative to full scale (dBFS): a square wave at full scale has 0 dB.
-
-    Args:
-        x: `(..., n_samples)`, full scale 1.0.
-
-    Returns:
-        The level over all samples; -inf for silence.
-
-    Raises:
-        ValueError: a signal without samples.
+    """Return the root mean square in dBFS: a square wave at full scale has 0 dB, silence -inf.
 
     Example:
         >>> rms_db([1.0, -1.0]), rms_db([0.0])
@@ -160,26 +133,18 @@ def rms_db(x: Any) -> float:
 
 
 def thd_n(x: Any, fs: float, *, band_hz: tuple[float, float] = (20.0, 20_000.0)) -> float:
-    """Total harmonic distortion and noise: how much of a signal is left without its strongest component.
+    """Return total harmonic distortion and noise: how much of a signal is left without its strongest component.
 
-    Made for the output of a device that is fed a sine: what is not the sine is distortion or noise. Said of
-    a drum it means little. A snare has no fundamental of which the rest would be distortion: it is modes that
-    stand in no harmonic relation, and the noise of its wires, so the ratio is high before anything was done
-    to it. It tells how far the loudest mode stands out, and no filter without distortion and noise of its own
-    can be accused of either: a better sum of two microphones may raise it or lower it.
+    Made for the output of a device that is fed a sine: what is not the sine is distortion or noise. Of a drum
+    it means little: a snare has no fundamental, its modes stand in no harmonic relation, and the ratio is
+    high before anything was done to it. It then measures how far the loudest mode stands out; a better sum of
+    two microphones may raise it or lower it.
 
-    Args:
-        x: `(..., n_samples)`; leading axes are taken together, in power.
-        fs: sample rate in Hz.
-        band_hz: what lies outside counts neither as distortion nor as signal.
-
-    Returns:
-        The ratio of amplitudes, rest to total, from 0 to 1: times 100 it is in percent, and `20 log10` of it
-        in dB. The component ends on either side where the spectrum, seen through a Blackman-Harris window,
-        rises again; side lobes let no sine come below 1e-4. 0 where the band is silent.
-
-    Raises:
-        ValueError: a signal without samples, or too short for a line of its spectrum to lie in the band.
+    The ratio is one of amplitudes, rest to total, from 0 to 1; leading axes are taken together, in power.
+    Outside `band_hz` nothing counts, neither as distortion nor as signal. The component ends on either side
+    where the spectrum, seen through a Blackman-Harris window, rises again; side lobes let no sine come below
+    1e-4. It is 0 where the band is silent. Raises ValueError for a signal too short for a line of its
+    spectrum to lie in the band.
 
     Source: IEC 60268-3 for the quantity; 'Differentiable All-Pass DNNs' reports it of snare drums, in percent
     and without limits of the band.
@@ -212,7 +177,7 @@ def thd_n(x: Any, fs: float, *, band_hz: tuple[float, float] = (20.0, 20_000.0))
 
 
 def _peak_bins(power: np.ndarray) -> tuple[int, int]:
-    """The bins around the largest one, first to stop, between the nearest minima."""
+    """Return the bins around the largest one, first to stop, between the nearest minima."""
     peak = first = last = int(np.argmax(power))
     while first > 0 and power[first - 1] < power[first]:
         first -= 1
@@ -222,28 +187,17 @@ def _peak_bins(power: np.ndarray) -> tuple[int, int]:
 
 
 def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = None) -> float:
-    """Smallest error-to-signal ratio that changing the phase of `dry` alone can reach.
+    """Return the smallest error-to-signal ratio that changing the phase of `dry` alone can reach.
 
-    1 + sum (Sxx - 2 |Sxy|) / sum Syy: an all-pass leaves Sxx and can at best turn Sxy real.
+    1 + sum (Sxx - 2 |Sxy|) / sum Syy: an all-pass leaves Sxx and can at best turn Sxy real. One filter serves
+    all leading axes. It is 0 for two silent signals, inf for a silent `wet` alone.
 
-    Args:
-        dry: `(..., n_samples)`, the signal to be filtered; one filter serves all leading axes.
-        wet: same shape, what it should become.
-        fs: sample rate in Hz.
-        nperseg: None takes the spectra of the whole zero-padded signals, a strict bound for every
-            unit-gain filter whose output is kept to its end: cutting it to `n_samples` can lower the
-            ratio by what was cut, the energy of the tail over that of `wet`. A number
-            takes Welch spectra of that segment length: what a filter whose response is smooth at
-            fs / nperseg can hope for.
-
-    Returns:
-        The ratio; nan-free: 0 for two silent signals, inf for a silent `wet` alone.
-
-    Raises:
-        ValueError: shapes that differ or are empty, `nperseg` < 2.
+    `nperseg` None takes the spectra of the whole zero-padded signals, a strict bound for every unit-gain
+    filter whose output is kept to its end: cutting it to `n_samples` can lower the ratio by what was cut, the
+    energy of the tail over that of `wet`. A number, 2 or more, takes Welch spectra of that segment length:
+    what a filter whose response is smooth at fs / nperseg can hope for.
 
     Example:
-        >>> import numpy as np
         >>> x = np.random.default_rng(0).standard_normal(4096)
         >>> phase_only_bound(x, -np.roll(x, 3), 48000) < 0.01
         True
@@ -264,7 +218,7 @@ def phase_only_bound(dry: Any, wet: Any, fs: float, *, nperseg: int | None = Non
 
 
 def bound_of(measured: CrossSpectrum) -> float:
-    """The strict bound from a cross-spectrum already taken."""
+    """Return the strict bound from a cross-spectrum already taken."""
     return _ratio(measured.dry_energy, measured.wet_energy, measured.max_correlation)
 
 

@@ -124,10 +124,7 @@ EXPANDER = (
 def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
     """Return controls in their units, (...) each, from raw values, (..., n_controls) in [-1, 1].
 
-    Raises:
-        ValueError: the last axis of `raw` has another length.
-
-    Source: Bargum et al. 2023, eq. 6.
+    Raises ValueError where the last axis of `raw` has another length. Source: Bargum et al. 2023, eq. 6.
 
     Example:
         >>> radius, cutoff_hz, warp = denormalise(np.array([0.5, -1.0, 0.0]), SECOND_ORDER)
@@ -144,9 +141,6 @@ def denormalise(raw: Any, controls: Sequence[Control]) -> tuple[Any, ...]:
 
 def normalise(values: Any, controls: Sequence[Control]) -> Any:
     """Return the network's output, (..., n_controls) in [-1, 1], for controls in their units: the inverse.
-
-    Raises:
-        ValueError: the last axis of `values` has another length.
 
     Example:
         >>> normalise(np.array([20.0]), [CUTOFF_HZ]).tolist()

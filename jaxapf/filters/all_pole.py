@@ -44,12 +44,8 @@ def allpole(
         method: `"scan"`, `"blocked"`, `"associative"`, `"native"` (a C kernel for real signals on the CPU,
             built on first use where there is a compiler) or `"auto"`.
 
-    Returns:
-        y: `(..., n_samples)`, in the precision of `x`, complex when any argument is.
-        zf: `(..., n_poles)` the last outputs, newest first: the `zi` of the chunk that follows.
-
-    Raises:
-        ValueError: unknown `method`, `"native"` where it cannot run, or shapes that do not fit.
+    Returns y, in the precision of `x`, complex when any argument is, and the `zi` of the chunk that follows.
+    Raises ValueError for an unknown `method`, `"native"` where it cannot run, and shapes that do not fit.
 
     Source: Yu et al. 2024, section 2, whose gradient this has, and the forward mode and higher orders
     besides.
@@ -120,7 +116,7 @@ def _from_zero_state(a: jax.Array, x: jax.Array, *, method: str) -> jax.Array:
             total = total + a[:, i] * delayed
         return total
 
-    forwards, backwards = _FORWARDS[method], _BACKWARDS[method]
+    forwards, backwards = _SOLVERS[method]
     return linear.solve(product, x, functools.partial(forwards, a), functools.partial(backwards, a))
 
 
@@ -180,27 +176,19 @@ def _backwards_native(a: jax.Array, g: jax.Array) -> jax.Array:
     return lax.platform_dependent(a, g, cpu=native.allpole_transpose, default=_backwards_scan)
 
 
-_FORWARDS = {
-    "scan": _forwards_scan,
-    "blocked": functools.partial(_forwards_blocks, "blocked"),
-    "associative": functools.partial(_forwards_blocks, "associative"),
-    "native": _forwards_native,
-}
-_BACKWARDS = {
-    "scan": _backwards_scan,
-    "blocked": functools.partial(_backwards_blocks, "blocked"),
-    "associative": functools.partial(_backwards_blocks, "associative"),
-    "native": _backwards_native,
+_SOLVERS = {
+    "scan": (_forwards_scan, _backwards_scan),
+    "native": (_forwards_native, _backwards_native),
+    **{
+        method: (functools.partial(_forwards_blocks, method), functools.partial(_backwards_blocks, method))
+        for method in ("blocked", "associative")
+    },
 }
 
 
 def _resolve_allpole(method: str, x: jax.Array, n_poles: int) -> str:
     if method == "native":
-        if not native.supports(x):
-            raise ValueError(
-                f"x is {x.dtype}; method 'native' takes float32 and float64 only: choose another."
-            )
-        native.require()
+        native.require(x)
         return method
     if method == "auto":
         if jax.default_backend() == "cpu":

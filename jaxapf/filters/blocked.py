@@ -68,21 +68,8 @@ def cascade(
 ) -> tuple[jax.Array, jax.Array]:
     """Filter signals through sections with constant coefficients, block by block.
 
-    Args:
-        solve: `grouped` or `associative`, what chains the states of the blocks.
-        step: as in `state_space.linear_recurrence`.
-        coefficients: pytree of `(n_sections, ...)`.
-        state: `(n_signals, n_sections, n_states)`.
-        x: `(n_signals, n_samples)`, one sample or more.
-
-    Returns y and the final state, in the shapes of `x` and `state`.
-
-    Example:
-        >>> leak = lambda a, s, x_t: ((a * s[0] + x_t,), a * s[0] + x_t)
-        >>> filtered = jax.jit(cascade, static_argnums=(0, 1))
-        >>> y, state = filtered(grouped, leak, jnp.array([0.5]), jnp.zeros((1, 1, 1)), jnp.ones((1, 100)))
-        >>> y[0, :3].tolist(), state.round(3).tolist()
-        ([1.0, 1.5, 1.75], [[[2.0]]])
+    `solve` is `grouped` or `associative`; the leaves of `coefficients` are `(n_sections, ...)`, the state
+    `(n_signals, n_sections, n_states)`, x `(n_signals, n_samples)`. Returns y and the final state.
     """
     _, n_sections, n_states = state.shape
     n_groups = min(n_sections, -(-n_sections * n_states // MAX_STATES))
@@ -96,12 +83,7 @@ def cascade(
 
 
 def block_length(n_samples: int) -> int:
-    """Return the samples in one block: near 32, and a divisor of the signal's length where there is one.
-
-    Example:
-        >>> block_length(1920000), block_length(44100), block_length(65537)
-        (32, 30, 32)
-    """
+    """Return the samples in one block: near 32, and a divisor of the signal's length where there is one."""
     return next((length for length in _BLOCK_CHOICES if n_samples % length == 0), _BLOCK_SAMPLES)
 
 
@@ -177,12 +159,7 @@ def _over_one_part(
 
 
 def part_length(length: int) -> int:
-    """Return the number of samples of a block that are run one by one: a divisor near 8.
-
-    Example:
-        >>> part_length(32), part_length(30)
-        (8, 10)
-    """
+    """Return the number of samples of a block that are run one by one: a divisor near 8."""
     return next(part for part in _PART_CHOICES if length % part == 0)
 
 
@@ -205,10 +182,6 @@ def grouped(a: jax.Array, b: jax.Array) -> jax.Array:
     """Solve s[k] = a s[k - 1] + b[k], s[-1] = 0, by products over groups of blocks, then of groups.
 
     Shapes: a `(n_states, n_states)`, b and s `(n_signals, n_blocks, n_states)`.
-
-    Example:
-        >>> jax.jit(grouped)(jnp.array([[0.5]]), jnp.ones((1, 3, 1))).tolist()
-        [[[1.0], [1.5], [1.75]]]
     """
     n_signals, n_blocks, size = b.shape
     if n_blocks == 1:
@@ -229,12 +202,7 @@ def grouped(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def associative(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Solve as `grouped`, by `lax.associative_scan`.
-
-    Example:
-        >>> jax.jit(associative)(jnp.array([[0.5]]), jnp.ones((1, 3, 1))).tolist()
-        [[[1.0], [1.5], [1.75]]]
-    """
+    """Solve as `grouped`, by `lax.associative_scan`."""
 
     def compose(first, second):
         return _product(second[0], first[0]), _product(second[0], first[1]) + second[1]

@@ -24,20 +24,8 @@ def cascade(
 ) -> tuple[jax.Array, jax.Array]:
     """Filter one signal through sections that change with every sample, all blocks side by side.
 
-    Args:
-        chain: `chain_scan` or `chain_associative`.
-        step: as in `state_space.linear_recurrence`.
-        coefficients: pytree of `(n_sections, n_samples, ...)`.
-        state: `(n_sections, n_states)`.
-        x: `(n_samples,)`, one sample or more.
-
-    Returns y `(n_samples,)` and the final state, as `state_space.linear_recurrence`.
-
-    Example:
-        >>> leak = lambda a, s, x_t: ((a * s[0] + x_t,), a * s[0] + x_t)
-        >>> a, zero = jnp.full((1, 9), 0.5), jnp.zeros((1, 1))
-        >>> cascade(chain_scan, leak, a, zero, jnp.ones(9))[0][:3].tolist()
-        [1.0, 1.5, 1.75]
+    `chain` is `chain_scan` or `chain_associative`; the leaves of `coefficients` are `(n_sections, n_samples,
+    ...)`; the state is `(n_sections, n_states)`. Returns y and the final state.
     """
     n_samples = x.shape[0]
     # As many steps in time as there are blocks side by side.
@@ -108,14 +96,8 @@ def _from_starts(
 def chain_scan(transition: jax.Array, ends: jax.Array, state: jax.Array) -> jax.Array:
     """Return the states at the start of every block, `(n_states, n_blocks)`, block after block.
 
-    Args:
-        transition: `(n_states, n_states, n_blocks)` matrices from a block's first state to its last.
-        ends: `(n_states, n_blocks)` last states of the blocks, run from zero.
-        state: `(n_states,)` before the first block.
-
-    Example:
-        >>> chain_scan(jnp.full((1, 1, 3), 0.5), jnp.ones((1, 3)), jnp.ones(1)).tolist()
-        [[1.0, 1.5, 1.75]]
+    From the matrices `(n_states, n_states, n_blocks)` of a block's first state to its last, the last states
+    `(n_states, n_blocks)` of the blocks, run from zero, and the state before the first block.
     """
 
     def block(state, inputs):
@@ -126,12 +108,7 @@ def chain_scan(transition: jax.Array, ends: jax.Array, state: jax.Array) -> jax.
 
 
 def chain_associative(transition: jax.Array, ends: jax.Array, state: jax.Array) -> jax.Array:
-    """Return the states as `chain_scan`, in logarithmic depth.
-
-    Example:
-        >>> jax.jit(chain_associative)(jnp.full((1, 1, 3), 0.5), jnp.ones((1, 3)), jnp.ones(1)).tolist()
-        [[1.0, 1.5, 1.75]]
-    """
+    """Return the states as `chain_scan`, in logarithmic depth."""
     matrices = jnp.moveaxis(transition, -1, 0)
 
     def compose(first, second):

@@ -56,14 +56,9 @@ def allpass_loop(
         stages: number of all-passes, 1 to 32.
         method: `"scan"`, `"native"` (a C kernel for the CPU) or `"auto"`.
 
-    Returns:
-        y: `(..., n_samples)` y_K, in the dtype of `x`.
-        zf: `(..., stages + 1)` the `zi` of the chunk that follows.
-
-    Raises:
-        ValueError: unknown `method`, `"native"` where it cannot run, shapes or a number of stages that do not
-            fit.
-        TypeError: complex `x`.
+    Returns y_K, in the dtype of `x`, and the `zi` of the chunk that follows. Raises ValueError for an unknown
+    `method`, `"native"` where it cannot run, and shapes or a number of stages that do not fit; TypeError for
+    complex `x`.
 
     Source: Yu et al. 2024, section 4.1 (the phaser, with the loop as one rational filter).
 
@@ -202,7 +197,5 @@ def _resolve(method: str, x: jax.Array) -> str:
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)} or auto.")
     if method == "native":
-        if not native.supports(x):
-            raise ValueError(f"x is {x.dtype}; method 'native' takes float32 and float64 only: choose scan.")
-        native.require()
+        native.require(x)
     return method

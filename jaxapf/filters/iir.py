@@ -52,20 +52,16 @@ def lfilter(
     polynomials lose the poles to rounding.
 
     Args:
-        b: `(n_b,)` numerator, powers of z^-1; or `(..., n_b)`, which broadcasts against the axes of `x` other
-            than `axis`.
-        a: `(n_a,)` or `(..., n_a)` denominator; all are divided by `a[0]`.
+        b: numerator, powers of z^-1; batch axes broadcast against the axes of `x` other than `axis`.
+        a: denominator, likewise; all are divided by `a[0]`.
         x: signal, real or complex.
         axis: the axis of time.
         zi: state of the transposed direct form II, the shape of `x` with max(n_a, n_b) - 1 along `axis`.
         method: `"scan"`, `"blocked"`, `"associative"` (exact), `"fsm"` (approximate) or `"auto"`.
 
-    Returns:
-        y, in the shape and precision of `x`; or `(y, zf)` when `zi` is given, `zf` being the `zi` of the next
-        samples.
-
-    Raises:
-        ValueError: unknown `method`, `zi` with `"fsm"`, `a[0]` known to be zero, or shapes that do not fit.
+    Returns y, in the shape and precision of `x`; or `(y, zf)` when `zi` is given, `zf` being the `zi` of the
+    next samples. Raises ValueError for an unknown `method`, `zi` with `"fsm"`, `a[0]` known to be zero, and
+    shapes that do not fit.
 
     Example:
         >>> lfilter([1.0], [1.0, -0.5], jnp.array([1.0, 0.0, 0.0])).tolist()
@@ -105,20 +101,16 @@ def sosfilt(
     """Filter along one axis with second-order sections in series, as `scipy.signal.sosfilt`.
 
     Args:
-        sos: `(n_sections, 6)`, rows `b0 b1 b2 1 a1 a2`; or `(..., n_sections, 6)`, which broadcasts against
-            the axes of `x` other than `axis`; or one row `(6,)`.
+        sos: rows `b0 b1 b2 1 a1 a2`, or one row `(6,)`; batch axes broadcast against the axes of `x` other
+            than `axis`.
         x: signal, real or complex.
         axis: the axis of time.
         zi: `(n_sections, ..., 2, ...)`, the states of the sections' transposed direct forms II; `..., 2, ...`
             is the shape of `x` with 2 along `axis`.
         method: as in `lfilter`.
 
-    Returns:
-        As `lfilter`.
-
-    Raises:
-        ValueError: unknown `method`, `zi` with `"fsm"`, a row whose a0 is known not to be 1, or shapes that
-            do not fit.
+    Returns what `lfilter` returns. Raises ValueError for an unknown `method`, `zi` with `"fsm"`, a row whose
+    a0 is known not to be 1, and shapes that do not fit.
 
     Example:
         >>> sosfilt([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0]], jnp.array([1.0, 0.0, 0.0])).tolist()
@@ -208,19 +200,8 @@ def _sections(columns: tuple, x: jax.Array, zi: jax.Array, method: str) -> tuple
 def by_margins(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
     """Filter by sections given as margins of numerator and denominator, see `jaxapf.filters.matched`.
 
-    Args:
-        margins: six arrays `(..., n_sections)`, batch axes broadcast against those of `state`.
-        x: `(..., n_samples)`.
-        state: `(*batch, n_sections, 2)`: with z0, z1 of the transposed direct form II, z0 and z1 - z0 a1 / 2.
-        method: one of `state_space.METHODS`, or `"auto"`.
-
-    Returns:
-        y `(*batch, n_samples)` and the final state.
-
-    Example:
-        >>> two_point_mean = [jnp.array([one]) for one in (1.0, 0.0, 0.5, 1.0, 1.0, 1.0)]
-        >>> by_margins(tuple(two_point_mean), jnp.ones(3), jnp.zeros((1, 2)), "scan")[0].tolist()
-        [0.5, 1.0, 1.0]
+    The margins are six arrays `(..., n_sections)`. The state is `(*batch, n_sections, 2)`: with z0, z1 of the
+    transposed direct form II, z0 and z1 - z0 a1 / 2. Returns y `(*batch, n_samples)` and the final state.
     """
     method = state_space.resolve_method(method, (*state.shape[:-2], x.shape[-1]))
 

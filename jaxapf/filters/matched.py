@@ -83,12 +83,7 @@ class Sections(NamedTuple):
 
     @property
     def sos(self) -> Any:
-        """Rows (..., n_sections, 6) as SciPy has them, `b0 b1 b2 1 a1 a2`.
-
-        Example:
-            >>> peak(1000.0, 1.0, 0.0, 48000.0).sos.shape
-            (1, 6)
-        """
+        """Rows (..., n_sections, 6) as SciPy has them, `b0 b1 b2 1 a1 a2`."""
         xp, values = as_arrays(*self.zeros, *self.poles)
         (bu, bv, bm), (u, v, m) = values[:3], values[3:]
         b0 = (bu + bv) / 4 + bm / 2
@@ -101,22 +96,13 @@ class Sections(NamedTuple):
 def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
     """Design peaks: `gain_db` at `cutoff_hz`, 0 dB far from it.
 
-    Args:
-        cutoff_hz: (..., n_sections) or a number, centre in Hz, > 0; above 0.49 fs it is moved there.
-        q: quality factor, > 0.
-        gain_db: in dB.
-        fs: sample rate in Hz.
-
-    Returns:
-        `Sections` (..., n_sections), NumPy float64 where no argument is a JAX array.
-
-    Raises:
-        ValueError: a known frequency, q or rate that is not positive.
+    Controls are `(..., n_sections)` or numbers; a centre in Hz above 0.49 fs is moved there. The result is
+    NumPy float64 where no argument is a JAX array. Raises ValueError for a known frequency, q or rate that is
+    not positive.
 
     Example:
         >>> sections = peak(5000.0, 1.0, 6.0, 48000.0)
-        >>> level = 20 * np.log10(abs(frequency.freqz_sos(sections.sos, [5000.0], 48000.0)))
-        >>> level.round(3).tolist()
+        >>> (20 * np.log10(abs(frequency.freqz_sos(sections.sos, [5000.0], 48000.0)))).round(3).tolist()
         [6.0]
     """
     p = _prototype(cutoff_hz, q, gain_db, fs)
@@ -136,8 +122,7 @@ def lowshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sectio
 
     Example:
         >>> sections = lowshelf(100.0, 0.7, -6.0, 48000.0)
-        >>> level = 20 * np.log10(abs(frequency.freqz_sos(sections.sos, [0.0, 100.0], 48000.0)))
-        >>> level.round(3).tolist()
+        >>> (20 * np.log10(abs(response(sections, [0.0, 100.0], 48000.0)))).round(3).tolist()
         [-6.0, -3.0]
     """
     p = _prototype(cutoff_hz, q, gain_db, fs)
@@ -157,8 +142,7 @@ def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Secti
 
     Example:
         >>> sections = highshelf(5000.0, 0.7, 6.0, 48000.0)
-        >>> level = 20 * np.log10(abs(frequency.freqz_sos(sections.sos, [0.0, 5000.0], 48000.0)))
-        >>> level.round(2).tolist()
+        >>> (20 * np.log10(abs(response(sections, [0.0, 5000.0], 48000.0)))).round(2).tolist()
         [0.0, 3.0]
     """
     # A high shelf is a low shelf of opposite gain, and a gain. The poles of this form stay below fs / 2.
@@ -271,21 +255,17 @@ def cascade(
     zi: Float[Values, "... n_sections 2"] | None = None,
     method: str = "auto",
 ) -> tuple[Float[Array, "... n_samples"], Float[Array, "... n_sections 2"]]:
-    """Filter by sections in series.
+    """Filter by sections in series; batch axes broadcast.
 
     Args:
-        sections: (..., n_sections), batch axes broadcast against those of `x`.
-        x: (..., n_samples), real.
-        zi: (..., n_sections, 2), the `zf` of the call before; None is zeros.
+        sections: (..., n_sections).
+        x: real.
+        zi: the `zf` of the call before; None is zeros.
         method: `"scan"`, `"blocked"`, `"associative"` or `"auto"`, all exact.
 
-    Returns:
-        y: (..., n_samples) in the dtype of `x`.
-        zf: (..., n_sections, 2). In a section's direct form II, transposed, with states z0 and z1: z0 and
-            z1 - z0 a1 / 2, whose digits float32 keeps.
-
-    Raises:
-        ValueError: unknown `method`; shapes that do not fit.
+    Returns y, in the dtype of `x`, and zf: in a section's direct form II, transposed, with states z0 and z1,
+    it is z0 and z1 - z0 a1 / 2, whose digits float32 keeps. Raises ValueError for an unknown `method` and
+    shapes that do not fit.
 
     Example:
         >>> y, zf = cascade(peak(1000.0, 1.0, 6.0, 48000.0), jnp.ones(2000))
@@ -329,13 +309,10 @@ def response(
 def cascade_sampled(
     sections: Sections, x: Float[Values, "... n_samples"], *, n_fft: int | None = None
 ) -> Float[Array, "... n_samples"]:
-    """Filter by frequency sampling, which wraps the tail beyond the transform.
+    """Filter by frequency sampling, which wraps the tail beyond the transform; batch axes broadcast.
 
-    Batch axes broadcast. The transform has `n_fft` samples, by default twice the signal, and 1024 more than
-    it at the least.
-
-    Raises:
-        ValueError: `n_fft` shorter than the signal; shapes that do not fit.
+    The transform has `n_fft` samples, by default twice the signal, and 1024 more than it at the least.
+    Raises ValueError for an `n_fft` shorter than the signal and shapes that do not fit.
 
     Example:
         >>> cascade_sampled(peak(1000.0, 1.0, 6.0, 48000.0), jnp.ones(2000)).shape

@@ -28,11 +28,9 @@ __all__ = ["filter_frames", "interpolate", "n_frames", "window_length"]
 def n_frames(n_samples: int, hop: int) -> int:
     """Return the number of frames of a signal: the first on sample 0, the last at or beyond the last sample.
 
-    With a frame every `hop` samples it is `1 + ceil((n_samples - 1) / hop)`, and 0 for an empty signal. A
-    centred STFT has as many, or one less where the signal ends between two centres.
-
-    Raises:
-        ValueError: `n_samples` or `hop` no whole number, or negative; `hop` 0.
+    It is `1 + ceil((n_samples - 1) / hop)`, and 0 for an empty signal; ValueError for lengths that are no
+    whole numbers, a negative `n_samples` or a `hop` below 1. A centred STFT has as many frames, or one less
+    where the signal ends between two centres.
 
     Example:
         >>> n_frames(4, 4), n_frames(5, 4), n_frames(6, 4)
@@ -51,15 +49,12 @@ def interpolate(controls: Any, n_samples: int, hop: int, *, axis: int = -1) -> A
 
     Args:
         controls: `(..., n_frames)`, or a pytree of such arrays; value k belongs to sample `k * hop`.
-        n_samples: length of the result in samples.
+        n_samples: length of the result in samples, which replaces `n_frames`.
         hop: samples from one frame to the next.
         axis: the axis of the frames: -2 for `Sections` `(..., n_frames, n_sections)`.
 
-    Returns:
-        The same with `n_samples` in place of `n_frames`; NumPy when no argument is a JAX array, else JAX.
-
-    Raises:
-        ValueError: not `n_frames(n_samples, hop)` frames on `axis`; lengths as in `n_frames`.
+    The result is NumPy when no argument is a JAX array, else JAX. Raises ValueError where `axis` has not
+    `n_frames(n_samples, hop)` frames, and as `n_frames`.
 
     Example:
         >>> interpolate(np.array([0.0, 4.0, 8.0]), 6, 4).tolist()
@@ -90,9 +85,8 @@ def interpolate(controls: Any, n_samples: int, hop: int, *, axis: int = -1) -> A
 def window_length(n_fft: int, hop: int, n_window: int | None = None) -> int:
     """Return the length of the window of `filter_frames` in samples, by default half of `n_fft`.
 
-    Raises:
-        ValueError: a length that is no whole number or too small, a window longer than the transform, or
-            windows that do not overlap by half.
+    ValueError for a length that is no whole number or too small, a window longer than the transform, and
+    windows that do not overlap by half.
 
     Example:
         >>> window_length(2048, 256)
@@ -125,23 +119,19 @@ def filter_frames(
     those that would come before and after. A constant response is exact where its impulse response has no
     more than `n_fft - n_window + 1` samples; a longer one wraps around within its frame, to as much as
     `n_window` samples before its cause. A time-varying response is cross-faded, with an error in proportion
-    to its change within a window.
+    to its change within a window. Frames take `n_fft / hop` times the memory of the signal.
 
     Args:
-        response: `(..., n_frames, n_fft // 2 + 1)` complex, frame k for the samples around `k * hop`; batch
-            axes broadcast against those of `x`.
-        x: `(..., n_samples)`, real.
+        response: n_bins = `n_fft // 2 + 1`, frame k for the samples around `k * hop`; batch axes broadcast
+            against those of `x`.
+        x: real.
         n_fft: length of the transform in samples.
         hop: samples from one frame to the next, at most half of `n_window`.
         n_window: length of the window in samples, at most `n_fft`; by default half of it, so that the other
             half is for the tail. With `n_fft` there is no padding: tails always wrap.
 
-    Returns:
-        `(..., n_samples)` in the dtype of `x`. Frames take `n_fft / hop` times the memory of the signal.
-
-    Raises:
-        ValueError: shapes that do not fit; a hop, window or transform whose lengths are impossible.
-        TypeError: complex `x`.
+    Raises ValueError for shapes that do not fit and impossible lengths of hop, window or transform;
+    TypeError for complex `x`.
 
     Source: Carson et al. 2023; Allen and Rabiner 1977.
 

@@ -32,12 +32,7 @@ def first_order(
         zi: `(...)` the output before the first; None is zeros.
         method: as in `allpole`.
 
-    Returns:
-        y: `(..., n_samples)`, in the precision of `x`, complex when any argument is.
-        zf: `(...)` the last output: the `zi` of the chunk that follows.
-
-    Raises:
-        ValueError: as `allpole`.
+    Returns and raises as `allpole`; the last output, the `zi` of the chunk that follows, is `(...)`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -26,6 +26,7 @@ from jaxapf.filters import blocked, blocked_varying
 __all__ = ["METHODS", "State", "Step", "direct_form_method", "linear_recurrence", "resolve_method"]
 
 State = tuple[jax.Array, ...]
+Result = tuple[jax.Array, jax.Array]  # output and final state
 Step = Callable[[Any, State, jax.Array], tuple[State, jax.Array]]
 
 METHODS = ("scan", "blocked", "associative")
@@ -54,7 +55,7 @@ def linear_recurrence(
     *,
     method: str = "auto",
 ) -> tuple[Float[Array, "*n_signals n_samples"], Float[Array, "*n_signals n_sections n_states"]]:
-    """Filter signals through a cascade of linear recurrences that share one step.
+    """Filter signals through linear recurrences in series that share one step; return y and the final state.
 
     This is the seam for faster engines: a backend needs this signature and nothing else. Signals share the
     coefficients; lift it over batches of those with `jax.vmap`. Call it under `jax.jit`: outside, every call
@@ -65,24 +66,9 @@ def linear_recurrence(
             `s` is a tuple of `n_states` scalars and `c` the coefficients of one section.
         coefficients: pytree whose leaves are `(n_sections, 1, ...)`, constant in time, or all
             `(n_sections, n_samples, ...)`, time-varying.
-        state: `(n_sections, n_states)` or `(n_signals, n_sections, n_states)` initial states, in the dtype of
-            `x`.
-        x: `(n_samples,)` or `(n_signals, n_samples)`. `n_samples` may be any number, also 0.
+        state: initial states, in the dtype of `x`.
+        x: with or without an axis of signals. `n_samples` may be any number, also 0.
         method: `"scan"`, `"blocked"`, `"associative"` or `"auto"` (the fastest for this backend and shape).
-
-    Returns:
-        y: output of the last section, in the shape of `x`.
-        state: states after the last sample, in the shape of `state`.
-
-    Raises:
-        ValueError: unknown `method`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> leak = lambda a, s, x_t: ((a * s[0] + x_t,), a * s[0] + x_t)
-        >>> y, state = linear_recurrence(leak, jnp.full((1, 1), 0.5), jnp.zeros((1, 1)), jnp.ones(3))
-        >>> y.tolist(), state.tolist()
-        ([1.0, 1.5, 1.75], [[1.75]])
     """
     if x.ndim == 1:
         y, state = linear_recurrence(step, coefficients, state[None], x[None], method=method)
@@ -108,20 +94,7 @@ def linear_recurrence(
 
 
 def resolve_method(method: str, shape: tuple[int, ...], *, varying: bool = False) -> str:
-    """Return the exact method that `"auto"` stands for on the default backend.
-
-    Args:
-        method: one of `METHODS`, or `"auto"`.
-        shape: of the signals, `(..., n_samples)`.
-        varying: whether the coefficients change with time.
-
-    Raises:
-        ValueError: unknown `method`.
-
-    Example:
-        >>> resolve_method("auto", (16,))
-        'scan'
-    """
+    """Return the exact method that `"auto"` stands for on the default backend, for signals of this shape."""
     if method != "auto":
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)} or auto.")
@@ -140,19 +113,13 @@ def direct_form_method(method: str) -> str:
 
     Products of their transition matrices can cancel to nothing but rounding, so that joining blocks costs
     accuracy: sample after sample is the safe choice, and fast on a CPU. Other methods pass unchanged.
-
-    Example:
-        >>> direct_form_method("blocked")
-        'blocked'
     """
     if method != "auto":
         return method
     return "scan" if jax.default_backend() == "cpu" else "blocked"
 
 
-def _scan_constant(
-    step: Step, coefficients: Any, state: jax.Array, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _scan_constant(step: Step, coefficients: Any, state: jax.Array, x: jax.Array) -> Result:
     n_whole = x.size // _SUMMED_SAMPLES * _SUMMED_SAMPLES
 
     def section(x, inputs):
@@ -168,9 +135,7 @@ def _scan_constant(
     return lax.scan(section, x, (coefficients, state))
 
 
-def _scan_varying(
-    step: Step, coefficients: Any, state: jax.Array, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _scan_varying(step: Step, coefficients: Any, state: jax.Array, x: jax.Array) -> Result:
     def section(x, inputs):
         coefficients, state = inputs
         state, y = lax.scan(lambda s, inputs: step(inputs[0], s, inputs[1]), tuple(state), (coefficients, x))

@@ -21,12 +21,8 @@ class BiasNet(nn.Module):
     """Learnable vector, dense layers with sine activations, outputs in (-1, 1) by tanh.
 
     One for all controls of a cascade is the paper's *connected* structure; one for each section, with
-    stacked parameters under `jax.vmap`, the *sequential* one.
-
-    Attributes:
-        features: number of outputs.
-        width: length of the learnable vector, uniform in [0, 1) at first.
-        hidden: widths of the hidden layers.
+    stacked parameters under `jax.vmap`, the *sequential* one. There are `features` outputs; the vector, of
+    length `width`, is uniform in [0, 1) at first; `hidden` are the widths of the hidden layers.
 
     Source: Bargum et al. 2023, section 3.2 and figure 1.
 

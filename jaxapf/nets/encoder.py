@@ -32,16 +32,9 @@ class Encoder(nn.Module):
     A block is convolution, maximum over neighbouring bands, and PReLU; the time axis keeps its length. Before
     every convolution but the first the channels are normalised to mean 0 and variance 1 over bands and frames
     (not before the first, so that the level can be estimated). The mean over the remaining bands goes through
-    one dense layer to the modulation; its mean over time goes through a small network for each global
-    control. With the defaults and 5 and 4 outputs there are 728,713 parameters.
-
-    Attributes:
-        modulations: outputs for each frame.
-        controls: outputs for the whole note.
-        channels: of every block.
-        kernel: taps over bands and frames.
-        dilations: spacings of the taps over frames, block by block.
-        pools: bands of each maximum, block by block.
+    one dense layer to the `modulations` of each frame; its mean over time goes through a small network for
+    each of the `controls` of the whole note. The `kernel` has taps over bands and frames; `dilations` (over
+    frames) and `pools` (bands of a maximum) have one entry a block.
 
     Source: Yu et al. 2024, section 4.2, and the authors' released configuration, without its dropout before
     the global controls, so that a training step has no randomness.
@@ -93,22 +86,16 @@ class Encoder(nn.Module):
 class StyleEncoder(nn.Module):
     """Embedding of the style of a sound of any length.
 
-    Bands are channels. One dense layer and residual, dilated convolutions over time with layer normalisation
-    before each; then mean and standard deviation over time, of the output and of the bands themselves, and
-    the mean power of the bands.
-
-    Attributes:
-        channels: of every layer.
-        dilations: spacings of the taps over frames, layer by layer.
-        kernel: taps over frames.
+    Bands are channels. One dense layer and residual convolutions over time, dilated layer by layer, with
+    layer normalisation before each; then mean and standard deviation over time, of the output and of the
+    bands themselves, and the mean power of the bands.
 
     Source: after Steinmetz et al. 2022, arXiv 2207.08759, section 4.1, with far fewer parameters and with
     statistics in place of the mean alone: equaliser and compressor change levels and their spread.
 
     Example:
-        >>> net = StyleEncoder(channels=8)
-        >>> forward = jax.jit(net.init_with_output)
-        >>> forward(jax.random.key(0), jnp.zeros((2, 80, 9)))[0].shape  # 3 x 80 + 2 x 8
+        >>> forward = StyleEncoder(channels=8).init_with_output  # shapes alone: nothing is computed
+        >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((2, 80, 9)))[0].shape  # 3 x 80 + 2 x 8
         (2, 256)
     """
 
@@ -130,15 +117,11 @@ class StyleEncoder(nn.Module):
 
 
 class CurveReader(nn.Module):
-    """Raw controls of an equaliser, from its target curve.
-
-    Attributes:
-        controls: number of outputs.
-        hidden: widths of the perceptron.
+    """Raw controls of an equaliser, from its target curve, by a perceptron of these hidden widths.
 
     Example:
-        >>> net = CurveReader(controls=18, hidden=(8,))
-        >>> jax.jit(net.init_with_output)(jax.random.key(0), jnp.zeros((2, 80)))[0].shape
+        >>> forward = CurveReader(controls=18, hidden=(8,)).init_with_output
+        >>> jax.eval_shape(forward, jax.random.key(0), jnp.zeros((2, 80)))[0].shape
         (2, 18)
     """
 
@@ -157,15 +140,10 @@ class CurveReader(nn.Module):
 class StyleController(nn.Module):
     """Controls for the style of a reference: one encoder of all sounds, perceptrons on its embeddings.
 
-    The equaliser follows from a curve: the difference of the average spectra, the equaliser's present curve,
-    and a learnt correction. The dynamics are a perceptron's own. Given its previous controls and their
-    result, the network refines them.
-
-    Attributes:
-        equalizer: number of the equaliser's controls.
-        dynamics: number of the other controls.
-        channels, dilations, kernel: of the `StyleEncoder`.
-        hidden: widths of the perceptron.
+    The controls of the `equalizer` follow from a curve: the difference of the average spectra, the
+    equaliser's present curve, and a learnt correction. Those of the `dynamics` are a perceptron's own. Given
+    its previous controls and their result, the network refines them. `hidden` are widths of the perceptron,
+    the others belong to the `StyleEncoder`.
 
     Source: Steinmetz et al. 2022, sections 4.1 and 4.2 (shared encoder, controller with a sigmoid); the curve
     and the refinement are ours.
@@ -253,21 +231,10 @@ def log_mel(
 ) -> jax.Array:
     """Return a log-mel spectrogram, the decimal logarithm of the power in each band.
 
-    Relative to a sine of amplitude one, whose power is shared by the Hann window's neighbouring bins.
-
-    Args:
-        x: (..., n_samples), at least half an `n_fft`.
-        fs: sample rate in Hz.
-        hop: samples from one frame to the next; frame k is centred on sample `k * hop`.
-        n_fft: length of transform and window in samples.
-        n_mels: number of bands.
-        floor: of power, below which a band counts as silent.
-
-    Returns:
-        (..., n_mels, 1 + n_samples // hop): 0 for a sine of amplitude one on the band's peak, -7 for silence.
-
-    Raises:
-        ValueError: a signal shorter than half an FFT; counts below one.
+    It is (..., n_mels, 1 + n_samples // hop), frame k centred on sample `k * hop`: 0 for a sine of amplitude
+    one on the band's peak, whose power is shared by the Hann window's neighbouring bins, and -7 for silence,
+    as `floor` is the least power. `n_fft` is the length of transform and window; shorter signals than half of
+    it raise ValueError.
 
     Example:
         >>> log_mel(jnp.zeros(2048), 48000.0, hop=512).shape

@@ -41,21 +41,15 @@ _SMALL = nn.initializers.normal(1e-3)
 
 
 class ProxyTCN(nn.Module):
-    """The large proxy, at the signal's rate, as in the source.
+    """The large proxy, at the signal's rate, as in the source (section 3: kernel 13, dilations 1, 8, 64, 512).
 
-    Attributes:
-        channels: of every block.
-        kernel: taps of a convolution.
-        dilations: spacings of the taps in samples, block by block.
-        hidden: widths of the dense layers on the controls.
-        taps: of the filter H; 1 is a gain.
-
-    Source: Steinmetz et al. 2022, section 3 (4 blocks, kernel 13, dilations 1, 8, 64, 512).
+    `kernel` and `dilations` are in samples, block by block; `hidden` are widths of the dense layers on the
+    controls; `taps` are those of the filter H, 1 of them is a gain.
 
     Example:
-        >>> net = ProxyTCN(channels=4)
         >>> x, raw = jnp.zeros((2, 100)), jnp.zeros((2, 7))
-        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), x, raw)[0].shape  # nothing is computed
+        >>> forward = ProxyTCN(channels=4).init_with_output  # nothing is computed
+        >>> jax.eval_shape(forward, jax.random.key(0), x, raw)[0].shape
         (2, 100)
     """
 
@@ -83,23 +77,14 @@ class ProxyTCN(nn.Module):
 
 
 class ProxyCNN(nn.Module):
-    """The small proxy: its blocks run once a frame, and so cost a fraction.
+    """The small proxy: its blocks run once a frame of `hop` samples, and so cost a fraction.
 
     The gain at the end of a frame is a function of the frames before it, and is interpolated linearly. There
-    is no offset (b = 0): it would be late by a frame.
-
-    Attributes:
-        hop: samples of a frame.
-        channels: of every block.
-        kernel: taps of a convolution.
-        dilations: spacings of the taps in frames, block by block.
-        hidden: widths of the dense layers on the controls.
-        taps: of the filter H; 1 is a gain.
+    is no offset (b = 0): it would be late by a frame. `dilations` are in frames, all else as `ProxyTCN`.
 
     Example:
-        >>> net = ProxyCNN()
         >>> x, raw = jnp.zeros((2, 100)), jnp.zeros((2, 7))
-        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), x, raw)[0].shape  # nothing is computed
+        >>> jax.eval_shape(ProxyCNN().init_with_output, jax.random.key(0), x, raw)[0].shape
         (2, 100)
     """
 

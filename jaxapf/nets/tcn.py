@@ -24,15 +24,13 @@ class TCN(nn.Module):
     `jaxapf.alignment.network`).
 
     Attributes:
-        features: number of outputs. width: channels of every block. depth: number of blocks. kernel_size:
-        taps of a convolution. dilations: spacings of the taps, block by block, repeated. stride: steps of a
-        convolution. norm: `"global"`, each example by its mean and variance over time and channels (it keeps
-        the envelope);
-            `"layer"`, each time by itself; `"none"`. Batch normalisation is not among
-            them: its running averages are no function of the weights.
+        features: number of outputs; `width` is that of the `depth` blocks, `hidden` of the dense layers.
+        dilations: spacings of the taps, block by block, repeated.
+        norm: `"global"`, each example by its mean and variance over time and channels (it keeps the
+            envelope); `"layer"`, each time by itself; `"none"`. Batch normalisation is not among them: its
+            running averages are no function of the weights.
         pool: `"mean"` over time, for any number of samples; `"none"` keeps all times of the last block, for
             an axis of fixed positions, such as frequency.
-        hidden: widths of the dense layers.
         bias, kernel: initialisers of the last layer.
 
     Source: the parameter network of the project 'Differentiable All-Pass DNNs', after the TCN of
@@ -41,8 +39,8 @@ class TCN(nn.Module):
 
     Example:
         >>> net = TCN(features=13, width=8, depth=2, hidden=())
-        >>> weights = jax.jit(net.init)(jax.random.key(0), jnp.zeros((2, 256)))
-        >>> jax.jit(net.apply)(weights, jnp.zeros((5, 2, 256))).shape
+        >>> weights = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((2, 256)))
+        >>> jax.eval_shape(net.apply, weights, jnp.zeros((5, 2, 256))).shape
         (5, 13)
     """
 

@@ -1,12 +1,10 @@
 """CPU kernels in C, compiled on first use where there is a compiler.
 
-There are four: the all-pole recurrence and its transpose, a loop of time-varying all-passes and its
-transpose, the branching smoother of dynamics processors, and the sum of outer products in the derivative of
-`jaxapf.filters.blocked`. They are optional: see `available()`; without
-them the same is computed in JAX. They are built once a machine, in a second or two, into the user's cache
-folder (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). They take arrays that are all float32 or all
-float64, whose batch axes have one rank and broadcast where they are 1; they are not differentiable by
-themselves, and raise ValueError where they are not available. Environment variables:
+They are optional: without them the same is computed in JAX (see `available`). They are built once a machine,
+in a second or two, into the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`, below `jaxapf`). They
+take arrays that are all float32 or all float64, whose batch axes have one rank and broadcast where they are
+1; they are not differentiable by themselves, and raise ValueError where they are not available. Environment
+variables:
 
     JAXAPF_NATIVE=0   never build or use them; set it to export programs for the CPU (`jax.export`), whose
                       other process may not have them. Programs for a GPU or TPU never use them.
@@ -63,12 +61,7 @@ _FLAG_CHOICES = (("-march=native",), ("-mcpu=native",), ())
 
 
 def available() -> bool:
-    """Return whether the kernels exist or can be built here. The first call builds them.
-
-    Example:
-        >>> available() or isinstance(why_not(), str)
-        True
-    """
+    """Return whether the kernels exist or can be built here. The first call builds them."""
     return why_not() is None
 
 
@@ -85,43 +78,19 @@ def usable(*arrays: jax.Array) -> bool:
 
 
 def supports(*arrays: jax.Array) -> bool:
-    """Return whether the kernels take arrays of these dtypes: all float32 or all float64.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> supports(jnp.zeros(2, jnp.float32)), supports(jnp.zeros(2, jnp.complex64))
-        (True, False)
-    """
+    """Return whether the kernels take arrays of these dtypes: all float32 or all float64."""
     return {array.dtype for array in arrays} in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
 
 
 def allpole(a: Float[Array, "... n_samples n_poles"], x: Float[Array, "... n_samples"]) -> jax.Array:
-    """Run an all-pole recurrence from zero, y[t] = x[t] - sum_i a[t, i] y[t - 1 - i].
-
-    Args:
-        a: `(..., n_samples or 1, n_poles)` coefficients, varying or constant.
-        x: `(..., n_samples)`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> if available():
-        ...     y = allpole(jnp.array([[-0.5]]), jnp.array([1.0, 0.0, 0.0]))
-        ...     assert y.tolist() == [1.0, 0.5, 0.25]
-    """
+    """Run an all-pole recurrence from zero, y[t] = x[t] - sum_i a[t, i] y[t - 1 - i]."""
     return _call("jaxapf_allpole", a.shape[:-2], (a, x))
 
 
 def allpole_transpose(
     a: Float[Array, "... n_samples n_poles"], g: Float[Array, "... n_samples"]
 ) -> jax.Array:
-    """Run the transpose of `allpole` by x, w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i].
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> if available():
-        ...     w = allpole_transpose(jnp.array([[-0.5]]), jnp.array([0.0, 0.0, 1.0]))
-        ...     assert w.tolist() == [0.25, 0.5, 1.0]
-    """
+    """Run the transpose of `allpole` by x, w[t] = g[t] - sum_i a[t + 1 + i, i] w[t + 1 + i]."""
     return _call("jaxapf_allpole_transpose", a.shape[:-2], (a, g))
 
 
@@ -131,33 +100,16 @@ def ballistics(
     rise: Float[Array, ...],
     fall: Float[Array, ...],
 ) -> jax.Array:
-    """Run a branching smoother, y[t] = y[t - 1] + b (x[t] - y[t - 1]), `(..., n_samples)`.
+    """Run a branching smoother from `start`, y[t] = y[t - 1] + b (x[t] - y[t - 1]), `(..., n_samples)`.
 
-    Args:
-        x: `(..., n_samples)`.
-        start: `(...)` the output before the first.
-        rise: `(...)` b where x[t] > y[t - 1].
-        fall: `(...)` b elsewhere.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> if available():
-        ...     y = ballistics(jnp.array([1.0, 0.0]), jnp.array(0.0), jnp.array(0.5), jnp.array(0.25))
-        ...     assert y.tolist() == [0.5, 0.375]
+    b is `rise` where x[t] > y[t - 1] and `fall` elsewhere.
     """
     batch = np.broadcast_shapes(start.shape, rise.shape, fall.shape)
     return _call("jaxapf_ballistics", batch, (x, start, rise, fall), of=0)
 
 
 def cross(a: Float[Array, "n_rows m"], b: Float[Array, "n_rows n"]) -> jax.Array:
-    """Return the sum of outer products over rows, a^T b, `(m, n)`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> if available():
-        ...     c = cross(jnp.array([[1.0], [2.0]]), jnp.array([[3.0, 4.0], [5.0, 6.0]]))
-        ...     assert c.tolist() == [[13.0, 16.0]]
-    """
+    """Return the sum of outer products over rows, a^T b, `(m, n)`."""
     require()
     result = jax.ShapeDtypeStruct((a.shape[-1], b.shape[-1]), a.dtype)
     return jax.ffi.ffi_call("jaxapf_cross", result, vmap_method="broadcast_all")(a, b)
@@ -170,38 +122,16 @@ def ring(
 
     y_0[t] = r_0[t] + g_0 y_K[t] + g_1 y_K[t - 1];
     y_k[t] = r_k[t] + p[t] (y_{k-1}[t] + y_k[t - 1]) - y_{k-1}[t - 1].
-
-    Args:
-        p: `(..., n_samples or 1)` coefficients.
-        g: `(..., 2)` feedback without a delay and with one sample.
-        r: `(..., n_stages + 1, n_samples)`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> if available():
-        ...     y = ring(jnp.array([0.5]), jnp.zeros(2), jnp.array([[1.0, 0.0], [0.0, 0.0]]))
-        ...     assert y.tolist() == [[1.0, 0.0], [0.5, -0.75]]
     """
-    return _ring("jaxapf_ring", p, g, r)
+    return _call("jaxapf_ring", np.broadcast_shapes(p.shape[:-1], g.shape[:-1]), (p, g, r), n_core=2)
 
 
 def ring_transpose(
     p: Float[Array, "... n_samples"], g: Float[Array, "... 2"], s: Float[Array, "... n_stages+1 n_samples"]
 ) -> jax.Array:
-    """Run the transpose of `ring` as a linear map of r.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> if available():
-        ...     w = ring_transpose(jnp.array([0.5]), jnp.zeros(2), jnp.array([[0.0, 0.0], [0.0, 1.0]]))
-        ...     assert w.tolist() == [[-0.75, 0.5], [0.5, 1.0]]
-    """
-    return _ring("jaxapf_ring_transpose", p, g, s)
-
-
-def _ring(symbol: str, p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
+    """Run the transpose of `ring` as a linear map of r."""
     batch = np.broadcast_shapes(p.shape[:-1], g.shape[:-1])
-    return _call(symbol, batch, (p, g, r), n_core=2)
+    return _call("jaxapf_ring_transpose", batch, (p, g, s), n_core=2)
 
 
 def _call(symbol: str, batch: tuple, arrays: tuple, *, of: int = -1, n_core: int = 1) -> jax.Array:
@@ -213,8 +143,12 @@ def _call(symbol: str, batch: tuple, arrays: tuple, *, of: int = -1, n_core: int
     return jax.ffi.ffi_call(symbol, result, vmap_method="expand_dims")(*arrays)
 
 
-def require() -> None:
-    """Raise ValueError with the reason where the kernels are not available."""
+def require(*arrays: jax.Array) -> None:
+    """Raise ValueError where the kernels are not available, or do not take arrays of these dtypes."""
+    if arrays and not supports(*arrays):
+        raise ValueError(
+            f"x is {arrays[0].dtype}; method 'native' takes float32 and float64 only: choose another."
+        )
     reason = why_not()
     if reason is not None:
         raise ValueError(f"method is 'native', which is not available here: {reason} Choose another method.")
