@@ -133,7 +133,7 @@ def rms_db(x: Any) -> float:
 
 
 def thd_n(x: Any, fs: float, *, band_hz: tuple[float, float] = (20.0, 20_000.0)) -> float:
-    """Return total harmonic distortion and noise: how much of a signal is left without its strongest component.
+    """Return total harmonic distortion and noise: what is left of a signal without its strongest component.
 
     Made for the output of a device that is fed a sine: what is not the sine is distortion or noise. Of a drum
     it means little: a snare has no fundamental, its modes stand in no harmonic relation, and the ratio is

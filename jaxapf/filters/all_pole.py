@@ -5,6 +5,7 @@ Besides the methods of `state_space` there is `"native"`, a kernel in C for the 
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -120,15 +121,7 @@ def _from_zero_state(a: jax.Array, x: jax.Array, *, method: str) -> jax.Array:
     return linear.solve(product, x, functools.partial(forwards, a), functools.partial(backwards, a))
 
 
-def _forwards_scan(a: jax.Array, x: jax.Array) -> jax.Array:
-    return _scan_poles(_direct_step, a, x)
-
-
-def _backwards_scan(a: jax.Array, g: jax.Array) -> jax.Array:
-    return _scan_poles(_transposed_step, a, g, reverse=True)
-
-
-def _scan_poles(step: Step, a: jax.Array, x: jax.Array, *, reverse: bool = False) -> jax.Array:
+def _scan(step: Step, a: jax.Array, x: jax.Array, *, reverse: bool = False) -> jax.Array:
     # One array a pole and a state, so that nothing is stacked or sliced within the loop.
     n_poles = a.shape[-1]
     coefficients = tuple(jnp.broadcast_to(a, (x.size, n_poles)).T)
@@ -140,17 +133,11 @@ def _scan_poles(step: Step, a: jax.Array, x: jax.Array, *, reverse: bool = False
     return lax.scan(sample, zeros, (coefficients, x), reverse=reverse, unroll=_UNROLL)[1]
 
 
-def _by_blocks(method: str, step: Step, a: jax.Array, x: jax.Array) -> jax.Array:
+def _by_blocks(method: str, step: Step, a: jax.Array, x: jax.Array, *, reverse: bool = False) -> jax.Array:
+    if reverse:
+        return jnp.flip(_by_blocks(method, step, jnp.flip(a, 0), jnp.flip(x)))
     columns = tuple(a.T[:, None])  # n_poles times (1, n_samples) or (1, 1)
     return linear_recurrence(step, columns, jnp.zeros((1, a.shape[-1]), x.dtype), x, method=method)[0]
-
-
-def _forwards_blocks(method: str, a: jax.Array, x: jax.Array) -> jax.Array:
-    return _by_blocks(method, _direct_step, a, x)
-
-
-def _backwards_blocks(method: str, a: jax.Array, g: jax.Array) -> jax.Array:
-    return jnp.flip(_by_blocks(method, _transposed_step, jnp.flip(a, 0), jnp.flip(g)))
 
 
 def _direct_step(a: State, past: State, x: jax.Array) -> tuple[State, jax.Array]:
@@ -168,21 +155,24 @@ def _transposed_step(a: State, ahead: State, g: jax.Array) -> tuple[State, jax.A
     return tuple(later - coefficient * w for coefficient, later in zip(a, shifted, strict=True)), w
 
 
-def _forwards_native(a: jax.Array, x: jax.Array) -> jax.Array:
-    return lax.platform_dependent(a, x, cpu=native.allpole, default=_forwards_scan)
+def _native(kernel: Callable, otherwise: Callable, a: jax.Array, x: jax.Array) -> jax.Array:
+    return lax.platform_dependent(a, x, cpu=kernel, default=otherwise)
 
 
-def _backwards_native(a: jax.Array, g: jax.Array) -> jax.Array:
-    return lax.platform_dependent(a, g, cpu=native.allpole_transpose, default=_backwards_scan)
+def _solvers(run: Callable) -> tuple[Callable, Callable]:
+    """Return the filter and its transpose, both functions of coefficients and signal."""
+    return functools.partial(run, _direct_step), functools.partial(run, _transposed_step, reverse=True)
 
 
+_SCANS = _solvers(_scan)
 _SOLVERS = {
-    "scan": (_forwards_scan, _backwards_scan),
-    "native": (_forwards_native, _backwards_native),
-    **{
-        method: (functools.partial(_forwards_blocks, method), functools.partial(_backwards_blocks, method))
-        for method in ("blocked", "associative")
-    },
+    "scan": _SCANS,
+    "blocked": _solvers(functools.partial(_by_blocks, "blocked")),
+    "associative": _solvers(functools.partial(_by_blocks, "associative")),
+    "native": (
+        functools.partial(_native, native.allpole, _SCANS[0]),
+        functools.partial(_native, native.allpole_transpose, _SCANS[1]),
+    ),
 }
 
 

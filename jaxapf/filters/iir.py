@@ -12,7 +12,7 @@ How to choose `method`:
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -172,18 +172,6 @@ def _sosfilt(sos: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tup
     return lift_signals(signals, "(n,k)", (sos,), x, state)
 
 
-class _Coupled(NamedTuple):
-    """Second-order sections in coordinates close to the pole pair's own, see `_coupled`."""
-
-    b0: Any
-    gain_p: Any
-    gain_q: Any
-    sign: Any
-    gap: Any
-    up: Any
-    down: Any
-
-
 def _sections(columns: tuple, x: jax.Array, zi: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
     """Filter `(n_signals, n_samples)` by sections as columns `b0 b1 b2 1 a1 a2`, each `(n_sections,)`."""
     b0, b1, b2, _, a1, a2 = columns
@@ -205,8 +193,8 @@ def by_margins(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> t
     """
     method = state_space.resolve_method(method, (*state.shape[:-2], x.shape[-1]))
 
-    def signals(*arrays):
-        *fields, x, state = arrays
+    def signals(*values):
+        *fields, x, state = values
         return _coupled(tuple(fields), x, state, method)
 
     return lift_signals(signals, ",".join(["(n)"] * 6), margins, x, state)
@@ -235,20 +223,21 @@ def _coupled(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tup
     scale = scale.astype(x.dtype)  # any value gives the same output, so it has no derivative
     gain_p = sign * (b_near + bm) - 2 * b0 * gap
     gain_q = (b_near - b0 * near) - gap * gain_p
-    coupled = _Coupled(b0, gain_p, gain_q / scale, sign, gap, scale, g / scale)
-    coefficients = jax.tree.map(lambda field: field[:, None], coupled)
+    coupled = b0, gain_p, gain_q / scale, sign, gap, scale, g / scale
+    coefficients = tuple(field[:, None] for field in coupled)
     scale = scale[None]
     state = jnp.stack([state[..., 0], state[..., 1] / scale], axis=-1)
     y, state = state_space.linear_recurrence(_coupled_step, coefficients, state, x, method=method)
     return y, jnp.stack([state[..., 0], scale * state[..., 1]], axis=-1)
 
 
-def _coupled_step(c: _Coupled, state: tuple, x: Any) -> tuple[tuple, Any]:
+def _coupled_step(c: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:
+    b0, gain_p, gain_q, sign, gap, up, down = c
     p, q = state
     return (
-        c.sign * p + (c.up * q - c.gap * p + c.gain_p * x),
-        c.sign * q + (c.down * p - c.gap * q + c.gain_q * x),
-    ), c.b0 * x + p
+        sign * p + (up * q - gap * p + gain_p * x),
+        sign * q + (down * p - gap * q + gain_q * x),
+    ), b0 * x + p
 
 
 def _direct_form_step(coefficients: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:

@@ -171,9 +171,8 @@ def _prototype(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> _Pro
     freq, quality, gain = xp.broadcast_arrays(*(xp.atleast_1d(one) for one in (freq, quality, gain)))
     cut = gain < 0
     amplitude = 10 ** (xp.where(cut, -gain, gain) / 40)
-    return _Prototype(
-        xp, xp.minimum(freq, HIGHEST * rate), quality, amplitude, cut, rate, xp.minimum(TOP_HZ, _TOP * rate)
-    )
+    freq, top = xp.minimum(freq, HIGHEST * rate), xp.minimum(TOP_HZ, _TOP * rate)
+    return _Prototype(xp, freq, quality, amplitude, cut, rate, top)
 
 
 def _designed(p: _Prototype, pole_hz: Any, damping: Any, dc_gain: Any, power: Any, match_hz: Any) -> Sections:
@@ -206,13 +205,8 @@ def _designed(p: _Prototype, pole_hz: Any, damping: Any, dc_gain: Any, power: An
 def _inverted_where(xp: Any, cut: Any, zeros: Margins, poles: Margins) -> Sections:
     """Return the section, where it cuts its inverse, with a leading denominator coefficient of one."""
     b0 = (zeros.u + zeros.v) / 4 + zeros.m / 2
-    inverse = (Margins(*(one / b0 for one in part)) for part in (poles, zeros))
-    return Sections(
-        *(
-            Margins(*(xp.where(cut, c, b) for c, b in zip(cutting, boosting, strict=True)))
-            for cutting, boosting in zip(inverse, (zeros, poles), strict=True)
-        )
-    )
+    inverse = jax.tree.map(lambda field: field / b0, Sections(poles, zeros))
+    return jax.tree.map(lambda c, b: xp.where(cut, c, b), inverse, Sections(zeros, poles))
 
 
 def _sampled_poles(xp: Any, w: Any, damping: Any) -> Margins:
@@ -276,11 +270,11 @@ def cascade(
         raise ValueError("method is 'fsm', which has no state; call cascade_sampled.")
     iir.check_method(method, None)
     signal = as_signal(x)
-    fields = [jnp.asarray(one).astype(signal.dtype) for one in (*sections.zeros, *sections.poles)]
-    shape = np.broadcast_shapes(*(one.shape for one in fields))
-    batch = batch_shape("sections", shape[:-1], signal)
-    state = initial_state(zi, batch, (shape[-1], 2), signal.dtype)
-    fields = [jnp.broadcast_to(one, shape) for one in fields]
+    fields = jnp.broadcast_arrays(
+        *(jnp.asarray(one).astype(signal.dtype) for one in jax.tree.leaves(sections))
+    )
+    batch = batch_shape("sections", fields[0].shape[:-1], signal)
+    state = initial_state(zi, batch, (fields[0].shape[-1], 2), signal.dtype)
     return iir.by_margins(tuple(fields), signal, state, method)
 
 
@@ -321,8 +315,8 @@ def cascade_sampled(
     signal = as_signal(x)
     if n_fft is None:
         n_fft = frequency.padded_length(signal.shape[-1], None)
-    fields = [jnp.asarray(one).astype(signal.dtype) for one in jax.tree.leaves(sections)]
-    sections = Sections(Margins(*fields[:3]), Margins(*fields[3:]))
-    batch_shape("sections", np.broadcast_shapes(*(one.shape for one in fields))[:-1], signal)
+    sections = jax.tree.map(lambda field: jnp.asarray(field).astype(signal.dtype), sections)
+    shape = np.broadcast_shapes(*(field.shape for field in jax.tree.leaves(sections)))
+    batch_shape("sections", shape[:-1], signal)
     bins = jnp.asarray(np.arange(n_fft // 2 + 1) / n_fft, signal.dtype)
     return frequency.apply_response(response(sections, bins, 1.0), signal, n_fft)

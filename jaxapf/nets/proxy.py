@@ -41,7 +41,7 @@ _SMALL = nn.initializers.normal(1e-3)
 
 
 class ProxyTCN(nn.Module):
-    """The large proxy, at the signal's rate, as in the source (section 3: kernel 13, dilations 1, 8, 64, 512).
+    """The large proxy, at the signal's rate, with the kernel and the dilations of the source (section 3).
 
     `kernel` and `dilations` are in samples, block by block; `hidden` are widths of the dense layers on the
     controls; `taps` are those of the filter H, 1 of them is a gain.
