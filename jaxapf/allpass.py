@@ -25,20 +25,8 @@ from jax import lax
 from jaxtyping import Array, Float, Inexact
 
 from jaxapf import frequency
-from jaxapf._internal.arrays import (
-    Values,
-    all_concrete,
-    as_arrays,
-    as_signal,
-    as_sos_rows,
-    batch_shape,
-    half_angle,
-    initial_state,
-    joined,
-    require,
-    whole_number,
-    with_rank,
-)
+from jaxapf._internal import arrays
+from jaxapf._internal.arrays import Values
 from jaxapf.filters import lattice, overlap_add, state_space
 from jaxapf.filters.iir import check_method
 
@@ -78,7 +66,7 @@ class Sections(NamedTuple):
     @property
     def sos(self) -> Float[Any, "... n_sections 6"]:
         """Second-order sections `(..., n_sections, 6)`; a first-order row is `[g, 1, 0, 1, g, 0]`."""
-        xp, (u, v, m) = as_arrays(*self)
+        xp, (u, v, m) = arrays.as_arrays(*self)
         total = u + v + 2 * m
         first = v == 0
         c = (u + v - 2 * m) / total
@@ -98,8 +86,8 @@ def first_order(coefficient: Controls, *, warp: Controls = 0.0) -> Sections:
         >>> first_order([-0.9, 0.5]).sos[:, 0].round(6).tolist()
         [-0.9, 0.5]
     """
-    require("coefficient", coefficient, "in (-1, 1)", lambda g: np.abs(g) < 1)
-    xp, (g, a) = as_arrays(coefficient, warp)
+    arrays.require("coefficient", coefficient, "in (-1, 1)", lambda g: np.abs(g) < 1)
+    xp, (g, a) = arrays.as_arrays(coefficient, warp)
     g, a = xp.broadcast_arrays(xp.atleast_1d(g), a)
     return _warped(2 * (1 + g), xp.zeros_like(g), 1 - g, a)
 
@@ -124,11 +112,13 @@ def second_order(radius: Controls, cutoff_hz: Controls, fs: float, *, warp: Cont
         >>> second_order([0.9, 0.99], [100.0, 1000.0], 48000.0, warp=0.1).sos.shape
         (2, 6)
     """
-    require("radius", radius, "in (-1, 1)", lambda r: np.abs(r) < 1)
-    require("cutoff_hz", cutoff_hz, "in [0, fs / 2]", lambda f: (f >= 0) & (2 * f <= np.asarray(fs)), fs)
-    xp, (r, freq, rate, a) = as_arrays(radius, cutoff_hz, fs, warp)
+    arrays.require("radius", radius, "in (-1, 1)", lambda r: np.abs(r) < 1)
+    arrays.require(
+        "cutoff_hz", cutoff_hz, "in [0, fs / 2]", lambda f: (f >= 0) & (2 * f <= np.asarray(fs)), fs
+    )
+    xp, (r, freq, rate, a) = arrays.as_arrays(radius, cutoff_hz, fs, warp)
     r, freq, a = xp.broadcast_arrays(xp.atleast_1d(r), freq, a)
-    sin_half, cos_half = half_angle(xp, freq, rate)
+    sin_half, cos_half = arrays.half_angle(xp, freq, rate)
     # -R at w is R at pi - w: that way round, no difference loses the pole's distance from the circle.
     near, far = xp.where(r < 0, cos_half, sin_half), xp.where(r < 0, sin_half, cos_half)
     r = xp.where(r < 0, -r, r)
@@ -153,11 +143,11 @@ def rbj(cutoff_hz: Controls, q: Controls, fs: float) -> Sections:
         >>> float(phase_response(rbj(1000.0, 0.7, 48000.0), [1000.0], 48000.0)[0])  # -pi
         -3.14159...
     """
-    require("cutoff_hz", cutoff_hz, "in (0, fs / 2)", lambda f: (f > 0) & (2 * f < np.asarray(fs)), fs)
-    require("q", q, "> 0", lambda q: q > 0)
-    xp, (freq, quality, rate) = as_arrays(cutoff_hz, q, fs)
+    arrays.require("cutoff_hz", cutoff_hz, "in (0, fs / 2)", lambda f: (f > 0) & (2 * f < np.asarray(fs)), fs)
+    arrays.require("q", q, "> 0", lambda q: q > 0)
+    xp, (freq, quality, rate) = arrays.as_arrays(cutoff_hz, q, fs)
     freq, quality = xp.broadcast_arrays(xp.atleast_1d(freq), quality)
-    sin_half, cos_half = half_angle(xp, freq, rate)
+    sin_half, cos_half = arrays.half_angle(xp, freq, rate)
     # a = [1 + alpha, -2 cos w, 1 - alpha], alpha = sin w / (2 q);
     # u = a0 + a1 + a2, v = a0 - a1 + a2, m = a0 - a2.
     return _scaled(4 * sin_half**2, 4 * cos_half**2, 2 * sin_half * cos_half / quality)
@@ -173,9 +163,9 @@ def from_sos(sos: Float[Values, "... n_sections 6"]) -> Sections:
         >>> from_sos([[0.25, -0.5, 1.0, 1.0, -0.5, 0.25]]).m.tolist()
         [0.75]
     """
-    xp, (rows,) = as_arrays(sos)
-    rows = as_sos_rows(rows)
-    if all_concrete(rows):
+    xp, (rows,) = arrays.as_arrays(sos)
+    rows = arrays.as_sos_rows(rows)
+    if arrays.all_concrete(rows):
         _check_allpass_rows(np.asarray(rows))
     b2, d, c = rows[..., 2], rows[..., 4], rows[..., 5]
     first = (b2 == 0) & (c == 0)
@@ -194,7 +184,7 @@ def concatenate(*sections: Sections) -> Sections:
     """
     if not sections:
         raise ValueError("sections is empty; give at least one Sections to concatenate.")
-    return Sections(*(joined(*field) for field in zip(*sections, strict=True)))
+    return Sections(*(arrays.joined(*field) for field in zip(*sections, strict=True)))
 
 
 def cascade(
@@ -231,16 +221,16 @@ def cascade(
         True
     """
     check_method(method, zi)
-    stretch = whole_number("stretch", stretch)
+    stretch = arrays.whole_number("stretch", stretch)
     if stretch < 1:
         raise ValueError(f"stretch is {stretch}; expected a whole number of samples, 1 or more.")
-    signal = as_signal(x, *(() if zi is None else (zi,)))
+    signal = arrays.as_signal(x, zi)
     if method == "fsm":
         return _cascade_fsm(sections, signal, stretch)
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
-    batch = batch_shape("sections", sections.u.shape[:-1], signal)
+    batch = arrays.batch_shape("sections", sections.u.shape[:-1], signal)
     phases = () if stretch == 1 else (stretch,)
-    state = initial_state(zi, batch, (*phases, sections.u.shape[-1], 2), signal.dtype)
+    state = arrays.initial_state(zi, batch, (*phases, sections.u.shape[-1], 2), signal.dtype)
     method = state_space.resolve_method(method, (*batch, *phases, signal.shape[-1] // stretch))
     if stretch == 1:
         y, zf = lattice.constant(sections, signal, state, method)
@@ -283,11 +273,11 @@ def cascade_varying(
     if method == "fsm":
         raise ValueError("method is 'fsm', which needs constant controls; use cascade_frames instead.")
     check_method(method, zi)
-    signal = as_signal(x, *(() if zi is None else (zi,)))
+    signal = arrays.as_signal(x, zi)
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
     _check_sets(sections, signal.shape[-1], "sample")
-    batch = batch_shape("sections", sections.u.shape[:-2], signal)
-    state = initial_state(zi, batch, (sections.u.shape[-1], 2), signal.dtype)
+    batch = arrays.batch_shape("sections", sections.u.shape[:-2], signal)
+    state = arrays.initial_state(zi, batch, (sections.u.shape[-1], 2), signal.dtype)
     method = state_space.resolve_method(method, (*batch, signal.shape[-1]), varying=True)
     y, zf = lattice.varying(sections, signal, state, method)
     return y if zi is None else (y, zf)
@@ -327,12 +317,12 @@ def cascade_frames(
         >>> cascade_frames(sections, jnp.ones(512), hop=128).shape
         (512,)
     """
-    signal = as_signal(x)
+    signal = arrays.as_signal(x)
     _check_sets(sections, overlap_add.n_frames(signal.shape[-1], hop), "frame")
     n_fft = 8 * hop if n_fft is None else n_fft
     n_window = overlap_add.window_length(n_fft, hop, n_window)
     sections = Sections(*(jnp.asarray(field, signal.real.dtype) for field in sections))
-    batch_shape("sections", sections.u.shape[:-2], signal)
+    arrays.batch_shape("sections", sections.u.shape[:-2], signal)
     response = jax.jit(_response, static_argnums=1)(sections, n_fft)
     return overlap_add.filter_frames(response, signal, n_fft=n_fft, hop=hop, n_window=n_window)
 
@@ -371,12 +361,12 @@ def group_delay(
 
 
 def _warped(u: Any, v: Any, m: Any, warp: Any) -> Sections:
-    require("warp", warp, "in (-1, 1)", lambda a: np.abs(a) < 1)
+    arrays.require("warp", warp, "in (-1, 1)", lambda a: np.abs(a) < 1)
     return _scaled(u * (1 + warp) ** 2, v * (1 - warp) ** 2, m * ((1 - warp) * (1 + warp)))
 
 
 def _scaled(u: Any, v: Any, m: Any) -> Sections:
-    xp, (u, v, m) = as_arrays(u, v, m)
+    xp, (u, v, m) = arrays.as_arrays(u, v, m)
     total = u + v + 2 * m
     # Under `jit` a control may have been rounded to the end of its range, and all margins to zero.
     scale = 4 / xp.where(total > 0, total, xp.ones_like(total))
@@ -410,8 +400,8 @@ def _denominator(sections: Sections, freqs_hz: Values, fs: float) -> tuple[Any, 
     """Return real and imaginary part of D and 2 m (u cos^2 + v sin^2), `(..., n_sections, n_freqs)`."""
     # A(e^jw) = conj(D) / D, D = (u cos^2 - v sin^2) + 2 j m sin cos, of half the angle: the phase is
     # -2 arg D. In a first-order section D has the factor cos; without it, fs / 2 is no 0 / 0.
-    xp, (u, v, m, freqs, rate) = as_arrays(*sections, freqs_hz, fs)
-    sin_half, cos_half = (with_rank(one, u.ndim + 1) for one in half_angle(xp, freqs, rate))
+    xp, (u, v, m, freqs, rate) = arrays.as_arrays(*sections, freqs_hz, fs)
+    sin_half, cos_half = (arrays.with_rank(one, u.ndim + 1) for one in arrays.half_angle(xp, freqs, rate))
     u, v, m = u[..., None], v[..., None], m[..., None]
     first = v == 0
     common = xp.where(first, xp.ones_like(cos_half), cos_half)
@@ -432,7 +422,7 @@ def _response(sections: Sections, n_fft: int, stretch: int = 1) -> Any:
     # Stretched, bin k has the phase of bin k * stretch, folded into [0, fs / 2] where the phase is odd.
     bins = np.arange(n_fft // 2 + 1) * stretch % n_fft
     folded = np.minimum(bins, n_fft - bins)
-    xp, (phase, sign) = as_arrays(
+    xp, (phase, sign) = arrays.as_arrays(
         phase_response(sections, folded / n_fft, 1.0), np.where(bins == folded, 1.0, -1.0)
     )
     cosine, sine = xp.cos(phase), xp.sin(phase) * xp.broadcast_to(sign, phase.shape)
@@ -441,7 +431,7 @@ def _response(sections: Sections, n_fft: int, stretch: int = 1) -> Any:
 
 def _slowest_radius(sections: Sections) -> float | None:
     """Return the largest pole radius, or None under `jit`, where it is not known."""
-    if not all_concrete(*sections):
+    if not arrays.all_concrete(*sections):
         return None
     u, v, m = (np.asarray(field, np.float64) for field in sections)
     total = u + v + 2 * m

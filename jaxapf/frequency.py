@@ -18,19 +18,8 @@ import scipy.linalg
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
-from jaxapf._internal.arrays import (
-    Values,
-    all_concrete,
-    as_arrays,
-    as_signal,
-    as_sos_rows,
-    batch_shape,
-    count,
-    half_angle,
-    lift,
-    whole_number,
-    with_rank,
-)
+from jaxapf._internal import arrays
+from jaxapf._internal.arrays import Values
 from jaxapf._internal.fft import fast_length, frames
 
 __all__ = [
@@ -70,10 +59,10 @@ def freqz_sos(
         >>> abs(freqz_sos([0.5, 0.5, 0.0, 1.0, 0.0, 0.0], [0.0, 500.0], 1000.0)).tolist()  # two-point mean
         [1.0, 0.0]
     """
-    xp, (rows, freqs, rate) = as_arrays(sos, freqs_hz, fs)
-    rows = as_sos_rows(rows)
-    sin_half, cos_half = half_angle(xp, freqs, rate)
-    sin_half, cos_half = with_rank(sin_half, rows.ndim), with_rank(cos_half, rows.ndim)
+    xp, (rows, freqs, rate) = arrays.as_arrays(sos, freqs_hz, fs)
+    rows = arrays.as_sos_rows(rows)
+    sin_half, cos_half = arrays.half_angle(xp, freqs, rate)
+    sin_half, cos_half = arrays.with_rank(sin_half, rows.ndim), arrays.with_rank(cos_half, rows.ndim)
 
     def polynomial(c0, c1, c2):
         # z (c0 + c1 / z + c2 / z^2) on the unit circle, in half angles: only the coefficients cancel, and
@@ -128,12 +117,12 @@ def sosfilt_fsm(
         >>> sosfilt_fsm(sos, jnp.array([1.0, 0.0, 0.0, 0.0])).round(4).tolist()
         [1.0, 0.5, 0.25, 0.125]
     """
-    signal = as_signal(x)
-    rows = as_sos_rows(as_arrays(sos)[1][0])
-    batch_shape("sos", rows.shape[:-2], signal)
+    signal = arrays.as_signal(x)
+    rows = arrays.as_sos_rows(arrays.as_arrays(sos)[1][0])
+    arrays.batch_shape("sos", rows.shape[:-2], signal)
     if n_fft is None:
         n_fft = padded_length(signal.shape[-1], _sos_tail(rows))
-    n_fft = whole_number("n_fft", n_fft)
+    n_fft = arrays.whole_number("n_fft", n_fft)
     return apply_response(freqz_sos(rows, np.arange(n_fft // 2 + 1) / n_fft, 1.0), signal, n_fft)
 
 
@@ -150,27 +139,20 @@ def lfilter_fsm(
         >>> lfilter_fsm([1.0], [1.0, -0.5], jnp.array([1.0, 0.0, 0.0, 0.0])).round(4).tolist()
         [1.0, 0.5, 0.25, 0.125]
     """
-    signal = as_signal(x)
-    xp, (numerator, denominator) = as_arrays(b, a)
-    batch_shape("b", numerator.shape[:-1], signal)
-    batch_shape("a", denominator.shape[:-1], signal)
+    signal = arrays.as_signal(x)
+    xp, (numerator, denominator) = arrays.as_arrays(b, a)
+    arrays.batch_shape("b", numerator.shape[:-1], signal)
+    arrays.batch_shape("a", denominator.shape[:-1], signal)
     if n_fft is None:
         n_fft = padded_length(signal.shape[-1], _transfer_tail(numerator, denominator))
-    n_fft = whole_number("n_fft", n_fft)
+    n_fft = arrays.whole_number("n_fft", n_fft)
     # A transform shorter than the polynomial would cut its coefficients off.
     n_fft = max(n_fft, numerator.shape[-1], denominator.shape[-1])
     return apply_response(xp.fft.rfft(numerator, n_fft) / xp.fft.rfft(denominator, n_fft), signal, n_fft)
 
 
 def apply_response(response: Values, x: jax.Array, n_fft: int) -> jax.Array:
-    """Multiply the spectrum of `x`, zero-padded to `n_fft`, by a response on its `n_fft // 2 + 1` bins.
-
-    Raises ValueError for an `n_fft` shorter than the signal, TypeError for complex `x`.
-
-    Example:
-        >>> apply_response(jnp.full(3, 2.0 + 0.0j), jnp.ones(3), 4).tolist()
-        [2.0, 2.0, 2.0]
-    """
+    """Multiply the spectrum of `x`, zero-padded to `n_fft`, by a response on its `n_fft // 2 + 1` bins."""
     n_samples = x.shape[-1]
     if jnp.iscomplexobj(x):
         raise TypeError(f"x is {x.dtype}; frequency sampling filters real signals only: use an exact method.")
@@ -187,7 +169,7 @@ def _multiply(response: jax.Array, x: jax.Array, n_fft: int) -> jax.Array:
     def one_signal(response, x):
         return jnp.fft.irfft(jnp.fft.rfft(x, n_fft) * response, n_fft)[: x.size]
 
-    return lift(one_signal, "(k),(t)->(t)", response, x)
+    return arrays.lift(one_signal, "(k),(t)->(t)", response, x)
 
 
 def wraparound_error(sos: Values, n_samples: int, n_fft: int) -> float:
@@ -202,7 +184,7 @@ def wraparound_error(sos: Values, n_samples: int, n_fft: int) -> float:
         >>> round(wraparound_error([1.0, 0.0, 0.0, 1.0, -0.5, 0.0], 10, 14), 6)  # 0.5^(4 + 1)
         0.03125
     """
-    rows = as_sos_rows(np.asarray(sos, np.float64))
+    rows = arrays.as_sos_rows(np.asarray(sos, np.float64))
     if n_fft < n_samples:
         raise ValueError(f"n_fft is {n_fft}; expected at least the {n_samples} samples of x.")
     if rows.ndim != 2:
@@ -233,12 +215,7 @@ def _state_space(sos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, f
 def padded_length(n_samples: int, tail: int | None) -> int:
     """Return the length of a fast transform for a signal and its tail, in samples.
 
-    A tail of None, where it is not known, is as long as the signal, and 1024 samples at the least. Raises
-    ValueError for a tail longer than 2^26 samples.
-
-    Example:
-        >>> padded_length(1000, 500)
-        1500
+    A tail of None, where it is not known, is as long as the signal, and 1024 samples at the least.
     """
     if tail is None:
         tail = max(n_samples, _MIN_UNKNOWN_TAIL)
@@ -250,19 +227,14 @@ def padded_length(n_samples: int, tail: int | None) -> int:
 
 
 def tail_samples(radius: float) -> int:
-    """Return the number of samples in which a pole at this radius in [0, 1) decays by 160 dB.
-
-    Example:
-        >>> tail_samples(0.5)
-        27
-    """
+    """Return the number of samples in which a pole at this radius in [0, 1) decays by 160 dB."""
     if not radius < 1:
         raise ValueError(f"a pole has radius {radius:g}; expected all poles inside the unit circle.")
     return math.ceil(math.log(_TAIL) / math.log(radius)) if radius > 0 else 0
 
 
 def _sos_tail(rows: Any) -> int | None:
-    if not all_concrete(rows):
+    if not arrays.all_concrete(rows):
         return None
     sos = np.asarray(rows, np.float64)
     a1, a2 = sos[..., 4] / sos[..., 3], sos[..., 5] / sos[..., 3]
@@ -272,7 +244,7 @@ def _sos_tail(rows: Any) -> int | None:
 
 
 def _transfer_tail(b: Any, a: Any) -> int | None:
-    if not all_concrete(b, a):
+    if not arrays.all_concrete(b, a):
         return None
     denominators = np.asarray(a, np.float64).reshape(-1, np.shape(a)[-1])
     poles = np.concatenate([np.abs(np.roots(denominator)) for denominator in denominators])
@@ -303,13 +275,15 @@ def stft(x: Values, resolution: Resolution) -> Complex[Array, "... n_frames n_bi
     """
     framed = stft_frames(x, resolution)
     window = np.asarray(hann(np.arange(resolution.window), resolution.window), framed.dtype)
-    return jnp.fft.rfft(framed * with_rank(window, framed.ndim), resolution.n_fft)
+    return jnp.fft.rfft(framed * arrays.with_rank(window, framed.ndim), resolution.n_fft)
 
 
 def stft_frames(x: Values, resolution: Resolution) -> Float[Array, "... n_frames window"]:
     """Cut a signal (..., n_samples), mirrored at its ends, into the frames of `stft` before windowing."""
-    n_fft, hop, window = (count(f"resolution.{name}", value) for name, value in resolution._asdict().items())
-    signal = as_signal(x)
+    n_fft, hop, window = (
+        arrays.count(f"resolution.{name}", value) for name, value in resolution._asdict().items()
+    )
+    signal = arrays.as_signal(x)
     if window > n_fft:
         raise ValueError(
             f"resolution has a window of {window} and n_fft {n_fft}; expected one no longer than it."

@@ -51,9 +51,6 @@ Scalar: TypeAlias = Float[Array, ""]
 Spectrum: TypeAlias = tuple[jax.Array, jax.Array]  # real and imaginary part
 
 
-# In time
-
-
 def mse(pred: Signals, target: Signals) -> Scalar:
     """Return the mean squared error (Bargum et al. 2023, section 5).
 
@@ -102,9 +99,6 @@ def cross_correlation(pred: Signals, target: Signals) -> Scalar:
     p, t = _pair(pred, target)
     energies = jnp.sum(p**2, axis=-1) * jnp.sum(t**2, axis=-1)
     return 1 - jnp.mean(_ratio(jnp.sum(p * t, axis=-1), _root(energies)))
-
-
-# In frequency
 
 
 def phase(pred: Signals, target: Signals, *, resolution: Resolution = SINGLE) -> Scalar:
@@ -290,9 +284,6 @@ def _low_bins(x: Values, resolution: Resolution, fraction: float) -> Spectrum:
     )
     product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     return product(later + earlier, cosine), product(later - earlier, sine)
-
-
-# Slopes that stay finite
 
 
 def _pair(pred: Signals, target: Signals) -> tuple[jax.Array, jax.Array]:

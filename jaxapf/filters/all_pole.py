@@ -57,7 +57,7 @@ def allpole(
         >>> y.tolist(), zf.tolist()
         ([1.0, 0.5, 0.25], [0.25])
     """
-    signal = as_signal(x, a, *(() if zi is None else (zi,)))
+    signal = as_signal(x, a, zi)
     coefficients = jnp.asarray(a).astype(signal.dtype)
     n_samples = signal.shape[-1]
     if coefficients.ndim == 0 or coefficients.ndim > signal.ndim + 1:
@@ -155,10 +155,6 @@ def _transposed_step(a: State, ahead: State, g: jax.Array) -> tuple[State, jax.A
     return tuple(later - coefficient * w for coefficient, later in zip(a, shifted, strict=True)), w
 
 
-def _native(kernel: Callable, otherwise: Callable, a: jax.Array, x: jax.Array) -> jax.Array:
-    return lax.platform_dependent(a, x, cpu=kernel, default=otherwise)
-
-
 def _solvers(run: Callable) -> tuple[Callable, Callable]:
     """Return the filter and its transpose, both functions of coefficients and signal."""
     return functools.partial(run, _direct_step), functools.partial(run, _transposed_step, reverse=True)
@@ -170,8 +166,8 @@ _SOLVERS = {
     "blocked": _solvers(functools.partial(_by_blocks, "blocked")),
     "associative": _solvers(functools.partial(_by_blocks, "associative")),
     "native": (
-        functools.partial(_native, native.allpole, _SCANS[0]),
-        functools.partial(_native, native.allpole_transpose, _SCANS[1]),
+        native.on_cpu(native.allpole, _SCANS[0]),
+        native.on_cpu(native.allpole_transpose, _SCANS[1]),
     ),
 }
 

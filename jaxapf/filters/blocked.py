@@ -263,10 +263,8 @@ def _apply_rows_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Arr
 
 
 def _apply_transposable(matrix: jax.Array, rows: jax.Array) -> jax.Array:
-    def crossed(g):
-        return lax.platform_dependent(rows, g, cpu=native.cross, default=_cross)
-
-    return linear.apply(functools.partial(_product, rows), crossed, matrix.T)
+    cross = functools.partial(native.on_cpu(native.cross, _cross), rows)
+    return linear.apply(functools.partial(_product, rows), cross, matrix.T)
 
 
 def _cross(a: jax.Array, b: jax.Array) -> jax.Array:

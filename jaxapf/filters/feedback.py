@@ -94,18 +94,14 @@ def allpass_loop(
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def _loop(p: jax.Array, g: jax.Array, x: jax.Array, zi: jax.Array, stages: int, method: str) -> Any:
     p, g = with_rank(p, x.ndim), with_rank(g, x.ndim)
-    first = _initial_contribution(jnp.broadcast_to(p[..., :1], (*x.shape[:-1], 1)), g, zi)
+    # The contribution of the samples before to the first right-hand side.
+    stages_before = jnp.broadcast_to(p[..., :1], (*x.shape[:-1], 1)) * zi[..., 1:] - zi[..., :-1]
+    first = jnp.concatenate([g[..., 1:] * zi[..., -1:], stages_before], axis=-1)
     first = first.at[..., 0].add(x[..., 0])
     others = jnp.pad(x[..., None, 1:], [(0, 0)] * (x.ndim - 1) + [(0, stages), (0, 0)])
     r = jnp.concatenate([first[..., None], others], axis=-1)
     y = _from_zero_state(p, g, r, method)
     return y[..., -1, :], y[..., -1]
-
-
-def _initial_contribution(p: jax.Array, g: jax.Array, past: jax.Array) -> jax.Array:
-    """Return the contribution of the samples before, `(..., stages + 1)`, to the next right-hand side."""
-    fed_back = g[..., 1:] * past[..., -1:]
-    return jnp.concatenate([fed_back, p * past[..., 1:] - past[..., :-1]], axis=-1)
 
 
 def _from_zero_state(p: jax.Array, g: jax.Array, r: jax.Array, method: str) -> jax.Array:
@@ -180,15 +176,13 @@ def _scanned(sample: Any, p: Any, r: jax.Array, *, reverse: bool = False) -> jax
     return jnp.moveaxis(jnp.stack(stages, axis=-1), 0, -1)
 
 
-def _forwards_native(p: jax.Array, g: jax.Array, r: jax.Array) -> jax.Array:
-    return lax.platform_dependent(p, g, r, cpu=native.ring, default=_forwards_scan)
-
-
-def _backwards_native(p: jax.Array, g: jax.Array, s: jax.Array) -> jax.Array:
-    return lax.platform_dependent(p, g, s, cpu=native.ring_transpose, default=_backwards_scan)
-
-
-_SOLVERS = {"scan": (_forwards_scan, _backwards_scan), "native": (_forwards_native, _backwards_native)}
+_SOLVERS = {
+    "scan": (_forwards_scan, _backwards_scan),
+    "native": (
+        native.on_cpu(native.ring, _forwards_scan),
+        native.on_cpu(native.ring_transpose, _backwards_scan),
+    ),
+}
 
 
 def _resolve(method: str, x: jax.Array) -> str:

@@ -21,15 +21,8 @@ from jax import lax
 from jaxtyping import Inexact
 
 from jaxapf import frequency
-from jaxapf._internal.arrays import (
-    Values,
-    all_concrete,
-    as_signal,
-    as_sos_rows,
-    batch_shape,
-    initial_state,
-    lift_signals,
-)
+from jaxapf._internal import arrays
+from jaxapf._internal.arrays import Values
 from jaxapf.filters import state_space
 
 __all__ = ["METHODS", "by_margins", "check_method", "lfilter", "sosfilt"]
@@ -68,15 +61,15 @@ def lfilter(
         [1.0, 0.5, 0.25]
     """
     check_method(method, zi)
-    signal, axis = _time_last(as_signal(x, b, a, *(() if zi is None else (zi,))), axis)
+    signal, axis = _time_last(arrays.as_signal(x, b, a, zi), axis)
     numerator, denominator = (_coefficients(name, value) for name, value in (("b", b), ("a", a)))
-    if all_concrete(denominator) and np.any(np.asarray(denominator)[..., 0] == 0):
+    if arrays.all_concrete(denominator) and np.any(np.asarray(denominator)[..., 0] == 0):
         raise ValueError("a[0] is 0; expected a denominator with a leading coefficient to divide by.")
     if method == "fsm":
         return jnp.moveaxis(frequency.lfilter_fsm(b, a, signal), -1, axis)
     numerator, denominator = numerator.astype(signal.dtype), denominator.astype(signal.dtype)
-    batch_shape("b", numerator.shape[:-1], signal)
-    batch_shape("a", denominator.shape[:-1], signal)
+    arrays.batch_shape("b", numerator.shape[:-1], signal)
+    arrays.batch_shape("a", denominator.shape[:-1], signal)
     batch = np.broadcast_shapes(numerator.shape[:-1], denominator.shape[:-1], signal.shape[:-1])
     order = max(numerator.shape[-1], denominator.shape[-1]) - 1
     state = _state_last(zi, batch, (order,), signal.dtype, axis)
@@ -117,13 +110,13 @@ def sosfilt(
         [1.0, 0.5, 0.25]
     """
     check_method(method, zi)
-    signal, axis = _time_last(as_signal(x, sos, *(() if zi is None else (zi,))), axis)
-    rows = as_sos_rows(jnp.asarray(sos) if isinstance(sos, jax.Array) else np.asarray(sos))
-    if all_concrete(rows) and not np.all(np.asarray(rows)[..., 3] == 1):
+    signal, axis = _time_last(arrays.as_signal(x, sos, zi), axis)
+    rows = arrays.as_sos_rows(jnp.asarray(sos) if isinstance(sos, jax.Array) else np.asarray(sos))
+    if arrays.all_concrete(rows) and not np.all(np.asarray(rows)[..., 3] == 1):
         raise ValueError("sos has a row whose a0 (column 3) is not 1; divide the row by its a0.")
     if method == "fsm":
         return jnp.moveaxis(frequency.sosfilt_fsm(rows, signal), -1, axis)
-    batch = batch_shape("sos", rows.shape[:-2], signal)
+    batch = arrays.batch_shape("sos", rows.shape[:-2], signal)
     state = _state_last(zi, batch, (rows.shape[-2], 2), signal.dtype, axis)
 
     method = state_space.resolve_method(method, (*batch, signal.shape[-1]))
@@ -158,7 +151,7 @@ def _lfilter(b: jax.Array, a: jax.Array, x: jax.Array, state: jax.Array, method:
         y, state = _sections(tuple(jnp.concatenate([b, a])[:, None]), x, state, method)
         return y, state[..., :order]
 
-    y, state = lift_signals(signals, "(p),(q)", (b, a), x, state[..., None, :])
+    y, state = arrays.lift_signals(signals, "(p),(q)", (b, a), x, state[..., None, :])
     return y, state[..., 0, :]
 
 
@@ -169,7 +162,7 @@ def _sosfilt(sos: jax.Array, x: jax.Array, state: jax.Array, method: str) -> tup
         leading = columns[3]  # 1, unless traced
         return _sections(tuple(c / leading for c in columns), x, state, method)
 
-    return lift_signals(signals, "(n,k)", (sos,), x, state)
+    return arrays.lift_signals(signals, "(n,k)", (sos,), x, state)
 
 
 def _sections(columns: tuple, x: jax.Array, zi: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
@@ -197,7 +190,7 @@ def by_margins(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> t
         *fields, x, state = values
         return _coupled(tuple(fields), x, state, method)
 
-    return lift_signals(signals, ",".join(["(n)"] * 6), margins, x, state)
+    return arrays.lift_signals(signals, ",".join(["(n)"] * 6), margins, x, state)
 
 
 def _coupled(margins: tuple, x: jax.Array, state: jax.Array, method: str) -> tuple[jax.Array, jax.Array]:
@@ -268,7 +261,7 @@ def _time_last(x: jax.Array, axis: int) -> tuple[jax.Array, int]:
 def _state_last(zi: Values | None, batch: tuple, core: tuple, dtype: Any, axis: int) -> jax.Array:
     """Bring SciPy's `zi`, sections first and the state along `axis`, to `(*batch, *core)`."""
     if zi is None:
-        return initial_state(None, batch, core, dtype)
+        return arrays.initial_state(None, batch, core, dtype)
     expected = list(batch)
     expected.insert(len(batch) + 1 + axis, core[-1])
     expected = (*core[:-1], *expected)
@@ -278,7 +271,7 @@ def _state_last(zi: Values | None, batch: tuple, core: tuple, dtype: Any, axis: 
     if len(core) == 2:
         state = jnp.moveaxis(state, 0, -2)
     try:
-        return initial_state(state, batch, core, dtype)
+        return arrays.initial_state(state, batch, core, dtype)
     except ValueError:
         raise ValueError(f"zi has shape {np.shape(zi)}; expected {expected}.") from None
 

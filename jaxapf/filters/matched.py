@@ -33,17 +33,8 @@ from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from jaxapf import frequency
-from jaxapf._internal.arrays import (
-    Values,
-    as_arrays,
-    as_signal,
-    batch_shape,
-    half_angle,
-    initial_state,
-    joined,
-    require,
-    with_rank,
-)
+from jaxapf._internal import arrays
+from jaxapf._internal.arrays import Values
 from jaxapf.filters import iir
 
 __all__ = [
@@ -84,13 +75,10 @@ class Sections(NamedTuple):
     @property
     def sos(self) -> Any:
         """Rows (..., n_sections, 6) as SciPy has them, `b0 b1 b2 1 a1 a2`."""
-        xp, values = as_arrays(*self.zeros, *self.poles)
+        xp, values = arrays.as_arrays(*self.zeros, *self.poles)
         (bu, bv, bm), (u, v, m) = values[:3], values[3:]
         b0 = (bu + bv) / 4 + bm / 2
         return xp.stack([b0, (bu - bv) / 2, b0 - bm, xp.ones_like(m), (u - v) / 2, 1 - m], axis=-1)
-
-
-# Designs
 
 
 def peak(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Sections:
@@ -146,7 +134,7 @@ def highshelf(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> Secti
         [0.0, 3.0]
     """
     # A high shelf is a low shelf of opposite gain, and a gain. The poles of this form stay below fs / 2.
-    _, (gain,) = as_arrays(gain_db)
+    _, (gain,) = arrays.as_arrays(gain_db)
     zeros, poles = lowshelf(cutoff_hz, q, -gain, fs)
     return Sections(Margins(*(10 ** (gain / 20) * one for one in zeros)), poles)
 
@@ -164,10 +152,10 @@ class _Prototype(NamedTuple):
 
 
 def _prototype(cutoff_hz: Values, q: Values, gain_db: Values, fs: float) -> _Prototype:
-    require("fs", fs, "> 0", lambda rate: rate > 0)
-    require("cutoff_hz", cutoff_hz, "> 0", lambda freq: freq > 0)
-    require("q", q, "> 0", lambda q: q > 0)
-    xp, (freq, quality, gain, rate) = as_arrays(cutoff_hz, q, gain_db, fs)
+    arrays.require("fs", fs, "> 0", lambda rate: rate > 0)
+    arrays.require("cutoff_hz", cutoff_hz, "> 0", lambda freq: freq > 0)
+    arrays.require("q", q, "> 0", lambda q: q > 0)
+    xp, (freq, quality, gain, rate) = arrays.as_arrays(cutoff_hz, q, gain_db, fs)
     freq, quality, gain = xp.broadcast_arrays(*(xp.atleast_1d(one) for one in (freq, quality, gain)))
     cut = gain < 0
     amplitude = 10 ** (xp.where(cut, -gain, gain) / 40)
@@ -186,7 +174,7 @@ def _designed(p: _Prototype, pole_hz: Any, damping: Any, dc_gain: Any, power: An
     l0, l1 = (2 * m + u) ** 2 - 8 * u, 16 * (1 - m)
 
     def target(freq_hz):
-        phi = half_angle(xp, freq_hz, p.fs)[0] ** 2
+        phi = arrays.half_angle(xp, freq_hz, p.fs)[0] ** 2
         whole, excess = power((freq_hz / p.freq) ** 2)
         # (|H|^2 |A|^2 - u_b^2 (1 - phi)) / phi, which l0 + l1 phi of the zeros has to equal.
         return phi, u**2 * (1 - phi) * excess / phi + (l0 + l1 * phi) * whole
@@ -229,9 +217,6 @@ def _sin2_of_root(xp: Any, t: Any) -> Any:
     return xp.where(small, t / 4 * (1 - t / 12 * (1 - t / 30)), far)
 
 
-# Filters
-
-
 def concatenate(*sections: Sections) -> Sections:
     """Join sections in series, their batch axes broadcast.
 
@@ -239,7 +224,7 @@ def concatenate(*sections: Sections) -> Sections:
         >>> concatenate(peak(100.0, 1.0, 3.0, 48e3), peak([1e3, 2e3], 1.0, 3.0, 48e3)).sos.shape
         (3, 6)
     """
-    return jax.tree.map(joined, *sections)
+    return jax.tree.map(arrays.joined, *sections)
 
 
 def cascade(
@@ -269,12 +254,12 @@ def cascade(
     if method == "fsm":
         raise ValueError("method is 'fsm', which has no state; call cascade_sampled.")
     iir.check_method(method, None)
-    signal = as_signal(x)
+    signal = arrays.as_signal(x)
     fields = jnp.broadcast_arrays(
         *(jnp.asarray(one).astype(signal.dtype) for one in jax.tree.leaves(sections))
     )
-    batch = batch_shape("sections", fields[0].shape[:-1], signal)
-    state = initial_state(zi, batch, (fields[0].shape[-1], 2), signal.dtype)
+    batch = arrays.batch_shape("sections", fields[0].shape[:-1], signal)
+    state = arrays.initial_state(zi, batch, (fields[0].shape[-1], 2), signal.dtype)
     return iir.by_margins(tuple(fields), signal, state, method)
 
 
@@ -287,11 +272,11 @@ def response(
         >>> abs(response(peak(1000.0, 1.0, 20.0, 48000.0), [1000.0], 48000.0)).round(4).tolist()
         [10.0]
     """
-    xp, (freqs, rate, *fields) = as_arrays(freqs_hz, fs, *sections.zeros, *sections.poles)
-    sin_half, cos_half = half_angle(xp, freqs, rate)
+    xp, (freqs, rate, *fields) = arrays.as_arrays(freqs_hz, fs, *sections.zeros, *sections.poles)
+    sin_half, cos_half = arrays.half_angle(xp, freqs, rate)
     sin2, cos2, both = sin_half**2, cos_half**2, 2 * sin_half * cos_half
     columns = [one[..., None] for one in xp.broadcast_arrays(*fields)]
-    sin2, cos2, both = (with_rank(one, columns[0].ndim) for one in (sin2, cos2, both))
+    sin2, cos2, both = (arrays.with_rank(one, columns[0].ndim) for one in (sin2, cos2, both))
 
     def polynomial(u, v, m):
         real, imag = u * cos2 - v * sin2, m * both
@@ -312,11 +297,11 @@ def cascade_sampled(
         >>> cascade_sampled(peak(1000.0, 1.0, 6.0, 48000.0), jnp.ones(2000)).shape
         (2000,)
     """
-    signal = as_signal(x)
+    signal = arrays.as_signal(x)
     if n_fft is None:
         n_fft = frequency.padded_length(signal.shape[-1], None)
     sections = jax.tree.map(lambda field: jnp.asarray(field).astype(signal.dtype), sections)
     shape = np.broadcast_shapes(*(field.shape for field in jax.tree.leaves(sections)))
-    batch_shape("sections", shape[:-1], signal)
+    arrays.batch_shape("sections", shape[:-1], signal)
     bins = jnp.asarray(np.arange(n_fft // 2 + 1) / n_fft, signal.dtype)
     return frequency.apply_response(response(sections, bins, 1.0), signal, n_fft)

@@ -83,15 +83,7 @@ def interpolate(controls: Any, n_samples: int, hop: int, *, axis: int = -1) -> A
 
 
 def window_length(n_fft: int, hop: int, n_window: int | None = None) -> int:
-    """Return the length of the window of `filter_frames` in samples, by default half of `n_fft`.
-
-    ValueError for a length that is no whole number or too small, a window longer than the transform, and
-    windows that do not overlap by half.
-
-    Example:
-        >>> window_length(2048, 256)
-        1024
-    """
+    """Check the lengths of `filter_frames`, and return that of the window, by default half of `n_fft`."""
     _require_count("n_fft", n_fft, 4)
     _require_count("hop", hop, 1)
     if n_window is None:

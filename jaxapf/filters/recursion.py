@@ -40,7 +40,7 @@ def first_order(
         >>> y.tolist(), float(zf)
         ([1.0, 0.5, 0.25], 0.25)
     """
-    signal = as_signal(x, a, *(() if zi is None else (zi,)))
+    signal = as_signal(x, a, zi)
     coefficient = jnp.atleast_1d(jnp.asarray(a)).astype(signal.dtype)
     if coefficient.shape[-1] not in (1, signal.shape[-1]):
         raise ValueError(

@@ -24,9 +24,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "available",
     "ballistics",
     "cross",
+    "on_cpu",
     "require",
     "ring",
     "ring_transpose",
@@ -80,6 +83,11 @@ def usable(*arrays: jax.Array) -> bool:
 def supports(*arrays: jax.Array) -> bool:
     """Return whether the kernels take arrays of these dtypes: all float32 or all float64."""
     return {array.dtype for array in arrays} in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
+
+
+def on_cpu(kernel: Callable, otherwise: Callable) -> Callable:
+    """Return a function that calls a kernel in programs for the CPU, and another function in all others."""
+    return functools.partial(lax.platform_dependent, cpu=kernel, default=otherwise)
 
 
 def allpole(a: Float[Array, "... n_samples n_poles"], x: Float[Array, "... n_samples"]) -> jax.Array:
