@@ -313,7 +313,8 @@ def _mix_and_gradients(controls, g, x, *, method):
     return jax.value_and_grad(mix, argnums=(0, 1, 2))(controls, g, x)
 
 
-@blocked_first
+@pytest.mark.slow  # as `test_registry`, by the controls
+@pytest.mark.parametrize("method", ["blocked", "scan", "fsm"])
 def test_finite_values_and_gradients(method):
     controls = jnp.array([[0.99999, 0.0, 0.99999], [30.0, 0.0, 96000.0], [0.5, 0.0, -0.9]])
     alternating = (-1.0) ** np.arange(64)

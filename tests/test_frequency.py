@@ -152,3 +152,8 @@ def test_a_lonely_sample():
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_lengths_of_transforms_and_tails():
+    assert frequency.padded_length(1000, 500) == 1500
+    assert frequency.tail_samples(0.5) == 27

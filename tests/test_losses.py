@@ -59,6 +59,22 @@ def test_magnitudes_are_those_of_the_mirrored_signal(resolution, n_samples):
     np.testing.assert_allclose(found, expected, atol=3e-5 * expected.max())
 
 
+# By auraloss 0.4.0, whose import takes as long as all of this file.
+AURALOSS = {
+    ("stft", 1.0): 1.414696,
+    ("mrstft", 1.0): 1.400248,
+    ("stft", 1e-3): 1.413940,
+    ("mrstft", 1e-3): 1.399715,
+}
+
+
+@pytest.mark.parametrize(("name", "scale"), AURALOSS)
+def test_values_are_those_of_auraloss(name, scale):
+    found = float(JITTED[name](scale * PRED, scale * TARGET))
+    assert found == pytest.approx(AURALOSS[name, scale], rel=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_auraloss_says_the_same(scale):
     torch, auraloss = pytest.importorskip("torch"), pytest.importorskip("auraloss")
@@ -137,7 +153,7 @@ def test_slopes_are_differences(name, x64):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(one, marks=pytest.mark.slow if one == "phase_sum_mrstft" else ()) for one in ALL],
+    [pytest.param(one, marks=pytest.mark.slow if one.endswith("mrstft") else ()) for one in ALL],
 )
 @pytest.mark.parametrize("case", ["both silent", "target silent", "pred silent", "equal", "DC", "impulse"])
 def test_hard_signals_give_finite_values_and_slopes(name, case):
@@ -186,4 +202,4 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_examples(name):
 )
 def test_mistakes(call, message):
     with pytest.raises(ValueError, match=message):
-        call()
+        jax.eval_shape(call)

@@ -146,11 +146,25 @@ print(*gradient.tolist())
 """
 
 
+def test_turned_off_the_same_is_computed_without_them(monkeypatch):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 300)), jnp.float32)
+    a = jnp.array([-0.5, 0.2])
+    expected = recursion.allpole(a, x)[0]
+    monkeypatch.setenv("JAXAPF_NATIVE", "0")
+    assert native.why_not() == "JAXAPF_NATIVE=0 turns the native kernels off."
+    assert not native.usable(x)
+    assert native.supports(x)
+    assert not native.supports(x + 0j)
+    assert "jaxapf_" not in jax.jit(recursion.allpole).lower(a, x).as_text()
+    np.testing.assert_allclose(recursion.allpole(a, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [
         ({"JAXAPF_NATIVE": "0"}, "JAXAPF_NATIVE=0"),
-        pytest.param({"CC": "no-such-compiler"}, "no C compiler", marks=pytest.mark.slow),
+        pytest.param({"CC": "no-such-compiler"}, "no C compiler"),
         pytest.param({"CC": "false"}, "building them failed: false: no output", marks=pytest.mark.slow),
         pytest.param({"JAXAPF_NATIVE": "off"}, "JAXAPF_NATIVE=off", marks=pytest.mark.slow),
     ],

@@ -16,6 +16,7 @@ from signals import noise, relative_rms
 from jaxapf import allpass
 from jaxapf.filters import biquad, iir
 
+pytestmark = pytest.mark.optimised  # bounds on the rounding of the programs that users run
 FS = 192000.0
 N_SAMPLES = 131072
 RADII = np.array([0.9, 0.999, 0.99999], np.float32)
@@ -75,7 +76,8 @@ def test_first_order(method):
         assert relative_rms(got, expected) < BOUNDS[method]
 
 
-@blocked_first
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EXACT_METHODS)
 def test_long_cascade(method):
     radius, cutoff_hz = (control.ravel() for control in designs())
     warp = np.linspace(-0.5, 0.5, radius.size, dtype=np.float32)
@@ -154,7 +156,8 @@ def test_second_order_gradients(method):
     check_gradients(second_order, (radius, cutoff_hz), steps, 2e-4 + turned / gap, method)
 
 
-@blocked_first
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EXACT_METHODS)
 def test_first_order_gradients(method):
     g = COEFFICIENTS[:, None]
     gap = 1 - np.abs(g.astype(float))

@@ -11,14 +11,14 @@ from helpers import ALLPOLE_METHODS, EXACT_METHODS, FILTERS, N_SAMPLES
 from signals import noise, relative_rms
 
 from jaxapf import allpass
-from jaxapf.filters import recursion
+from jaxapf.filters import blocked, recursion
 
 # One program each: run operation by operation, every one of them would be compiled by itself.
 linear_recurrence = jax.jit(recursion.linear_recurrence, static_argnums=0, static_argnames="method")
 allpole = jax.jit(recursion.allpole, static_argnames="method")
 
 
-@pytest.mark.parametrize("n_samples", [2, 65, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 513))])
+@pytest.mark.parametrize("n_samples", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 65, 513))])
 def test_methods_agree_at_odd_lengths(x64, n_samples):
     def step(c, s, x_t):
         return (c[0] * s[0] - c[1] * s[1] + x_t, c[1] * s[0] + c[0] * s[1]), s[0]
@@ -34,7 +34,7 @@ def test_methods_agree_at_odd_lengths(x64, n_samples):
 
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(one, marks=pytest.mark.slow if one == "associative" else ()) for one in ALLPOLE_METHODS],
+    [pytest.param(m, marks=() if m in ("scan", "native") else pytest.mark.slow) for m in ALLPOLE_METHODS],
 )
 def test_constant_equals_time_varying(x64, method):
     constant = FILTERS["allpole-4"].params
@@ -70,6 +70,9 @@ def test_allpole_batches(x64):
 def test_auto_is_exact_and_depends_on_length():
     assert recursion.resolve_method("auto", (10,)) == "scan"
     assert recursion.resolve_method("auto", (10**6,)) in ("blocked", "associative")
+    assert recursion.direct_form_method("blocked") == "blocked"
+    assert [blocked.block_length(n) for n in (1920000, 44100, 65537)] == [32, 30, 32]
+    assert [blocked.part_length(n) for n in (32, 30)] == [8, 10]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +110,7 @@ def test_batch_mismatch_names_both():
 
 
 @pytest.mark.parametrize(
-    "method",
-    [pytest.param(one, marks=pytest.mark.slow if one == "associative" else ()) for one in EXACT_METHODS],
+    "method", [pytest.param(one, marks=() if one == "scan" else pytest.mark.slow) for one in EXACT_METHODS]
 )
 @pytest.mark.parametrize("n_poles", [0, 17])
 def test_no_poles_and_many(x64, method, n_poles):

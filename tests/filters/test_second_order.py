@@ -11,7 +11,7 @@ from signals import noise
 
 N_SAMPLES = 75  # two blocks and a part of one
 
-QUICK = {"allpole-varying-2": ("scan", "native")}
+QUICK = {"allpole-varying-2": ("native",)}
 CASES = [
     pytest.param(name, method, marks=() if method in QUICK.get(name, ()) else pytest.mark.slow)
     for name, case in FILTERS.items()

@@ -18,7 +18,7 @@ FS = 48000.0
 cascade_varying = jax.jit(allpass.cascade_varying, static_argnames="method")
 cascade = jax.jit(allpass.cascade, static_argnames="method")
 each_method = pytest.mark.parametrize(
-    "method", ["scan", "blocked", pytest.param("associative", marks=pytest.mark.slow)]
+    "method", ["scan", *(pytest.param(one, marks=pytest.mark.slow) for one in ("blocked", "associative"))]
 )
 
 
@@ -45,7 +45,9 @@ def held(sections, n):
 # Exact
 
 
-@pytest.mark.parametrize("method", [*EXACT_METHODS, pytest.param("auto", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method", ["scan", *(pytest.param(m, marks=pytest.mark.slow) for m in ("blocked", "associative", "auto"))]
+)
 def test_values_and_state_match_the_loop(x64, method):
     sections, x, zi = moving(301), noise(301), noise(5, 2, seed=1)
     y, zf = cascade_varying(sections, x, zi=zi, method=method)
@@ -136,10 +138,8 @@ def test_batches_broadcast_and_lift(x64):
             assert relative_rms(y[i, j], expected) < 1e-12
 
 
-SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("blocked", "associative")]
-
-
-@pytest.mark.parametrize("method", ["scan", *SLOW])
+@pytest.mark.slow  # as those in `test_registry`, of the controls
+@pytest.mark.parametrize("method", EXACT_METHODS)
 def test_derivatives_match_differences(x64, method):
     n_samples = 12
     x, zi, target = noise(n_samples), noise(3, 2, seed=1), noise(n_samples, seed=2)
@@ -181,7 +181,8 @@ def _value_and_gradients(controls, g, x, *, method):
     return jax.value_and_grad(mix, argnums=(0, 1, 2))(controls, g, x)
 
 
-@pytest.mark.parametrize("method", ["blocked", pytest.param("scan", marks=pytest.mark.slow)])
+@pytest.mark.slow  # as `test_registry`, and controls at the ends of their ranges that jump
+@pytest.mark.parametrize("method", ["blocked", "scan"])
 def test_finite_values_and_gradients_on_hard_signals(method):
     n_samples = 64
     rng = np.random.default_rng(0)
@@ -217,9 +218,9 @@ def test_gradients_by_margins_are_finite_for_first_order_sections(x64):
 
 
 def test_dtype_follows_the_signal(x64):
-    assert allpass.cascade_varying(moving(8), np.ones(8, np.float32)).dtype == np.float32
-    assert allpass.cascade_varying(moving(8), np.ones(8)).dtype == np.float64
-    assert allpass.cascade_frames(moving(3), np.ones(8, np.float32), hop=4).dtype == np.float32
+    varying, frames = allpass.cascade_varying, partial(allpass.cascade_frames, hop=4)
+    for function, n, dtype in ((varying, 8, np.float32), (varying, 8, np.float64), (frames, 3, np.float32)):
+        assert jax.eval_shape(function, moving(n), np.ones(8, dtype)).dtype == dtype
     assert allpass.cascade_varying(moving(0), np.ones(0)).shape == (0,)
 
 

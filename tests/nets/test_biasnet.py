@@ -47,6 +47,7 @@ def test_every_parameter_of_a_biasnet_has_a_gradient():
         assert np.count_nonzero(leaf) > 0.99 * leaf.size
 
 
+@pytest.mark.slow
 def test_stacked_biasnets_are_single_ones():
     net = nets.BiasNet(features=3, width=64, hidden=(32, 16))
     keys = jax.random.split(jax.random.key(3), 3)
