@@ -9,9 +9,8 @@ circle, at low frequencies, in float32.
 A second-order section is stable exactly when all three margins are positive. `v == 0` stands for a
 first-order section, (g + z^-1) / (1 + g z^-1): pole and zero at z = -1 cancel, and c is g.
 
-Designs take controls `(..., n_sections)` that broadcast; scalars give one section. They and responses compute
-where their arguments live: without any JAX array among them in NumPy, so that
-float64 stays float64 whatever JAX's settings; otherwise in JAX, in the dtype of the JAX arrays.
+Controls `(..., n_sections)` broadcast; scalars give one section. Designs and responses compute in NumPy,
+float64 whatever JAX's settings, where no argument is a JAX array; else in JAX, in the dtype of its arrays.
 """
 
 from __future__ import annotations
@@ -330,11 +329,10 @@ def cascade_frames(
 def phase_response(
     sections: Sections, freqs_hz: Float[Values, " n_freqs"], fs: float
 ) -> Float[Any, "... n_freqs"]:
-    """Return the phase in radians, (..., n_freqs), unwrapped along frequency.
+    """Return the phase in radians, unwrapped along frequencies in [0, fs / 2] Hz.
 
     It is 0 at DC, and at fs / 2 -pi for a section of first order and -2 pi for one of second order. Each
     section's phase is a closed form, continuous by itself: no sample-by-sample unwrapping, any grid will do.
-    Frequencies are in Hz, in [0, fs / 2].
 
     Example:
         >>> phase_response(first_order(0.0), [0.0, 250.0, 500.0], 1000.0).round(3).tolist()  # one sample
@@ -347,9 +345,7 @@ def phase_response(
 def group_delay(
     sections: Sections, freqs_hz: Float[Values, " n_freqs"], fs: float
 ) -> Float[Any, "... n_freqs"]:
-    """Return the group delay in samples, (..., n_freqs), never negative.
-
-    It is the negative derivative of the phase by the angular frequency, of arguments as in `phase_response`.
+    """Return the group delay in samples, the negative derivative of the phase, which is never negative.
 
     Example:
         >>> group_delay(first_order(0.0), [0.0, 250.0, 500.0], 1000.0).round(6).tolist()  # one sample

@@ -16,9 +16,7 @@ from jaxapf._internal.delay import CrossSpectrum, measure
 _ROUNDING = 1e-28  # of a sum of squares: what taking out a mean leaves of a constant
 
 
-def _pair(
-    pred: Any, target: Any, names: tuple[str, str] = ("pred", "target")
-) -> tuple[np.ndarray, np.ndarray]:
+def _pair(pred: Any, target: Any, names: tuple = ("pred", "target")) -> tuple[np.ndarray, np.ndarray]:
     p, t = np.asarray(pred), np.asarray(target)
     if p.shape != t.shape or p.ndim == 0 or p.size == 0:
         raise ValueError(
@@ -136,15 +134,12 @@ def thd_n(x: Any, fs: float, *, band_hz: tuple[float, float] = (20.0, 20_000.0))
     """Return total harmonic distortion and noise: what is left of a signal without its strongest component.
 
     Made for the output of a device that is fed a sine: what is not the sine is distortion or noise. Of a drum
-    it means little: a snare has no fundamental, its modes stand in no harmonic relation, and the ratio is
-    high before anything was done to it. It then measures how far the loudest mode stands out; a better sum of
-    two microphones may raise it or lower it.
+    it only measures how far the loudest mode stands out: modes stand in no harmonic relation.
 
     The ratio is one of amplitudes, rest to total, from 0 to 1; leading axes are taken together, in power.
-    Outside `band_hz` nothing counts, neither as distortion nor as signal. The component ends on either side
-    where the spectrum, seen through a Blackman-Harris window, rises again; side lobes let no sine come below
-    1e-4. It is 0 where the band is silent. Raises ValueError for a signal too short for a line of its
-    spectrum to lie in the band.
+    Outside `band_hz` nothing counts. The component ends on either side where the spectrum, seen through a
+    Blackman-Harris window, rises again; side lobes let no sine come below 1e-4. It is 0 where the band is
+    silent. Raises ValueError for a signal too short for a line of its spectrum to lie in the band.
 
     Source: IEC 60268-3 for the quantity; 'Differentiable All-Pass DNNs' reports it of snare drums, in percent
     and without limits of the band.

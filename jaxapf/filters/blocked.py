@@ -17,7 +17,7 @@ Time-varying coefficients: see `blocked_varying`.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,16 +53,6 @@ MAX_STATES = 16
 Solve = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-class _Block(NamedTuple):
-    """A cascade over one block, see above; `unpadded` is A over the block less its padding."""
-
-    h: jax.Array  # (length,) impulse response
-    o: jax.Array  # (length, n_states)
-    b: jax.Array  # (n_states, length)
-    a: jax.Array  # (n_states, n_states)
-    unpadded: jax.Array  # (n_states, n_states)
-
-
 def cascade(
     solve: Solve, step: Callable, coefficients: Any, state: jax.Array, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -91,29 +81,32 @@ def _group(solve: Solve, step: Callable, coefficients: Any, state: jax.Array, x:
     n_signals, n_samples = x.shape
     length = block_length(n_samples)
     padding = -n_samples % length
-    block = _over_one_block(step, coefficients, state.shape[1:], x.dtype, length, padding)
+    h, o, b, a, unpadded = _over_one_block(step, coefficients, state.shape[1:], x.dtype, length, padding)
     # Silence goes before the signal, not after: the last block ends with the signal, and so does its state.
     blocks = jnp.pad(x, ((0, 0), (padding, 0))).reshape(n_signals, -1, length)
-    driven = _apply(block.b, blocks)
+    driven = _apply(b, blocks)
     start = state.reshape(n_signals, -1)
     if padding:
         # The signal begins within the first block: the responses of state and output to the initial state are
         # added to a block that starts from zero.
-        driven = driven.at[:, 0].add(_apply(block.unpadded, start))
-    starts = _chain(solve, block.a, driven, jnp.zeros_like(start) if padding else start)
-    y = _apply(_toeplitz(block.h), blocks) + _apply(block.o, starts)
+        driven = driven.at[:, 0].add(_apply(unpadded, start))
+    starts = _chain(solve, a, driven, jnp.zeros_like(start) if padding else start)
+    y = _apply(_toeplitz(h), blocks) + _apply(o, starts)
     y = y.reshape(n_signals, -1)
-    final = _apply(block.a, starts[:, -1]) + driven[:, -1]
+    final = _apply(a, starts[:, -1]) + driven[:, -1]
     if padding:
         y = y[:, padding:]
-        y = y.at[:, : length - padding].add(_apply(block.o[: length - padding], start))
+        y = y.at[:, : length - padding].add(_apply(o[: length - padding], start))
     return y, final.reshape(state.shape)
 
 
 def _over_one_block(
     step: Callable, coefficients: Any, shape: tuple[int, ...], dtype: Any, length: int, padding: int
-) -> _Block:
-    """Form the matrices of a block from its first part, by products with the part's transition matrix."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Form H (its first column), O, B, A, and A over the block less its padding.
+
+    The first part of a block is run; the others follow by products with the part's transition matrix.
+    """
     part = part_length(length)
     transitions, responses, impulse, impulse_states = _over_one_part(step, coefficients, shape, dtype, part)
     powers = _powers(transitions[-1], length // part)
@@ -126,7 +119,7 @@ def _over_one_block(
     if samples:
         unpadded = _product(transitions[samples - 1], unpadded)
     # The last sample of a block contributes the state one sample after an impulse, and so on backwards.
-    return _Block(jnp.concatenate([impulse, later]), o, jnp.flip(states, 1), powers[-1], unpadded)
+    return jnp.concatenate([impulse, later]), o, jnp.flip(states, 1), powers[-1], unpadded
 
 
 def _over_one_part(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,19 +27,8 @@ __all__ = ["constant", "stretched", "varying"]
 Margins = Sequence[jax.Array]  # u, v, m, see `jaxapf.allpass.Sections`
 
 
-class _Rotations(NamedTuple):
-    """Coefficients of the two rotations: k = sign - gap, and q = sqrt(1 - k^2)."""
-
-    k2: Any
-    sign2: Any
-    gap2: Any
-    q2: Any
-    sign1: Any
-    gap1: Any
-    q1: Any
-
-
-def _rotations(u: Any, v: Any, m: Any) -> _Rotations:
+def _rotations(u: Any, v: Any, m: Any) -> tuple:
+    """Return k2, sign2, gap2, q2, sign1, gap1, q1 of the two rotations: k = sign - gap, q = sqrt(1 - k^2)."""
     # k1 = d / (1 + c) = (u - v) / (u + v) and k2 = c = (h - m) / (h + m), h = (u + v) / 2. Close to +-1,
     # for slow and narrow sections, a rounded k loses the damping; sign and gap keep its digits.
     h = (u + v) / 2
@@ -54,15 +43,15 @@ def _rotations(u: Any, v: Any, m: Any) -> _Rotations:
     gap1 = sign1 * jnp.where(u >= v, v, u) / half
     q2 = jnp.where(active2, 2 * jnp.sqrt(jnp.where(active2, h * m, one)) / total, zero)
     q1 = jnp.where(active1, jnp.sqrt(jnp.where(active1, u * v, one)) / half, zero)
-    return _Rotations((h - m) / total, sign2, gap2, q2, sign1, gap1, q1)
+    return (h - m) / total, sign2, gap2, q2, sign1, gap1, q1
 
 
-def _step(c: _Rotations, state: tuple, x: Any) -> tuple[tuple, Any]:
+def _step(c: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:
     # [y; e] = [k2 q2; q2 -k2] [x; s2], then [s2'; s1'] = [k1 q1; q1 -k1] [e; s1], with k = sign - gap.
-    s1, s2 = state
-    y = c.k2 * x + c.q2 * s2
-    e = (c.q2 * x + c.gap2 * s2) - c.sign2 * s2
-    return ((c.q1 * e + c.gap1 * s1) - c.sign1 * s1, c.sign1 * e + (c.q1 * s1 - c.gap1 * e)), y
+    (k2, sign2, gap2, q2, sign1, gap1, q1), (s1, s2) = c, state
+    y = k2 * x + q2 * s2
+    e = (q2 * x + gap2 * s2) - sign2 * s2
+    return ((q1 * e + gap1 * s1) - sign1 * s1, sign1 * e + (q1 * s1 - gap1 * e)), y
 
 
 def _varying_step(c: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:
@@ -71,7 +60,7 @@ def _varying_step(c: tuple, state: tuple, x: Any) -> tuple[tuple, Any]:
     one = jnp.ones_like(gap2)
     # A gap has the sign of its k.
     sign2, sign1 = jnp.where(gap2 < 0, -one, one), jnp.where(gap1 < 0, -one, one)
-    return _step(_Rotations(sign2 - gap2, sign2, gap2, q2, sign1, gap1, q1), state, x)
+    return _step((sign2 - gap2, sign2, gap2, q2, sign1, gap1, q1), state, x)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -98,8 +87,8 @@ def varying(margins: Margins, x: jax.Array, state: jax.Array, method: str) -> tu
     step = jax.checkpoint(_varying_step, prevent_cse=False)
 
     def signals(u, v, m, x, state):
-        rotations = _rotations(u, v, m)
-        stored = tuple(field.T for field in (rotations.gap2, rotations.q2, rotations.gap1, rotations.q1))
+        _, _, gap2, q2, _, gap1, q1 = _rotations(u, v, m)
+        stored = gap2.T, q2.T, gap1.T, q1.T
         return state_space.linear_recurrence(step, stored, state, x, method=method)
 
     return lift_signals(signals, "(t,n),(t,n),(t,n)", tuple(margins), x, state)

@@ -5,12 +5,10 @@
     output      y = e^a (H x + b), a and b of every sample from the last block, H from the controls
 
 FiLM is a gain and an offset for every channel, from dense layers on the normalised controls. With a = b = 0
-and H = 1, where training begins, a proxy is the identity; the networks of the source have to pass the signal
-through all layers. A time-varying gain is one number, a. H is a filter, the exponential of a power series
-given by the controls: one tap is a gain, more of them any minimum-phase response.
-
-There is no batch normalisation: its means are over time, which is not causal, and its running averages are no
-function of the weights.
+and H = 1, where training begins, a proxy is the identity. A time-varying gain is one number, a. H is a
+filter, the exponential of a power series given by the controls: one tap is a gain, more of them any
+minimum-phase response. There is no batch normalisation: its means are over time, which is not causal, and
+its running averages are no function of the weights.
 
 Source: Steinmetz, Bryan and Reiss 2022, "Style transfer of audio effects with differentiable signal
 processing", section 3 (neural proxies); Steinmetz and Reiss 2022, "Efficient neural networks for real-time
