@@ -67,7 +67,7 @@ def test_second_order(method):
     assert max(errors) < BOUNDS[method]
 
 
-@each_method
+@blocked_first
 def test_first_order(method):
     sections = allpass.first_order(jnp.asarray(COEFFICIENTS)[:, None])
     y = np.asarray(cascade(sections, float32_noise(), method=method))
@@ -95,7 +95,9 @@ def test_long_cascade(method):
     assert relative_rms(y, signal.sosfilt(exact.sos, float32_noise().astype(float))) < BOUNDS[method]
 
 
-@each_method
+@pytest.mark.parametrize(
+    "method", ["scan", *(pytest.param(one, marks=pytest.mark.slow) for one in ("blocked", "associative"))]
+)
 def test_float64(x64, method):
     sections = wide_sections()
     y = np.asarray(cascade(sections, float32_noise().astype(float), method=method))
