@@ -118,8 +118,16 @@ EXPERIMENTS = sorted((ROOT / "experiments").glob("*/README.md"))
 def test_readme_of_an_experiment_is_a_page_with_links_that_lead_somewhere(readme):
     text = re.sub(r"```.*?```", "", readme.read_text(), flags=re.DOTALL)
     assert text.startswith("# ")
+    assert len(text.splitlines()) <= 90
+    assert readme.stat().st_size <= 6500
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
     assert [link for link in links if not (readme.parent / link).exists()] == []
+
+
+def test_experiments_import_nothing_private():
+    files = [path for path in (ROOT / "experiments").rglob("*.py") if not path.name.startswith("test_")]
+    private = [path.name for path in files if re.search(r"(from|import) jaxapf(\.\w+)*\._", path.read_text())]
+    assert private == []
 
 
 # The equations as the pages print them, against the code
