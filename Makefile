@@ -116,17 +116,17 @@ experiment-%: $(VENV)/.dev
 DATA ?=
 figures: $(VENV)/.dev
 	@test -n "$(DATA)" || { echo "name the folder of recordings: make figures DATA=folder" >&2; exit 2; }
-	$(RUN) -m experiments.alignment --data "$(DATA)" --update experiments/alignment/README.md
+	$(RUN) -m experiments.alignment measure --data "$(DATA)" --update
 
 $(VENV)/.peers: $(VENV)/.dev
 	$(BIN)/python $(PIP) --editable '.[peers,plot]'
 	@touch $@
 
 comparison: $(VENV)/.dev
-	$(RUN) -m experiments.gradient_comparison --update experiments/gradient_comparison/README.md
+	$(RUN) -m experiments.gradient_comparison --update
 
 benchmark: $(VENV)/.peers
-	$(RUN) -m experiments.benchmark --update experiments/benchmark/README.md
+	$(RUN) -m experiments.benchmark --update
 
 clean:
 	rm -rf $(VENV) $(VENV)-colab $(VENV)-newest demo site build dist .pytest_cache .ruff_cache .hypothesis
