@@ -29,11 +29,6 @@ def powers(read: Callable[[int, int], np.ndarray], n_samples: int, fs: int) -> P
     """Return mean squares of `n_samples` >= 1, by block; `read(start, stop)` returns (channels, n).
 
     A last frame that is not whole is left out.
-
-    Example:
-        >>> tone = np.full((2, 4800), 0.1)
-        >>> powers(lambda start, stop: tone[:, start:stop], 4800, 48000).mono.round(3).tolist()
-        [0.01, 0.01]
     """
     frame = min(max(1, round(FRAME_S * fs)), n_samples)
     block = max(1, _BLOCK // frame) * frame
@@ -48,12 +43,7 @@ def powers(read: Callable[[int, int], np.ndarray], n_samples: int, fs: int) -> P
 
 
 def level_db(power: np.ndarray) -> float:
-    """Return the RMS in dBFS of the active frames of `power` (n_frames,); -inf for silence.
-
-    Example:
-        >>> round(level_db(np.array([0.01, 0.01, 0.0])), 3)
-        -20.0
-    """
+    """Return the RMS in dBFS of the active frames of `power` (n_frames,); -inf for silence."""
     active = power[sounding(power)]
     return float(10 * np.log10(active.mean())) if active.size else -np.inf
 
@@ -70,10 +60,6 @@ def typical(power: np.ndarray, n_samples: int, fs: int) -> list[tuple[int, int]]
 
     `power` is one of `Powers`; silence is avoided. A recording below ten seconds is one stretch, without the
     silence before and after.
-
-    Example:
-        >>> typical(np.ones(6000), 300 * 8000, 8000)[:2]
-        [(0, 40000), (200000, 240000)]
     """
     active = sounding(power)
     frame = min(max(1, round(FRAME_S * fs)), n_samples)

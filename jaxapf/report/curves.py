@@ -167,11 +167,7 @@ def _role(index: int) -> str:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Return the mean over a window of a twenty-fifth of the run, NaN left out; twice makes a triangle.
-
-    >>> _smoothed(np.array([1.0, np.nan, 3.0] + [2.0] * 97))[[0, 1, -1]].round(2).tolist()
-    [1.0, 1.67, 2.0]
-    """
+    """Return the mean over a window of a twenty-fifth of the run, NaN left out; twice makes a triangle."""
     n = len(values)
     # As far forwards as backwards, so that a steep start is not flattened; the end has no forwards.
     longest = max(1, n // 50)

@@ -50,11 +50,6 @@ def excerpt(dry, wet, aligned, fs: int, *, seconds: float = 10.0, page_bytes: in
     """Make players for the stretch where dry and wet differ most, of `seconds` or what fits in `page_bytes`.
 
     The signals have shape `(channels, T)`; beyond the second, channels are not played.
-
-    >>> tone = 0.1 * np.sin(np.arange(9600) / 20.0)[None]
-    >>> result = excerpt(tone, -tone, -tone, 48000)
-    >>> sorted(result.players)[:4], round(result.players["dry"].gain_db, 1)
-    (['25-after', '25-before', '50-after', '50-before'], 19.0)
     """
     start, stop = _loudest_difference(dry, wet, round(seconds * fs))
     dry_cut, wet_cut, aligned_cut = (_for_player(x[:2, start:stop], fs) for x in (dry, wet, aligned))
@@ -71,13 +66,7 @@ def excerpt(dry, wet, aligned, fs: int, *, seconds: float = 10.0, page_bytes: in
 
 
 def separate(signals: Mapping[str, tuple[np.ndarray, int]]) -> dict[str, Player]:
-    """Make players for signals `(channels, T)` with their rates in Hz, which need not share length or rate.
-
-    >>> tone = 0.1 * np.sin(np.arange(9600) / 20.0)[None]
-    >>> found = separate({"dry": (tone, 48000), "wet": (0.5 * tone, 24000)})
-    >>> round(found["wet"].gain_db - found["dry"].gain_db)
-    6
-    """
+    """Make players for signals `(channels, T)` with rates in Hz, which need not share length or rate."""
     cut = {key: _for_player(x[:2], fs) for key, (x, fs) in signals.items()}
     return _players(cut, {key: min(fs, PLAYER_FS) for key, (_, fs) in signals.items()})
 
@@ -86,9 +75,6 @@ def equal_loudness(signals: Mapping[str, np.ndarray]) -> dict[str, tuple[float, 
     """Return the gain of each signal, and whether it was limited; 0 for silence.
 
     One RMS for all, as loud as the one with the highest peaks allows, and none exceeds -1 dBFS.
-
-    >>> round(equal_loudness({"a": np.ones(9), "b": 0.1 * np.ones(9)})["b"][0], 2)
-    8.91
     """
     gains: dict[str, tuple[float, bool]] = dict.fromkeys(signals, (0.0, False))
     rms = {key: float(np.sqrt(np.mean(x**2))) for key, x in signals.items()}
@@ -104,11 +90,7 @@ def equal_loudness(signals: Mapping[str, np.ndarray]) -> dict[str, tuple[float, 
 
 
 def flac(x: np.ndarray, fs: int) -> str:
-    """Encode samples `(T,)` or `(T, channels)` as 16-bit FLAC in base64.
-
-    >>> flac(np.zeros(8), 8000)[:6]
-    'ZkxhQw'
-    """
+    """Encode samples `(T,)` or `(T, channels)` as 16-bit FLAC in base64."""
     buffer = io.BytesIO()
     pcm = np.round(np.clip(x, -1.0, 1.0) * 32767.0).astype(np.int16)
     soundfile.write(buffer, pcm, fs, format="FLAC", subtype="PCM_16")
@@ -116,25 +98,18 @@ def flac(x: np.ndarray, fs: int) -> str:
 
 
 def _players(signals: dict[str, np.ndarray], rates: dict[str, int]) -> dict[str, Player]:
-    gains = equal_loudness(signals)
-    return {
-        key: Player(
-            key,
-            float(20.0 * np.log10(gains[key][0])) if gains[key][0] else np.nan,
-            gains[key][1],
-            flac(gains[key][0] * x, rates[key]),
-        )
-        for key, x in signals.items()
-    }
+    players = {}
+    for key, (gain, limited) in equal_loudness(signals).items():
+        gain_db = float(20.0 * np.log10(gain)) if gain else np.nan
+        players[key] = Player(key, gain_db, limited, flac(gain * signals[key], rates[key]))
+    return players
 
 
 def _loudest_difference(dry: np.ndarray, wet: np.ndarray, length: int) -> tuple[int, int]:
     total = dry.shape[-1]
     if total <= length:
         return 0, total
-    weight = np.zeros(total)
-    for x, y in zip(dry, wet, strict=True):
-        weight += (y - x) ** 2
+    weight = sum(((y - x) ** 2 for x, y in zip(dry, wet, strict=True)), np.zeros(total))
     if not weight.any():
         weight = np.sum(wet**2, axis=0, dtype=np.float64)
     energy = np.concatenate([[0.0], np.cumsum(weight)])

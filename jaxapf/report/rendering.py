@@ -17,10 +17,6 @@ def render(name: str, folder: str | PathLike[str] | None = None, **values: Any) 
 
     `name` is that of a template of this package, or of `folder`, which may extend `base.html`: that takes
     `title` and `media`, its policy's source of sounds ("data:").
-
-    Example:
-        >>> "<h1>Tape &amp; tube</h1>" in render("base.html", title="Tape & tube")
-        True
     """
     return _environment(None if folder is None else fspath(folder)).get_template(name).render(values)
 

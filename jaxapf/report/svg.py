@@ -22,9 +22,7 @@ __all__ = [
     "frequency_axis",
     "linear_axis",
     "log_axis",
-    "runs",
     "snug_axis",
-    "ticks",
 ]
 
 _CHARACTER = 0.56  # mean width of a character of a sans-serif face, in font sizes
@@ -67,14 +65,9 @@ class Size(NamedTuple):
 
 
 def ticks(low: float, high: float, count: int, steps: tuple[float, ...] = ()) -> np.ndarray:
-    """Return round values from at or below `low` to at or above `high`, about `count` of them.
+    """Return about `count` round values from at or below `low` to at or above `high`.
 
     `steps` are the distances allowed, ascending; without them 1, 2 or 5 times a power of ten.
-
-    >>> ticks(-0.2, 1.1, 4).tolist()
-    [-0.5, 0.0, 0.5, 1.0, 1.5]
-    >>> ticks(-700.0, 20.0, 5, steps=(45, 90, 180, 360)).tolist()
-    [-720.0, -540.0, -360.0, -180.0, 0.0, 180.0]
     """
     least = max(high - low, 1e-12) / max(count, 1)
     decade = 10.0 ** math.floor(math.log10(least))
@@ -85,21 +78,13 @@ def ticks(low: float, high: float, count: int, steps: tuple[float, ...] = ()) ->
 
 
 def linear_axis(title: str, values: np.ndarray, count: int = 5, steps: tuple[float, ...] = ()) -> Axis:
-    """Return an axis that holds all finite `values`, from round tick to round tick.
-
-    >>> linear_axis("Level (dB)", np.array([-11.0, np.nan, 3.0])).ticks[0]
-    (-15.0, '−15')
-    """
+    """Return an axis that holds all finite `values`, from round tick to round tick."""
     at = ticks(*_extent(values), count, steps)
     return Axis(title, float(at[0]), float(at[-1]), _labelled(at))
 
 
 def snug_axis(title: str, values: np.ndarray, count: int = 5) -> Axis:
-    """Return an axis from the lowest to the highest finite value, with the round ticks that lie between.
-
-    >>> snug_axis("Time (ms)", np.array([0.0, 12.5])).ticks[-1]
-    (10.0, '10')
-    """
+    """Return an axis from the lowest to the highest finite value, with the round ticks that lie between."""
     low, high = _extent(values)
     at = ticks(low, high, count)
     return Axis(title, low, high, _labelled(at[(at >= low) & (at <= high)], at[1] - at[0]))
@@ -121,11 +106,7 @@ def _labelled(at: np.ndarray, step: float = 0.0) -> tuple[tuple[float, str], ...
 
 
 def frequency_axis(low_hz: float, high_hz: float) -> Axis:
-    """Return a logarithmic axis with ticks at 1, 2 and 5 times each power of ten.
-
-    >>> [label for _, label in frequency_axis(20.0, 3000.0).ticks]
-    ['20', '50', '100', '200', '500', '1k', '2k']
-    """
+    """Return a logarithmic axis with ticks at 1, 2 and 5 times each power of ten."""
     values = [m * 10.0**e for e in range(0, 6) for m in (1, 2, 5)]
     inside = [v for v in values if low_hz * 0.999 <= v <= high_hz * 1.001]
     labels = [f"{v:g}" if v < 1000 else f"{v / 1000:g}k" for v in inside]
@@ -136,26 +117,16 @@ def log_axis(title: str, values: np.ndarray, count: int = 5) -> Axis:
     """Return a logarithmic axis that holds all positive finite `values` with a little room above and below.
 
     Ticks are at most twice `count` powers of ten; for a small span 1, 2 and 5 times these, or round values.
-
-    >>> [label for _, label in log_axis("Loss", np.array([3e-5, np.nan, 2.0])).ticks]
-    ['10⁻⁴', '0.001', '0.01', '0.1', '1']
-    >>> [label for _, label in log_axis("Loss", np.array([0.21, 0.24])).ticks]
-    ['0.21', '0.22', '0.23', '0.24']
     """
     known = values[np.isfinite(values) & (values > 0)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 10.0)
     room = max((high / low) ** 0.04, 1.01)
     low, high = low / room, high * room
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    powers = [10.0**e for e in exponents]
-    powers = powers[:: -(-len(powers) // (2 * count))]
+    powers = [10.0**e for e in exponents][:: -(-len(exponents) // (2 * count))]
+    finer = ([m * 10.0**e for e in exponents for m in steps] for steps in ((1, 2, 5), (1, 3)))
     inside: list[float] = []
-    for at in (
-        powers,
-        [m * 10.0**e for e in exponents for m in (1, 2, 5)],
-        [m * 10.0**e for e in exponents for m in (1, 3)],
-        ticks(low, high, count).tolist(),
-    ):
+    for at in (powers, *finer, ticks(low, high, count).tolist()):
         inside = [value for value in at if low <= value <= high]
         if 3 <= len(inside) <= 2 * count:
             break
@@ -171,27 +142,20 @@ def _power(value: float) -> str:
 
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Return start and stop of every run of true values.
-
-    >>> runs(np.array([True, False, True, True]))
-    [(0, 1), (2, 4)]
-    """
+    """Return start and stop of every run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def figure(name: str, title: str, description: str, panels: tuple[Panel, ...], x: Axis, size: Size) -> str:
-    """Return an accessible `<svg>` of `panels` stacked over the axis `x`; `name` makes the ids unique.
-
-    >>> line = Curve(np.array([0.0, 1.0]), np.array([0.0, 2.0]), "wet", "Wet")
-    >>> panel = Panel((line,), linear_axis("Level", line.y), "no signal")
-    >>> figure("a", "T", "D", (panel,), linear_axis("Time (s)", line.x), Size(300, 200, 12))[:30]
-    '<svg class="plot" viewBox="0 0'
-    """
+    """Return an accessible `<svg>` of `panels` stacked over the axis `x`; `name` makes the ids unique."""
     font = size.font
     widest = max(len(label) for panel in panels for _, label in panel.y.ticks)
     left, right = _CHARACTER * font * widest + 0.9 * font, size.width - 1.1 * font
-    heads = [_head_lines(panel, size) * 1.55 * font + 0.8 * font for panel in panels]
+    heads = []
+    for panel in panels:
+        rows, beside = _legend(panel, size)
+        heads.append(font * (2.35 + (0.0 if beside else 1.55 * len(rows))))
     foot = 3.1 * font
     room = size.height - foot - sum(heads) - 0.6 * font * (len(panels) - 1)
     shares = sum(panel.share for panel in panels)
@@ -229,36 +193,30 @@ def _panel(clip: str, panel: Panel, x: Axis, box: tuple[float, ...], top: float,
     return "".join(out) + "</g>"
 
 
-def _head_lines(panel: Panel, size: Size) -> int:
-    rows = _legend_rows(panel, size)
-    beside = size.font * (_CHARACTER * len(panel.y.title) + 1.0 + _width(rows)) < size.width
-    return 1 if beside else 1 + len(rows)
-
-
-def _legend_rows(panel: Panel, size: Size) -> list[list[tuple[Curve, float]]]:
-    # Entries with the width of each with its swatch, in font sizes; a new row where the drawing ends.
+def _legend(panel: Panel, size: Size) -> tuple[list[list[tuple[Curve, float]]], bool]:
+    """Return rows of curves with their widths in font sizes, and whether they fit beside the title."""
     rows: list[list[tuple[Curve, float]]] = []
     for curve in panel.curves:
         entry = (curve, _CHARACTER * len(curve.label) + 3.2)
-        if curve.label and rows and size.font * (_width(rows[-1:]) + entry[1] - 0.6) < size.width:
+        if curve.label and rows and size.font * (_width(rows[-1]) + entry[1] - 0.6) < size.width:
             rows[-1].append(entry)
         elif curve.label:
             rows.append([entry])
-    return rows
+    title = _CHARACTER * len(panel.y.title) + 1.0
+    return rows, size.font * (title + sum(map(_width, rows))) < size.width
 
 
-def _width(rows: list[list[tuple[Curve, float]]]) -> float:
-    return sum(width for row in rows for _, width in row)
+def _width(row: list[tuple[Curve, float]]) -> float:
+    return sum(width for _, width in row)
 
 
 def _head(panel: Panel, top: float, size: Size) -> str:
-    font = size.font
-    line = top + 1.2 * font
+    font, line = size.font, top + 1.2 * size.font
     out = [_text(0.2 * font, line, panel.y.title, "start", "axis")]
-    beside = _head_lines(panel, size) == 1
-    for row in _legend_rows(panel, size):
+    rows, beside = _legend(panel, size)
+    for row in rows:
         # the last entry needs no gap after it
-        at = size.width - font * (_width([row]) - 0.6) if beside else 0.2 * font
+        at = size.width - font * (_width(row) - 0.6) if beside else 0.2 * font
         line += 0.0 if beside else 1.55 * font
         for curve, width in row:
             swatch = f"M{at:.1f} {line - 0.35 * font:.1f}h{1.5 * font:.1f}"

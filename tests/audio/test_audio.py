@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxapf import audio, datasets
-from jaxapf.audio import reading, writing
+from jaxapf.audio import level, reading, writing
 
 RNG = np.random.default_rng(0)
 LOSSLESS = [
@@ -571,6 +571,14 @@ def test_informative_segments_of_little_or_nothing(tmp_path):
     paths = tmp_path / "x.wav", tmp_path / "x.wav"
     assert audio.informative_segments(*paths, 9000, 8000) == [(0, 8000)]
     assert len(audio.informative_segments(*paths, 9000, 8000, length=1000, count=4)) == 4
+
+
+def test_levels_leave_silence_out_and_stretches_are_spread():
+    tone = np.full((2, 4800), 0.1)
+    found = level.powers(lambda start, stop: tone[:, start:stop], 4800, 48000)
+    np.testing.assert_allclose(found.mono, [0.01, 0.01], rtol=1e-12)
+    assert level.level_db(np.array([0.01, 0.01, 0.0])) == pytest.approx(-20.0, abs=1e-9)
+    assert level.typical(np.ones(6000), 300 * 8000, 8000)[:2] == [(0, 40000), (200000, 240000)]
 
 
 def test_the_example_is_a_pair_that_fits_the_package():

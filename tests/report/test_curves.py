@@ -220,6 +220,8 @@ def test_smoothing_is_a_mean_over_a_window_twice():
         return np.array([np.nanmean(x[max(0, n - r) : n + r + 1]) for n, r in enumerate(reach)])
 
     np.testing.assert_allclose(curves._smoothed(values), smooth(smooth(values)), atol=1e-12)
+    few = curves._smoothed(np.array([1.0, np.nan, 3.0] + [2.0] * 97))[[0, 1, -1]]
+    np.testing.assert_allclose(few, [1.0, 1.67, 2.0], atol=0.005)
 
 
 def luminance(colour):

@@ -18,6 +18,7 @@ from scipy import signal
 from jaxapf import allpass, audio, report
 from jaxapf._internal.text import number
 from jaxapf.report import figures, players, svg
+from jaxapf.report.rendering import render
 
 browser = html_pages.browser
 
@@ -134,7 +135,45 @@ def test_closeups_are_at_their_places():
     assert worst.start <= 3.5 * fs < worst.stop
 
 
+def test_signals_that_differ_by_their_sign_cancel_before_and_fit_at_both():
+    x = np.random.default_rng(0).normal(size=(1, 4096))
+    compared = figures.compare(x, -x, -x, 48000.0)
+    assert np.nanmax(np.abs(compared.residual_rad)) < 1e-9
+    assert np.nanmax(compared.mix_before_db) == -120.0
+    tone = np.sin(np.arange(48000) / 30.0)[None]
+    assert figures.places(tone, 0.9 * tone, 48000.0)[-1].title == "Largest remaining difference"
+    sos = np.array([[0.9999, 0.0, 1.0, 1.0, 0.0, 0.9999]])
+    assert np.any(np.isclose(figures.fine_grid(np.array([20.0, 20e3]), sos, 48000.0), 12e3))
+
+
+def test_axes_have_round_ticks():
+    assert svg.ticks(-0.2, 1.1, 4).tolist() == [-0.5, 0.0, 0.5, 1.0, 1.5]
+    assert svg.ticks(-700.0, 20.0, 5, steps=(45, 90, 180, 360)).tolist() == [-720, -540, -360, -180, 0, 180]
+    assert svg.linear_axis("Level (dB)", np.array([-11.0, np.nan, 3.0])).ticks[0] == (-15.0, "−15")
+    assert svg.snug_axis("Time (ms)", np.array([0.0, 12.5])).ticks[-1] == (10.0, "10")
+    labels = ["20", "50", "100", "200", "500", "1k", "2k"]
+    assert [label for _, label in svg.frequency_axis(20.0, 3000.0).ticks] == labels
+    wide, narrow = (svg.log_axis("Loss", np.array(values)) for values in ([3e-5, np.nan, 2.0], [0.21, 0.24]))
+    assert [label for _, label in wide.ticks] == ["10⁻⁴", "0.001", "0.01", "0.1", "1"]
+    assert [label for _, label in narrow.ticks] == ["0.21", "0.22", "0.23", "0.24"]
+    assert svg.runs(np.array([True, False, True, True])) == [(0, 1), (2, 4)]
+
+
+def test_values_are_escaped():
+    assert "<h1>Tape &amp; tube</h1>" in render("base.html", title="Tape & tube")
+
+
 # Players
+
+
+def test_gains_of_tones_are_known():
+    tone = 0.1 * np.sin(np.arange(9600) / 20.0)[None]
+    assert players.excerpt(tone, -tone, -tone, 48000).players["dry"].gain_db == pytest.approx(19.0, abs=0.05)
+    found = players.separate({"dry": (tone, 48000), "wet": (0.5 * tone, 24000)})
+    assert found["wet"].gain_db - found["dry"].gain_db == pytest.approx(6, abs=0.5)
+    gains = players.equal_loudness({"a": np.ones(9), "b": 0.1 * np.ones(9)})
+    assert gains["b"][0] == pytest.approx(8.91, abs=0.005)
+    assert players.flac(np.zeros(8), 8000).startswith("ZkxhQw")
 
 
 def test_players_are_equally_loud_and_leave_a_decibel():
