@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its transforms load on first use
 
 from jaxapf._internal.allpass_response import numerators, response
 from jaxapf._internal.delay import delay_response
@@ -220,7 +221,7 @@ def _noise(rng: Rng, n: int, fs: float, decay_s: float) -> np.ndarray:
     freqs = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float32) + 1
     low, high = _log_uniform(rng, 30, 6000), _log_uniform(rng, 2000, 20000)
     shape = 1 / (1 + (np.float32(low) / freqs) ** 2) / (1 + (freqs / np.float32(max(high, 2 * low))) ** 2)
-    shaped = _irfft(_rfft(x, n_fft) * shape, n_fft)[:last]
+    shaped = scipy.fft.irfft(scipy.fft.rfft(x, n_fft) * shape, n_fft)[:last]
     return np.pad(shaped / max(float(np.max(np.abs(shaped))), 1e-9), (0, n - last)).astype(np.float32)
 
 
@@ -276,14 +277,13 @@ def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> Synthe
     n = len(source)
     n_fft = fast_length(2 * n)
     tangent = np.tan(np.minimum(np.arange(n_fft // 2 + 1) * (np.pi / n_fft), 1.5707)).astype(np.float32)
-    spectrum = _rfft(np.asarray(source, np.float32), n_fft)
-    paths: list[Any] = [np.complex64(1.0), np.complex64(1.0)]
+    spectrum = scipy.fft.rfft(np.asarray(source, np.float32), n_fft)
     polarity = -1 if rng.random() < recipe.inverted else 1
     if rng.random() < recipe.room:
         opposite = rng.random() < recipe.opposite
         responses, delay = room(rng, n, fs, opposite=opposite)
         polarity = -1 if opposite else polarity
-        paths = [_rfft(response, n_fft) for response in responses]
+        paths = [scipy.fft.rfft(each, n_fft) for each in responses]
     else:
         delay = rng.uniform(-1, 1) * 1e-3 * recipe.delay_ms * fs if rng.random() < recipe.delayed else 0.0
         early, late = (max(0.0, -delay), max(0.0, delay))
@@ -295,23 +295,13 @@ def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> Synthe
     highest = min(recipe.cutoff_hz[1], HIGHEST * fs)
     cutoff_hz = np.sort(_log_uniform(rng, min(recipe.cutoff_hz[0], highest), highest, count))
     q = _log_uniform(rng, *recipe.q, count)
-    paths[1] = np.float32(polarity) * paths[1] * allpass_response(cutoff_hz, q, tangent, fs)
-    signals = [np.asarray(_irfft(spectrum * path, n_fft)[:n], np.float32) for path in paths]
+    s = tangent / np.tan(np.pi * cutoff_hz / fs).astype(np.float32)[:, None]
+    sections = response(*numerators(s, (1 / q).astype(np.float32)[:, None], np.float32(1)))
+    paths[1] = np.float32(polarity) * paths[1] * sections
+    signals = [np.asarray(scipy.fft.irfft(spectrum * path, n_fft)[:n], np.float32) for path in paths]
     level = 10 ** (rng.uniform(-1, 1) * recipe.level_db / 20)
     dry, wet = (_with_noise(rng, x, recipe.noise_db) for x in signals)
     return SyntheticPair(dry, (level * wet).astype(np.float32), float(delay), polarity, cutoff_hz, q)
-
-
-def _rfft(x: np.ndarray, n_fft: int) -> np.ndarray:
-    import scipy.fft  # a tenth of a second, which commands that make no pairs need not wait for
-
-    return np.asarray(scipy.fft.rfft(x, n_fft))
-
-
-def _irfft(x: np.ndarray, n_fft: int) -> np.ndarray:
-    import scipy.fft
-
-    return np.asarray(scipy.fft.irfft(x, n_fft))
 
 
 def _with_noise(rng: Rng, x: np.ndarray, below_db: tuple[float, float]) -> np.ndarray:
@@ -321,13 +311,6 @@ def _with_noise(rng: Rng, x: np.ndarray, below_db: tuple[float, float]) -> np.nd
     return x + rng.standard_normal(len(x), np.float32) * np.float32(
         rms * 10 ** (-rng.uniform(*below_db) / 20)
     )
-
-
-def allpass_response(cutoff_hz: np.ndarray, q: np.ndarray, tangent: np.ndarray, fs: float) -> np.ndarray:
-    """Return the response (n_bins,) of cookbook sections, on tangents (n_bins,) of half the frequency."""
-    s = tangent / np.tan(np.pi * cutoff_hz / fs).astype(np.float32)[:, None]
-    damping = (1 / q).astype(np.float32)[:, None]
-    return response(*numerators(s, damping, np.float32(1)))
 
 
 def _equaliser(rng: Rng, tangent: np.ndarray, fs: float, gain_db: float) -> np.ndarray:
@@ -357,13 +340,10 @@ def _images(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     cells = np.arange(-order, order + 1)
     axis = [(u, n, abs(n - u) + abs(n)) for u in (0, 1) for n in cells if abs(n - u) + abs(n) <= order]
-    u, n, count = (np.array(column) for column in zip(*axis, strict=True))
-    i, j, k = (a.ravel() for a in np.meshgrid(*(np.arange(len(u)),) * 3, indexing="ij"))
-    total = count[i] + count[j] + count[k]
-    keep = total <= order
-    i, j, k = i[keep], j[keep], k[keep]
-    signs = np.stack([1 - 2 * u[i], 1 - 2 * u[j], 1 - 2 * u[k]], axis=1)
-    return signs.astype(float), 2.0 * np.stack([n[i], n[j], n[k]], axis=1), total[keep]
+    u, n, count = np.array(axis).T
+    index = np.indices((len(u),) * 3).reshape(3, -1).T  # of the image along each axis
+    index = index[count[index].sum(axis=1) <= order]
+    return 1.0 - 2 * u[index], 2.0 * n[index], count[index].sum(axis=1)
 
 
 def room(rng: Rng, n: int, fs: float, *, opposite: bool) -> tuple[list[np.ndarray], float]:
