@@ -30,8 +30,7 @@ class AudioInfo(NamedTuple):
 def info(path: PathLike) -> AudioInfo:
     """Check a file and return its properties without reading its samples.
 
-    Raises:
-        AudioError: missing, not a regular file, empty, not audio, cut short, or without samples.
+    AudioError if it is missing, not a regular file, empty, not audio, cut short, or without samples.
 
     Example:
         >>> from jaxapf import audio, datasets
@@ -47,10 +46,8 @@ def read(
 ) -> tuple[np.ndarray, int]:
     """Return float32 samples (channels, stop - start) of a file, full scale 1.0, and its sample rate in Hz.
 
-    `stop` None means the end; `channels` are 0-based, in the order wanted, None for all.
-
-    Raises:
-        AudioError: as `info`; a missing channel; a sample that is NaN or infinite.
+    `stop` None means the end; `channels` are 0-based, in the order wanted, None for all. AudioError as
+    `info`, and for a missing channel or a sample that is NaN or infinite.
 
     Example:
         >>> from jaxapf import audio, datasets

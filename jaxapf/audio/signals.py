@@ -16,10 +16,9 @@ __all__ = ["informative_segments", "log_sweep", "resample", "resample_file", "se
 
 
 def resample(x: Any, fs_from: int, fs_to: int) -> np.ndarray:
-    """Resample samples (..., T) with soxr at its very high quality, from and to rates in Hz; the dtype stays.
+    """Resample samples (..., T) with soxr at its very high quality; the dtype stays.
 
-    Raises:
-        ValueError: a rate is not positive.
+    ValueError if a rate, in Hz, is not positive.
 
     Example:
         >>> resample(np.zeros((2, 4800), np.float32), 48000, 44100).shape
@@ -40,10 +39,8 @@ def resample_file(
 ) -> None:
     """Resample a file of any length to `fs` Hz, block by block, as `resample` does.
 
-    Float samples where the format has them, so that nothing clips; `channels` as `read`.
-
-    Raises:
-        AudioError: as `read` and `write`.
+    Float samples where the format has them, so that nothing clips; `channels` and errors as `read` and
+    `write`.
 
     Example:
         >>> import tempfile
@@ -69,8 +66,7 @@ def log_sweep(
 ) -> np.ndarray:
     """Return an exponential sine sweep without fades, (round(duration_s * fs),) float64.
 
-    Raises:
-        ValueError: not 0 < low_hz < high_hz <= fs / 2, or no sample.
+    ValueError unless 0 < low_hz < high_hz <= fs / 2 and there is a sample.
 
     Source: Farina, "Simultaneous measurement of impulse response and distortion with a swept-sine
     technique", AES Convention 108, 2000, eq. 5.
@@ -91,10 +87,8 @@ def log_sweep(
 def segment(x: Any, length: int, *, hop: int | None = None) -> Any:
     """Cut a NumPy or JAX array (..., T) into (n_segments, ..., length), without the short remainder.
 
-    `hop` is the distance in samples from one start to the next; None means `length`.
-
-    Raises:
-        ValueError: not 1 <= length <= T, or `hop` below 1.
+    `hop` is the distance in samples from one start to the next; None means `length`. ValueError if it is
+    below 1 or the length not within 1 to T.
 
     Example:
         >>> segment(np.arange(7), 3, hop=2)
@@ -123,21 +117,11 @@ def informative_segments(
 ) -> list[tuple[int, int]]:
     """Return the stretches (start, stop) in samples that determine the filter of a long pair best, ascending.
 
-    Streams through both files once, which finds their errors as well. The feature of a stretch is the energy
-    that dry and wet share in each third of an octave. Stretches are added greedily, each the one that adds
-    most to the sum of the logarithms of the bands' energies: loud stretches count, new bands more.
-
-    Args:
-        dry_path: audio file.
-        wet_path: audio file of the same rate, `fs` in Hz.
-        n_samples: samples to look at, from the start.
-        fs: sample rate.
-        channels: 0-based channels to look at; None means all.
-        length: samples in a stretch; None means 30 s.
-        count: how many stretches, at most.
-
-    Raises:
-        AudioError: as `read`.
+    Streams once through `n_samples` of both files, of one rate `fs` in Hz, which finds their errors as well.
+    The feature of a stretch is the energy that dry and wet share in each third of an octave. Up to `count`
+    stretches of `length` samples (None: 30 s) are added greedily, each the one that adds most to the sum of
+    the logarithms of the bands' energies: loud stretches count, new bands more. `channels` and errors as
+    `read`.
 
     Example:
         >>> from jaxapf import datasets

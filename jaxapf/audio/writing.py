@@ -51,8 +51,7 @@ def output_format(path: PathLike) -> str:
 def output_subtype(path: PathLike, wanted: str | None = None, *, prefer: str | None = None) -> str:
     """Return the subtype for a file name: `wanted`, else `prefer` if it fits, else PCM_24 (OGG: VORBIS).
 
-    Raises:
-        AudioError: the format does not have the wanted subtype, such as 'PCM_24' or 'FLOAT' in either case.
+    AudioError if the format does not have the wanted subtype, such as 'PCM_24' or 'FLOAT' in either case.
 
     Example:
         >>> output_subtype("aligned.flac", prefer="FLOAT")
@@ -80,13 +79,11 @@ def has_subtype(path: PathLike, subtype: str) -> bool:
 
 
 def write(path: PathLike, x: Any, fs: int, *, subtype: str | None = None) -> None:
-    """Write samples (T,) or (channels, T), full scale 1.0, to a file that appears complete or not at all.
+    """Write samples (T,) or (channels, T), full scale 1.0, at `fs` Hz to a file; complete or not at all.
 
-    Args:
-        path: its suffix gives the format (WAV larger than 4 GiB becomes RF64).
-        x: floating-point samples; beyond full scale they clip, with a warning, unless the subtype is a float.
-        fs: sample rate in Hz.
-        subtype: libsndfile's name; None means PCM_24, or FLOAT beyond full scale (OGG: VORBIS).
+    The suffix gives the format (WAV larger than 4 GiB becomes RF64). `subtype` is libsndfile's name; None
+    means PCM_24, or FLOAT beyond full scale (OGG: VORBIS). In others what is beyond full scale clips, with a
+    warning.
 
     Raises:
         AudioError: unknown suffix or subtype, no such folder, no permission, disk full, a sample not finite.
@@ -165,15 +162,8 @@ def open_writer(
 ) -> Iterator[Writer]:
     """Open a file to write block by block: a context manager of a `Writer`; an exception removes the file.
 
-    Args:
-        path: as `write`.
-        fs: sample rate in Hz.
-        n_channels: number of channels.
-        subtype: libsndfile's name; None means PCM_24 (OGG: VORBIS).
-        n_samples: samples per channel to come, if known: a WAV that will pass 4 GiB becomes RF64.
-
-    Raises:
-        AudioError: as `write`.
+    Format, subtype and errors as `write`, but None always means PCM_24 (OGG: VORBIS). With `n_samples` per
+    channel to come, a WAV that will pass 4 GiB becomes RF64.
 
     Example:
         >>> import tempfile

@@ -1,7 +1,6 @@
 """Recordings of devices by folder: the SignalTrain LA-2A compressor, an EHX Small Stone phaser."""
 
-from __future__ import annotations
-
+import itertools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -26,10 +25,8 @@ def signaltrain(folder: PathLike) -> list[SignalTrainPair]:
     """List the pairs of a folder and the folders below it, by name: those whose input is present.
 
     The set has folders Train, Val and Test, with files input_NUMBER_.wav and
-    target_NUMBER_LA2A_TAG__SWITCH__PEAKREDUCTION.wav: SWITCH is 0 (compress) or 1 (limit).
-
-    Raises:
-        AudioError: no such folder, or none of its targets has its input beside it.
+    target_NUMBER_LA2A_TAG__SWITCH__PEAKREDUCTION.wav: SWITCH is 0 (compress) or 1 (limit). AudioError without
+    such a folder or pair.
 
     Source: Hawley, Colburn and Mimilakis 2019, "SignalTrain" (Zenodo 3824876).
 
@@ -59,9 +56,6 @@ def signaltrain(folder: PathLike) -> list[SignalTrainPair]:
     return found
 
 
-_KNOBS = tuple((colour, rate) for colour in (0, 1) for rate in (3, 12, 9))  # switch, o'clock of the knob
-
-
 class SmallStonePair(NamedTuple):
     """One setting: ``colour`` the switch, ``rate`` the knob's position in hours of a clock, the files."""
 
@@ -74,10 +68,8 @@ class SmallStonePair(NamedTuple):
 def small_stone(folder: PathLike) -> list[SmallStonePair]:
     """List the recordings of a folder: a minute of chirps, then music, through one setting each.
 
-    The files are `input_dry.wav` and those present of `colour={0,1}_rate={3,12,9}oclock.wav`.
-
-    Raises:
-        AudioError: the folder or its files are missing.
+    The files are `input_dry.wav` and those present of `colour={0,1}_rate={3,12,9}oclock.wav`; AudioError if
+    the folder or its files are missing.
 
     Source: Wright and Valimaki 2021 (the recordings); Yu et al. 2024 (how they are divided).
 
@@ -96,7 +88,7 @@ def small_stone(folder: PathLike) -> list[SmallStonePair]:
         raise AudioError(f"'{place}' holds no input_dry.wav; give the folder of the public set")
     found = [
         SmallStonePair(colour, rate, dry, wet)
-        for colour, rate in _KNOBS
+        for colour, rate in itertools.product((0, 1), (3, 12, 9))
         if (wet := place / f"colour={colour}_rate={rate}oclock.wav").is_file()
     ]
     if not found:

@@ -50,8 +50,7 @@ class RecordedPair(NamedTuple):
 def read_pair(pair: RecordedPair) -> tuple[np.ndarray, np.ndarray, int]:
     """Return (dry, wet, fs): float32 (n_samples,) of the shorter one's length, several channels averaged; Hz.
 
-    Raises:
-        AudioError: a file that cannot be read, as `read`; two rates.
+    AudioError as `read`, or where the rates differ.
 
     Example:
         >>> from jaxapf import datasets
@@ -74,12 +73,9 @@ def pairs_json(path: PathLike) -> list[RecordedPair]:
     """List the pairs that `pairs.json` describes, in its order; `path` is its folder or the file itself.
 
     It is an object with `sample_rate` in Hz and `pairs`, a list of objects: `pair`, the name NN of the files
-    NN_mic1.flac (dry) and NN_mic2.flac (wet) beside it; `kind`; `source`, the hit; and, where they are
-    known, `direct_delay_samples` and `polarity`. Other fields are left alone.
-
-    Raises:
-        AudioError: the file cannot be read; a field is missing or wrong; a recording is missing, damaged, or
-            not of the stated rate.
+    NN_mic1.flac (dry) and NN_mic2.flac (wet) beside it; `kind`; `source`, the hit; and, where they are known,
+    `direct_delay_samples` and `polarity`. Other fields are left alone. AudioError if a file or field is
+    missing or wrong, or a recording not of the stated rate.
 
     Example:
         >>> import tempfile
@@ -229,6 +225,9 @@ def sdds(
     stroke in all files of a snare and dampening, and those files begin at the same instant. The true delay
     and polarity are not known.
 
+    Each pair comes once, in the order of the annotations or names; `hit` is the stroke, `kind` the two
+    positions, such as `TP_BTM`.
+
     Args:
         folder: the audio files.
         dry: the microphones to be laid on the others: a position (`"TP"`), a microphone (`"Shure SM57"`) or
@@ -238,14 +237,9 @@ def sdds(
             the names of the files.
         columns: which columns to go by; others are left alone.
 
-    Returns:
-        All pairs of one stroke, each once, in the order of the annotations or names; `hit` is the stroke,
-        `kind` the two positions, such as `TP_BTM`.
-
     Raises:
         AudioError: the folder or the annotations cannot be read; a column, a value or a file is missing; a
             file is listed twice; there is no such pair.
-        ValueError: both `dry` and `wet` are None.
 
     Source: Cheshire, Stables and Hockman 2020, "Snare drum data set (SDDS)".
 

@@ -1,7 +1,5 @@
 """Single recordings with their speakers: LibriTTS, and folders of speech and loops with a list in JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +23,7 @@ class Recording(NamedTuple):
 def speech_and_loops(folder: PathLike) -> list[Recording]:
     """List the files that speech/speech.json and loops/loops.json name, each a speaker of its own.
 
-    Raises:
-        AudioError: a list is missing or no JSON.
+    AudioError if a list is missing or no JSON.
 
     Example:
         >>> import tempfile
@@ -52,14 +49,9 @@ def speech_and_loops(folder: PathLike) -> list[Recording]:
 def libritts(folder: PathLike, *, seconds: float = 20.0, shortest_s: float = 5.5) -> list[Recording]:
     """List utterances of LibriTTS as it is unpacked: SPEAKER/CHAPTER/*.wav, such as train-clean-360.
 
-    Args:
-        folder: that of the speakers.
-        seconds: of each speaker, reached by whole utterances in the order of their names; 20 s of each
-            speaker of train-clean-360 are 2 GB, all of it 66 GB.
-        shortest_s: shorter utterances are left out.
-
-    Raises:
-        AudioError: the folder cannot be read, or holds no such files; a file that is no recording.
+    Of each speaker, whole utterances of `shortest_s` or more in the order of their names until `seconds` are
+    reached; 20 s of each speaker of train-clean-360 are 2 GB, all of it 66 GB. AudioError if the folder
+    cannot be read, or holds no such files, or a file is no recording.
 
     Source: Zen et al. 2019, "LibriTTS".
     """

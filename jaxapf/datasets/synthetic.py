@@ -6,8 +6,6 @@
 Pair n is a function of the key and n alone, whoever asks for it, in whatever order.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -92,14 +90,10 @@ class SyntheticPair(NamedTuple):
 class Pairs:
     """An endless sequence of pairs, made on access: a source with `len` and `pairs[n]`, as Grain wants it.
 
-    Args:
-        n_samples: of each recording.
-        fs: sample rate in Hz.
-        key: None, a JAX key, or whole numbers; pair n is a function of it and n.
-        recipe: what may happen to a pair.
-        sources: mono recordings at `fs` (one-shots, loops), each (n,): every other pair is made from an
-            excerpt of one of them; without them all are made from synthetic hits and patterns.
-        length: of the sequence.
+    Pair n of `n_samples` at `fs` Hz is a function of n and the `key`: None, a JAX key, or whole numbers.
+    `recipe` is what may happen to it. `sources` are mono recordings at `fs` (one-shots, loops), each (n,):
+    every other pair is made from an excerpt of one of them; without them all are made from synthetic hits and
+    patterns.
 
     Raises:
         ValueError: too few samples, a rate that is none, a source that is no mono signal, a position below 0.
@@ -154,16 +148,12 @@ class Pairs:
     def _source(self, rng: Rng) -> np.ndarray:
         if not self.sources or rng.random() < 0.5:
             return pattern(rng, self.n_samples, self.fs)
-        return excerpt(rng, self.sources[rng.integers(len(self.sources))], self.n_samples)
-
-
-def excerpt(rng: Rng, source: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return a random stretch of a recording, (n_samples,), zeros behind; never all silent."""
-    first = int(rng.integers(max(1, len(source) - n_samples // 2)))
-    cut = source[first : first + n_samples]
-    if float(np.max(np.abs(cut), initial=0.0)) < 1e-3 * float(np.max(np.abs(source))):
-        cut = source[:n_samples]
-    return np.pad(cut, (0, n_samples - len(cut)))
+        source = self.sources[rng.integers(len(self.sources))]
+        first = int(rng.integers(max(1, len(source) - self.n_samples // 2)))
+        cut = source[first : first + self.n_samples]
+        if float(np.max(np.abs(cut), initial=0.0)) < 1e-3 * float(np.max(np.abs(source))):
+            cut = source[: self.n_samples]  # never all silent
+        return np.pad(cut, (0, self.n_samples - len(cut)))
 
 
 def pattern(rng: Rng, n_samples: int, fs: float) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Curves of training runs: loss, gradient norm and learning rate over the step, as a drawing or a page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
@@ -55,20 +53,15 @@ def plot_losses(
 ) -> None:
     """Draw the losses of one or several runs over the step, without any plotting library.
 
-    The loss is on a logarithmic axis where it is positive: every record as a faint line (a band where they
-    are many), their moving mean as a strong one; below it gradient norm and learning rate, where the records
-    have them. Ticks at the foot mark skipped steps. Colours follow the reader's light or dark setting.
-
-    Args:
-        runs: records (as `training.logging.read_metrics` returns them) by label; that of a single run may be
-            empty.
-        path: file to write, complete or not at all: .svg for the drawing, .html for a page with a table.
-        title: heading of the page, and name of the drawing for screen readers.
-        metric: key of the records to draw in place of the loss.
+    `runs` are records (as `training.logging.read_metrics` returns them) by label; `metric` is drawn in place
+    of the loss. It is on a logarithmic axis where it is positive: every record as a faint line (a band where
+    they are many), their moving mean as a strong one; below it gradient norm and learning rate, where the
+    records have them. Ticks at the foot mark skipped steps. Colours follow the reader's light or dark
+    setting. A `path` in .svg gets the drawing, one in .html a page with a table of the figures.
 
     Raises:
         ValueError: `runs` is empty, or `path` ends in something else.
-        AudioError: the file cannot be written.
+        AudioError: the file cannot be written; it appears complete or not at all.
 
     Example:
         >>> import tempfile, pathlib

@@ -1,7 +1,5 @@
 """The figures of the report: phase, group delay, spectrum of the mix, waveform close-ups."""
 
-from __future__ import annotations
-
 from html import escape
 from typing import NamedTuple
 

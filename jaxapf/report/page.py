@@ -40,21 +40,13 @@ def write(
     most), plots of the spectrum of the mix, of waveforms, phase and group delay, the figures and the
     sections. Several channels share one plot: their cross-spectra are summed.
 
-    Args:
-        path: file to write; it appears whole or not at all.
-        dry: real array `(T,)` or `(channels, T)` at `alignment.fs` Hz.
-        wet: the same shape.
-        aligned: the same shape: the result of `alignment.apply(dry)`.
-        alignment: its figures are printed as they are.
-        title: heading of the page; without it, the two names.
-        dry_name: name of the dry file.
-        wet_name: name of the wet file.
-        notes: sentences shown near the top, such as `"trimmed 12 samples"`.
-        command: the command line of the alignment, shown at the end.
+    `dry`, `wet` and `aligned`, the result of `alignment.apply(dry)`, are real, `(T,)` or `(channels, T)`, at
+    `alignment.fs` Hz. Without a `title` the heading is made of the two names; `notes` are sentences near the
+    top, and `command`, the command line of the alignment, is shown at the end.
 
     Raises:
         ValueError: the shapes differ, there is no sample, or a sample is NaN or infinite.
-        AudioError: the file cannot be written.
+        AudioError: the file cannot be written; it appears whole or not at all.
 
     Example:
       >>> import pathlib, tempfile
@@ -70,6 +62,10 @@ def write(
     fs, sos = int(alignment.fs), np.asarray(alignment.sos, np.float64).reshape(-1, 6)
     compared = figures.compare(dry, wet, aligned, fs)
     excerpt = players.excerpt(dry, wet, aligned, fs)
+    stretch = f"The whole {number(wet.shape[-1] / fs)} s."
+    if excerpt.duration_s < 0.999 * wet.shape[-1] / fs:
+        start, lasts = (f"{time_s:.1f} s" for time_s in (excerpt.start_s, excerpt.duration_s))
+        stretch = f"{lasts} from {start}, where dry and wet differ most."
     phase, delay = figures.phase_figures(compared, alignment.sections, fs)
     page = render(
         "alignment.html",
@@ -77,7 +73,7 @@ def write(
         summary=_summary(alignment, len(sos), silent=not (dry.any() and wet.any())),
         key_figures=_key_figures(alignment, len(sos), fs),
         notes=[*map(str, notes), *_remarks(alignment, len(sos), fs, len(wet))],
-        excerpt=_excerpt_text(excerpt, wet.shape[-1] / fs),
+        excerpt=stretch,
         played=excerpt.players,
         mix=figures.mix_figure(compared),
         closeups=figures.closeup_figures(dry, wet, aligned, fs),
@@ -172,9 +168,3 @@ def _remarks(alignment: Alignment, n_sections: int, fs: int, n_channels: int) ->
     if n_channels > 2:
         remarks.append(f"The players hold the first two of {n_channels} channels, the figures hold all.")
     return remarks
-
-
-def _excerpt_text(excerpt: players.Excerpt, total_s: float) -> str:
-    if excerpt.duration_s < 0.999 * total_s:
-        return f"{excerpt.duration_s:.1f} s from {excerpt.start_s:.1f} s, where dry and wet differ most."
-    return f"The whole {number(total_s)} s."

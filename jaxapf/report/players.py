@@ -1,7 +1,5 @@
 """What pages play: excerpts and mixes as FLAC in base64, all equally loud."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The page about a style transfer: the analysed stretches, the chosen controls, the result."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any
@@ -20,7 +18,6 @@ from jaxapf.report.svg import Curve, Panel, frequency_axis, linear_axis, snug_ax
 
 __all__ = ["write"]
 
-_NOTHING = "Nothing to show"
 _PLAYED_S = 10.0
 _POINTS = 12  # of a spectrum, an octave
 _LEAST_DB = -60.0  # of a spectrum, against its strongest third of an octave
@@ -146,7 +143,7 @@ def _spectra(signals: dict[str, tuple[np.ndarray, int]]) -> str:
     labels = {"wet": "Reference", "dry": "Input", "aligned": "Result"}  # the broad line lies below
     curves = tuple(Curve(freqs_hz, levels[key], key, label) for key, label in labels.items())
     shown = np.clip(np.concatenate(list(levels.values())), highest + _LEAST_DB, None)
-    panel = Panel(curves, linear_axis("Level in a third of an octave (dB)", shown, 6), _NOTHING)
+    panel = Panel(curves, linear_axis("Level in a third of an octave (dB)", shown, 6))
     before, after = (np.mean(np.abs(levels[key] - levels["wet"])) for key in ("dry", "aligned"))
     text = f"Mean distance from the reference: input {before:.1f} dB, result {after:.1f} dB."
     title = "Spectra of input, reference and result"
@@ -167,7 +164,7 @@ def _equaliser(settings: transfer.Settings, fs: int) -> str:
     freqs_hz = np.geomspace(20.0, min(20_000.0, 0.49 * fs), 400)
     gains_db = np.asarray(equalizer.response_db(transfer.parts(settings.controls)[0], freqs_hz, fs))
     y = linear_axis("Gain (dB)", np.append(gains_db, [-6.0, 6.0]), 6, (1.0, 3.0, 6.0, 12.0))
-    panel = Panel((Curve(freqs_hz, gains_db, "aligned"),), y, _NOTHING)
+    panel = Panel((Curve(freqs_hz, gains_db, "aligned"),), y)
     text = f"From {fixed(gains_db.min())} to {fixed(gains_db.max())} dB."
     x = frequency_axis(20.0, freqs_hz[-1])
     return responsive("equaliser", "Gain of the equaliser", text, (panel,), x, (300, 260))
@@ -182,7 +179,7 @@ def _curve(settings: transfer.Settings) -> str:
         Curve(level_db, level_db, "wet", "Unprocessed"),
         Curve(level_db, out_db, "aligned", "Compressed"),
     )
-    panel = Panel(curves, linear_axis("Output level (dB)", np.append(out_db, level_db), 6), _NOTHING)
+    panel = Panel(curves, linear_axis("Output level (dB)", np.append(out_db, level_db), 6))
     text = f"Threshold {fixed(controls.threshold_db)} dB, ratio {controls.ratio:.2f} : 1."
     x = snug_axis("Input level (dB), after the gain before the effects", level_db, 6)
     return responsive("curve", "Static curve of the compressor", text, (panel,), x, (320, 280))
@@ -194,7 +191,7 @@ def _reduction(reduction_db: np.ndarray, start: int, fs: int) -> str:
     lowest = reduction_db[: count * step].reshape(count, step).min(axis=-1)
     seconds = (start + step * np.arange(count)) / fs
     y = linear_axis("Gain (dB)", np.append(lowest, [0.0, -3.0]), 5)
-    panel = Panel((Curve(seconds, lowest, "aligned"),), y, _NOTHING)
+    panel = Panel((Curve(seconds, lowest, "aligned"),), y)
     text = f"At most {fixed(-lowest.min())} dB less, {fixed(-np.mean(reduction_db))} dB on average."
     x = snug_axis("Time (s)", seconds)
     return responsive("reduction", "Gain of the compressor over time", text, (panel,), x, (260, 230))

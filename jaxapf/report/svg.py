@@ -3,8 +3,6 @@
 Colours are left to the page: a curve carries a role (`dry`, `wet`, ...), which becomes its CSS class.
 """
 
-from __future__ import annotations
-
 import math
 from html import escape
 from typing import NamedTuple
@@ -52,7 +50,7 @@ class Panel(NamedTuple):
 
     curves: tuple[Curve, ...]
     y: Axis
-    empty: str
+    empty: str = "Nothing to show"
     share: float = 1.0
 
 
