@@ -49,7 +49,7 @@ def compressor_cases(x: np.ndarray, peers: cases.Peers) -> dict[str, cases.Case]
     values = [named[name] for name in DASP_COMPRESSOR]
     batch = len(x)
 
-    def ours(average_ms: float, **options: str) -> Callable[..., jax.Array]:
+    def ours(average_ms: float, **options: Any) -> Callable[..., jax.Array]:
         def process(values: Any, x: jax.Array) -> jax.Array:
             requested = dict(zip(DASP_COMPRESSOR, values, strict=True))
             given = compressor.Controls(**requested, average_ms=average_ms, lookahead_ms=0.0)

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -94,16 +95,16 @@ def test_peers_compute_the_same(results):
     if peers.missing:
         pytest.skip(str(peers.missing))
     sections, x = cases.second_order_sections(3), cases.noise(2, 4000)
-    ours = cases.ours(cases.cascade("scan"), sections, x)
-    dasp = cases.dasp_case(peers, sections, x)
+    ours: Any = cases.ours(cases.cascade("scan"), sections, x)
+    dasp: Any = cases.dasp_case(peers, sections, x)
     assert relative_rms(cases.as_numpy(dasp.forward()), ours.forward()) < 1e-4
     (value, (_, dx)), (dasp_value, (_, dasp_dx)) = ours.gradient(), dasp.gradient()
     assert dasp_value.item() == pytest.approx(float(value), rel=1e-3)
     assert relative_rms(cases.as_numpy(dasp_dx), dx) < 1e-3
 
     a = cases.varying_coefficients(2, 4000, 3)
-    ours = cases.ours(cases.allpole("scan"), a, x)
-    lpc = cases.torchlpc_case(peers, a, x)
+    ours: Any = cases.ours(cases.allpole("scan"), a, x)
+    lpc: Any = cases.torchlpc_case(peers, a, x)
     assert relative_rms(cases.as_numpy(lpc.forward()), ours.forward()) < 1e-5
     for got, expected in zip(lpc.gradient()[1], ours.gradient()[1], strict=True):
         assert relative_rms(cases.as_numpy(got), expected) < 1e-4
@@ -164,7 +165,8 @@ def test_allpole_reference_is_the_plain_loop(results):
 def test_gradient_is_that_of_the_sum_of_squares(results):
     sections = cases.second_order_sections(2)
     x = cases.noise(1, 50)
-    value, (by_sections, by_x) = cases.ours(cases.cascade("scan"), sections, x).gradient()
+    case: Any = cases.ours(cases.cascade("scan"), sections, x)
+    value, (by_sections, by_x) = case.gradient()
     y = np.asarray(scipy.signal.sosfilt(sections.sos, x.astype(float)))
     assert float(value) == pytest.approx(np.sum(y**2), rel=1e-5)
     assert isinstance(by_sections, allpass.Sections)
@@ -348,7 +350,7 @@ def test_the_equaliser_measured_is_scipy_s(results):
     x = 0.3 * cases.noise(2, 500)
     made = effects.equalizer_cases(x, NO_PEERS)
     values = effects.controls(params.EQUALIZER, 2)
-    sos = equalizer.sections(equalizer.packed(np.float64(values)), 48e3).sos
+    sos = equalizer.sections(equalizer.packed(np.asarray(values, np.float64)), 48e3).sos
     expected = np.stack(
         [scipy.signal.sosfilt(*both) for both in zip(sos, np.asarray(x, np.float64), strict=True)]
     )

@@ -1,7 +1,7 @@
 """Train an all-pass to follow an RC low-pass: `python -m experiments.rc_filter`.
 
-Writes NAME.json and NAME.md into the folder of results, and picture.png where matplotlib is installed. NAME is
-rc, with -order-N and -power-2 where these are given, and the name of the markers that `--update` fills.
+Writes NAME.json and NAME.md into the folder of results, and picture.png where matplotlib is installed. NAME
+is rc, with -order-N and -power-2 where these are given, and the name of the markers that `--update` fills.
 """
 
 from __future__ import annotations

@@ -117,7 +117,9 @@ def test_recordings_as_sources_are_heard():
 
 
 def test_making_pairs_needs_no_jax():
-    program = "import sys; from jaxapf import datasets; datasets.Pairs(512, 44100)[0]; sys.exit('jax' in sys.modules)"
+    program = (
+        "import sys; from jaxapf.datasets import Pairs; Pairs(512, 44100)[0]; sys.exit('jax' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
