@@ -13,6 +13,19 @@ import numpy as np
 
 from jaxapf._internal.delay import CrossSpectrum, measure
 
+__all__ = [
+    "PairSums",
+    "bound_of",
+    "correlation",
+    "esr",
+    "mae",
+    "mse",
+    "peak_db",
+    "phase_only_bound",
+    "rms_db",
+    "thd_n",
+]
+
 _ROUNDING = 1e-28  # of a sum of squares: what taking out a mean leaves of a constant
 
 
