@@ -5,13 +5,9 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command `jaxapf` and return its exit code.
+    """Run the command `jaxapf` with the arguments after its name, by default those of the process.
 
-    Args:
-        argv: the arguments after the program's name; None takes them from `sys.argv`.
-
-    Returns:
-        0 done; 1 an error inside jaxapf; 2 wrong use or unusable files; 130 interrupted, 143 terminated.
+    Returns 0 done; 1 an error inside jaxapf; 2 wrong use or unusable files; 130 interrupted, 143 terminated.
 
     Example:
         >>> main(["info", "missing.wav"])

@@ -56,10 +56,7 @@ a phaser or a compressor from them, or give one the sound of another.""",
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Parse the arguments after the program's name.
-
-    Raises:
-        UsageError: they are wrong.
+    """Parse the arguments after the program's name; UsageError where they are wrong.
 
     Example:
         >>> parse(["align", "dry.wav", "wet.wav", "-o", "aligned.wav", "--order", "4"]).options.order
@@ -75,8 +72,12 @@ def parse(argv: Sequence[str]) -> Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; see `jaxapf.__main__.main`."""
     try:
-        with _signals_raise(), _quiet_libraries():
-            _print_any_name()
+        with _signals_raise(), warnings.catch_warnings():
+            if not os.environ.get("JAXAPF_DEBUG"):
+                warnings.simplefilter("ignore")
+            for stream in (sys.stdout, sys.stderr):  # file names may hold bytes that are no text
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")
             command = parse(sys.argv[1:] if argv is None else argv)
             command.run(command.options)
             if sys.stdout is not None:
@@ -109,13 +110,6 @@ class _Terminated(BaseException):
     """SIGTERM or SIGHUP arrived."""
 
 
-def _print_any_name() -> None:
-    # File names may hold bytes that are no text.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _failed(message: str, code: int) -> int:
     prefix = "jaxapf: error: " if code in (1, 2) else "jaxapf: "
     with contextlib.suppress(OSError):
@@ -133,13 +127,15 @@ def _discard_stdout() -> None:
 def _signals_raise() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that temporary files are removed."""
 
+    def repeat(seconds: float) -> None:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
     def terminate(number: int, _frame: Any) -> None:
         raise _Terminated(number)
 
     def interrupt(_number: int, _frame: Any) -> None:
-        # A callback of JAX's may swallow what is raised inside it: raise again every second until it ends.
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 1.0)
+        repeat(1.0)  # until it ends: a callback of JAX's may swallow what is raised inside it
         raise KeyboardInterrupt
 
     handlers = {"SIGTERM": terminate, "SIGHUP": terminate, "SIGINT": interrupt, "SIGALRM": interrupt}
@@ -153,15 +149,6 @@ def _signals_raise() -> Iterator[None]:
     try:
         yield
     finally:
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        repeat(0.0)
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    with warnings.catch_warnings():
-        if not os.environ.get("JAXAPF_DEBUG"):
-            warnings.simplefilter("ignore")
-        yield

@@ -11,6 +11,7 @@ from jaxapf import audio
 from jaxapf._internal.text import count, printable, time_range
 from jaxapf.alignment.options import MAX_ORDER, METHODS, doubt
 from jaxapf.cli import arguments
+from jaxapf.cli.arguments import argument
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair, silent
 from jaxapf.cli.jax_setup import start_jax
@@ -48,23 +49,16 @@ has it (WAV, AIFF)."""
 class Options(arguments.PairOptions, arguments.AudioOptions):
     """Options of `jaxapf align`."""
 
-    output: str = arguments.output_option("ALIGNED", "where to write the aligned file")
-    model: str | None = arguments.option(
-        "--model", "write the fitted filter, for 'apply' and 'export'", metavar="MODEL.json"
-    )
-    report: str | None = arguments.option(
-        "--report", "write a page that shows and plays the difference", metavar="REPORT.html"
-    )
-    order: int | str = arguments.option(
-        "--order",
+    output: str = argument("-o --output ALIGNED", "where to write the aligned file", required=True)
+    model: str | None = argument("--model MODEL.json", "write the fitted filter, for 'apply' and 'export'")
+    report: str | None = argument("--report REPORT.html", "write a page that shows and plays the difference")
+    order: int | str = argument(
+        "--order N",
         f"total order of the cascade, 1 to {MAX_ORDER}, or 'auto' (default)",
         "auto",
         type=arguments.whole(1, MAX_ORDER, "auto"),
-        metavar="N",
     )
-    method: str = arguments.option(
-        "--method", f"{', '.join(METHODS)} (default auto)", "auto", choices=METHODS, metavar="M"
-    )
+    method: str = argument("--method M", f"{', '.join(METHODS)} (default auto)", "auto", choices=METHODS)
 
 
 def add_parser(commands: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxapf import audio
 from jaxapf.cli import arguments
-from jaxapf.cli.arguments import UsageError
+from jaxapf.cli.arguments import UsageError, argument
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import check_model, check_outputs, load_model, open_source
 from jaxapf.cli.output import audio_line, begin, closing
@@ -26,9 +26,9 @@ examples:
 class Options(arguments.AudioOptions):
     """Options of `jaxapf apply`."""
 
-    model: str = arguments.positional("MODEL.json", "what 'align --model', a 'fit' or 'style' wrote")
-    input: str = arguments.positional("IN", "the file to process")
-    resample: bool = arguments.option(
+    model: str = argument("MODEL.json", "what 'align --model', a 'fit' or 'style' wrote")
+    input: str = argument("IN", "the file to process")
+    resample: bool = argument(
         "--resample", "bring IN to the model's sample rate; OUT keeps the model's rate", False
     )
 

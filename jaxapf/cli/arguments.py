@@ -25,12 +25,8 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises UsageError. What is not given is left out: defaults are those of the options."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            argument_default=argparse.SUPPRESS,
-            **options,
-        )
+        options |= {"allow_abbrev": False, "argument_default": argparse.SUPPRESS}
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> Any:
         raise UsageError(f"{message}; see '{self.prog} --help'")
@@ -95,7 +91,7 @@ _rate = _checked(
     lambda found: 1000 <= found <= 1000000,
     "a rate in Hz (1000 to 1000000); without a rate, put --resample after the files",
 )
-_channels = _checked(
+channel_list = _checked(
     lambda text: tuple(int(part) - 1 if part.strip().isdecimal() else -1 for part in text.split(",")),
     lambda found: min(found) >= 0 and len(set(found)) == len(found),
     "a list of different channels counted from 1, such as 1,2",
@@ -105,28 +101,19 @@ _channels = _checked(
 # Fields
 
 
-def positional(metavar: str, help: str, default: Any = dataclasses.MISSING, **settings: Any) -> Any:
-    """Return the field of an argument without a flag; the settings are those of argparse."""
-    settings |= {"flags": [], "metavar": metavar, "help": help}
-    return dataclasses.field(default=default, metadata=settings)
-
-
-def option(flags: str, help: str, default: Any = None, **settings: Any) -> Any:
-    """Return the field of an option, such as "-o --output"; the settings are those of argparse."""
-    settings |= {"flags": flags.split(), "help": help}
+def argument(usage: str, help: str, default: Any = None, **settings: Any) -> Any:
+    """Return the field of an argument, as "IN", "-o --output OUT" or "--json", with settings of argparse."""
+    *flags, last = usage.split()
+    if last.startswith("-"):
+        flags.append(last)
+    else:
+        settings["metavar"] = last
+    settings |= {"flags": flags, "help": help}
     if isinstance(default, bool):
         settings["action"] = "store_true"
+    if settings.get("required") or (not flags and default is None):
+        default = dataclasses.MISSING
     return dataclasses.field(default=default, metadata=settings)
-
-
-def output_option(metavar: str = "OUT", help: str = "where to write the result") -> Any:
-    """Return the field of the option -o, which is required."""
-    return option("-o --output", help, dataclasses.MISSING, metavar=metavar, required=True)
-
-
-def channel_option(metavar: str = "1,2", help: str = "channels to use, counted from 1 (default all)") -> Any:
-    """Return the field of the option --channels."""
-    return option("--channels", help, type=_channels, metavar=metavar)
 
 
 # Options that commands share
@@ -145,43 +132,44 @@ class Options:
 class JsonOptions(Options):
     """Options of the commands that print a result."""
 
-    json: bool = option("--json", "print one JSON object instead of the table", False)
+    json: bool = argument("--json", "print one JSON object instead of the table", False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResultOptions(JsonOptions):
     """Options of the commands that print a result and write files."""
 
-    quiet: bool = option("--quiet", "print nothing but errors and warnings", False)
+    quiet: bool = argument("--quiet", "print nothing but errors and warnings", False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AudioOptions(ResultOptions):
     """Options of the commands that write audio; ``channels`` are counted from 0, None is all."""
 
-    output: str = output_option()
-    channels: tuple[int, ...] | None = channel_option()
-    subtype: str | None = option(
-        "--subtype", "sample encoding of the output, such as PCM_24 or FLOAT", metavar="S"
+    output: str = argument("-o --output OUT", "where to write the result", required=True)
+    channels: tuple[int, ...] | None = argument(
+        "--channels 1,2", "channels to use, counted from 1 (default all)", type=channel_list
     )
+    subtype: str | None = argument("--subtype S", "sample encoding of the output, such as PCM_24 or FLOAT")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairOptions(ResultOptions):
     """Options of the commands that compare two files; ``resample`` is in Hz, 0 is the wet file's rate."""
 
-    dry: str = positional("DRY", "the unprocessed recording")
-    wet: str = positional("WET", "its processed copy: same rate, start and length")
-    output: str = output_option()
-    max_delay_ms: float = option(
-        "--max-delay-ms", "largest latency to look for (default 20)", 20.0, type=_milliseconds, metavar="X"
+    dry: str = argument("DRY", "the unprocessed recording")
+    wet: str = argument("WET", "its processed copy: same rate, start and length")
+    output: str = argument("-o --output OUT", "where to write the result", required=True)
+    max_delay_ms: float = argument(
+        "--max-delay-ms X", "largest latency to look for (default 20)", 20.0, type=_milliseconds
     )
-    channels: tuple[int, ...] | None = channel_option()
-    resample: int | None = option(
-        "--resample",
+    channels: tuple[int, ...] | None = argument(
+        "--channels 1,2", "channels to use, counted from 1 (default all)", type=channel_list
+    )
+    resample: int | None = argument(
+        "--resample HZ",
         "allow different sample rates: bring both to HZ, or the dry file to the wet file's rate",
         type=_rate,
         nargs="?",
         const=0,
-        metavar="HZ",
     )

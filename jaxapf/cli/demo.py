@@ -9,7 +9,7 @@ from typing import Any
 from jaxapf import audio, datasets
 from jaxapf._internal.text import printable
 from jaxapf.cli import align, arguments
-from jaxapf.cli.arguments import UsageError
+from jaxapf.cli.arguments import UsageError, argument
 
 TEXTS = """align the example that ships with jaxapf
 
@@ -25,9 +25,7 @@ examples:
 class Options(arguments.ResultOptions):
     """Options of `jaxapf demo`; ``output`` is a folder."""
 
-    output: str = arguments.option(
-        "-o --output", "folder to write (default jaxapf-demo)", "jaxapf-demo", metavar="DIR"
-    )
+    output: str = argument("-o --output DIR", "folder to write (default jaxapf-demo)", "jaxapf-demo")
 
 
 def add_parser(commands: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from jaxapf import audio, params
 from jaxapf._internal.text import count
 from jaxapf.cli import arguments
-from jaxapf.cli.arguments import UsageError
+from jaxapf.cli.arguments import UsageError, argument
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import check_outputs, open_source
 from jaxapf.cli.jax_setup import start_jax
@@ -56,14 +56,14 @@ _DEFAULTS = {
 class ListOptions(arguments.JsonOptions):
     """Options of `jaxapf effect`."""
 
-    list: bool = arguments.option("--list", "print all effects with their controls and ranges", False)
+    list: bool = argument("--list", "print all effects with their controls and ranges", False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(arguments.AudioOptions):
     """Options of `jaxapf effect NAME`; ``controls`` are those that were given, by name."""
 
-    input: str = arguments.positional("IN", "the file to process")
+    input: str = argument("IN", "the file to process")
     effect: str
     controls: dict[str, float] = dataclasses.field(default_factory=dict)
 

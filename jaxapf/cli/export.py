@@ -6,7 +6,7 @@ from typing import Any
 from jaxapf import audio
 from jaxapf.alignment import export as formats
 from jaxapf.cli import arguments
-from jaxapf.cli.arguments import UsageError
+from jaxapf.cli.arguments import UsageError, argument
 from jaxapf.cli.inputs import check_model, check_outputs, load_model
 
 TEXTS = """write a model in another format
@@ -22,15 +22,14 @@ examples:
 class Options(arguments.Options):
     """Options of `jaxapf export`."""
 
-    model: str = arguments.positional("MODEL.json", "a model that 'jaxapf align --model' wrote")
-    format: str = arguments.option(
+    model: str = argument("MODEL.json", "a model that 'jaxapf align --model' wrote")
+    format: str = argument(
         "--format",
         "the format to write (cpp and faust are not available in this version)",
-        dataclasses.MISSING,
         choices=("json", "sos", "cpp", "faust"),
         required=True,
     )
-    output: str = arguments.output_option("FILE", "where to write it")
+    output: str = argument("-o --output FILE", "where to write it", required=True)
 
 
 def add_parser(commands: Any) -> None:

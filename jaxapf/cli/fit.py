@@ -8,10 +8,10 @@ import numpy as np
 
 from jaxapf._internal.text import time_range
 from jaxapf.cli import arguments
-from jaxapf.cli.arguments import UsageError
+from jaxapf.cli.arguments import UsageError, argument
 from jaxapf.cli.inputs import SILENCE, Source, check_outputs, check_pair, open_pair, silent
 from jaxapf.cli.jax_setup import start_jax
-from jaxapf.cli.output import Job, begin, closing, decibels
+from jaxapf.cli.output import begin, closing, decibels
 
 LONGEST_S = 30.0  # of a recording that is learnt from
 BEFORE_S = 0.1  # of silence that is kept before the first sound
@@ -37,10 +37,10 @@ class Options(arguments.PairOptions):
     """Options of `jaxapf phaser fit` and `jaxapf compressor fit`."""
 
     effect: str
-    wet: str = arguments.positional("WET", "the same through the effect: same rate and start")
-    output: str = arguments.output_option("MODEL.json", "where to write the model")
-    channels: tuple[int, ...] | None = arguments.channel_option(
-        "1", "channel to learn from, counted from 1 (default 1)"
+    wet: str = argument("WET", "the same through the effect: same rate and start")
+    output: str = argument("-o --output MODEL.json", "where to write the model", required=True)
+    channels: tuple[int, ...] | None = argument(
+        "--channels 1", "channel to learn from, counted from 1 (default 1)", type=arguments.channel_list
     )
 
 
@@ -79,24 +79,21 @@ def run(options: Options) -> None:
         job.show("Starting JAX")
         start_jax()
         with arguments.usage_errors(f"'{options.wet}' cannot be learnt from: "):
-            model = (_phaser if options.effect == "phaser" else _compressor)(excerpt, options, job.show)
-        _warn_of_poor_fit(model, job)
+            model = _model(excerpt, options, job.show)
+        esr, turns = model.metrics["esr"], model.metrics.get("turns", MIN_TURNS)
+        if esr > MAX_ERROR:
+            job.warn(
+                f"the {model.effect} leaves {esr:.0%} of the wet signal unexplained; is it one, "
+                "and are both files the same performance?"
+            )
+        if turns < MIN_TURNS:
+            job.warn(
+                f"the recording holds {turns:.1f} turns of the oscillator: its rate is a guess; "
+                "learn from a longer one"
+            )
         model.save(options.output)
     files = {"dry": options.dry, "wet": options.wet, "model": options.output}
     job.finish(f"{options.effect} fit", _lines, **files, **figures_of(model))
-
-
-def _warn_of_poor_fit(model: Any, job: Job) -> None:
-    if model.metrics["esr"] > MAX_ERROR:
-        job.warn(
-            f"the {model.effect} leaves {model.metrics['esr']:.0%} of the wet signal unexplained; is it one, "
-            "and are both files the same performance?"
-        )
-    if model.metrics.get("turns", MIN_TURNS) < MIN_TURNS:
-        job.warn(
-            f"the recording holds {model.metrics['turns']:.1f} turns of the oscillator: its rate is a guess; "
-            "learn from a longer one"
-        )
 
 
 def _excerpt(dry: Source, wet: Source, notes: list[str]) -> Excerpt:
@@ -106,7 +103,9 @@ def _excerpt(dry: Source, wet: Source, notes: list[str]) -> Excerpt:
     for source, peak in zip((dry, wet), peaks, strict=True):
         if peak < SILENCE:
             raise silent(source.path, "learn")
-    start = max(0, _first_sound(dry, AUDIBLE * peaks[0]) - round(BEFORE_S * fs))
+    loud = ((start, np.flatnonzero(np.abs(block[0]) >= AUDIBLE * peaks[0])) for start, block in _blocks(dry))
+    first_sound = next(start + int(where[0]) for start, where in loud if where.size)
+    start = max(0, first_sound - round(BEFORE_S * fs))
     stop = min(n_samples, start + round(LONGEST_S * fs))
     if (start, stop) != (0, n_samples):
         notes.append(f"learnt from {time_range(start, stop, fs)}")
@@ -114,28 +113,21 @@ def _excerpt(dry: Source, wet: Source, notes: list[str]) -> Excerpt:
     return Excerpt(x, y, fs, start)
 
 
-def _first_sound(source: Source, level: float) -> int:
-    for start, block in _blocks(source):
-        loud = np.flatnonzero(np.abs(block[0]) >= level)
-        if loud.size:
-            return start + int(loud[0])
-    return 0
-
-
 def _blocks(source: Source, length: int = 2**20) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, source.n_samples, length):
         yield start, source.read(start, min(start + length, source.n_samples))
 
 
-# The effects
-
-
-def _phaser(excerpt: Excerpt, options: Options, show: Callable[..., None]) -> Any:
+def _model(excerpt: Excerpt, options: Options, show: Callable[..., None]) -> Any:
     from jaxapf.effects import modelling
 
-    fitted = modelling.fit_phaser(
-        excerpt.dry, excerpt.wet, excerpt.fs, max_delay_ms=options.max_delay_ms, on_stage=show
-    )
+    signals, limits = excerpt[:3], {"max_delay_ms": options.max_delay_ms}
+    if options.effect == "compressor":
+        fitted = modelling.fit_compressor(
+            *signals, **limits, on_record=lambda record: show(f"Fitting, {record['kind']}")
+        )
+        return modelling.compressor_model(fitted, excerpt.fs, command=options.command_line)
+    fitted = modelling.fit_phaser(*signals, **limits, on_stage=show)
     # The model's oscillator starts with the file, not with the excerpt.
     turns = float(fitted.controls.rate_hz) * excerpt.start / excerpt.fs
     phase = (float(fitted.controls.phase) - 2 * np.pi * turns) % (2 * np.pi)
@@ -143,30 +135,16 @@ def _phaser(excerpt: Excerpt, options: Options, show: Callable[..., None]) -> An
     return modelling.phaser_model(fitted, excerpt.fs, command=options.command_line)
 
 
-def _compressor(excerpt: Excerpt, options: Options, show: Callable[..., None]) -> Any:
-    from jaxapf.effects import modelling
-
-    fitted = modelling.fit_compressor(
-        excerpt.dry,
-        excerpt.wet,
-        excerpt.fs,
-        max_delay_ms=options.max_delay_ms,
-        on_record=lambda record: show(f"Fitting, {record['kind']}"),
-    )
-    return modelling.compressor_model(fitted, excerpt.fs, command=options.command_line)
-
-
 # Results
 
 
 def figures_of(model: Any) -> dict[str, Any]:
     """Return what the results of `fit` and `info` have in common."""
-    settings = _phaser_settings if model.effect == "phaser" else _compressor_settings
     return {
         "effect": model.effect,
         "fs": round(model.fs),
         "delay_samples": model.delay_samples,
-        "settings": settings(model),
+        "settings": (_phaser_settings if model.effect == "phaser" else _compressor_settings)(model),
         "controls": model.controls,
         "options": model.options,
         "metrics": model.metrics,

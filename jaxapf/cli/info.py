@@ -13,7 +13,7 @@ from jaxapf import audio
 from jaxapf._internal.text import count
 from jaxapf._internal.version import __version__
 from jaxapf.cli import align, arguments, fit, jax_setup
-from jaxapf.cli.arguments import UsageError
+from jaxapf.cli.arguments import UsageError, argument
 from jaxapf.cli.inputs import load_model
 from jaxapf.cli.output import audio_line, panel, print_result
 from jaxapf.training import pretrained
@@ -34,7 +34,7 @@ examples:
 class Options(arguments.JsonOptions):
     """Options of `jaxapf info`."""
 
-    files: Sequence[str] = arguments.positional(
+    files: Sequence[str] = argument(
         "FILE", "audio file, model, or folder of training checkpoints", (), nargs="*"
     )
 
@@ -49,7 +49,7 @@ def run(options: Options) -> None:
         print_result(options, _installation(), _installation_lines)
         return
     result = {path: _row(path) for path in options.files}
-    print_result(options, result, lambda rows: chain.from_iterable(map(_lines, rows.values())))
+    print_result(options, result, lambda rows: chain(*(_LINES[row["kind"]](row) for row in rows.values())))
 
 
 # The installation
@@ -94,41 +94,30 @@ def _stored_checkpoints() -> list[dict[str, Any]]:
 
 def _installation_lines(found: dict[str, Any]) -> Iterator[str]:
     stored = found["checkpoints"]
-    for name, value in found.items():
-        if name != "checkpoints":
-            yield f"{name:18}{value}"
     total = sum(entry["bytes"] for entry in stored)
-    yield f"{'checkpoints':18}" + (f"{len(stored)} stored, {total / 1e6:.2g} MB" if total else "none")
+    summary = f"{len(stored)} stored, {total / 1e6:.2g} MB" if total else "none"
+    for name, value in (found | {"checkpoints": summary}).items():
+        yield f"{name:18}{value}"
     for entry in stored:
         figure = f"{entry['figure']['name']} {entry['figure']['value']:.4g}"
         yield f"  {entry['name']}: {entry['what']}, {figure}, {entry['bytes'] / 1e3:.0f} kB"
 
 
-# Files
+# Files: what each holds, and the lines that show it
 
 
 def _row(path: str) -> dict[str, Any]:
     if os.path.isdir(path):
         return _checkpoints(path)
     if path.lower().endswith(".json") and os.path.isfile(path):
-        return _model(path)
+        kind, model = load_model(path)
+        if kind == "model":
+            found = {"fs": round(model.fs), "delay_samples": model.delay_samples, **align.figures_of(model)}
+        else:
+            found = model._asdict() if kind == "style" else fit.figures_of(model)
+        return {"kind": kind, "path": path, **found}
     found = audio.info(path)
     return {"kind": "audio", **found._asdict(), "seconds": found.n_samples / found.fs}
-
-
-def _model(path: str) -> dict[str, Any]:
-    kind, model = load_model(path)
-    if kind == "style":
-        return {"kind": kind, "path": path, **model._asdict()}
-    if kind == "effect":
-        return {"kind": kind, "path": path, **fit.figures_of(model)}
-    return {
-        "kind": kind,
-        "path": path,
-        "fs": round(model.fs),
-        "delay_samples": model.delay_samples,
-        **align.figures_of(model),
-    }
 
 
 def _checkpoints(path: str) -> dict[str, Any]:
@@ -161,24 +150,16 @@ def _checkpoints(path: str) -> dict[str, Any]:
     }
 
 
-# Lines
+def _style_lines(row: dict[str, Any]) -> Iterator[str]:
+    yield f"{row['path']}: controls of a style, for every sample rate"
+    yield from (f"  {line}".rstrip() for line in panel(row))
 
 
-def _lines(row: dict[str, Any]) -> Iterator[str]:
-    if row["kind"] == "audio":
-        yield audio_line(row)
-    elif row["kind"] == "checkpoints":
-        yield from _checkpoint_lines(row)
-    elif row["kind"] == "style":
-        yield f"{row['path']}: controls of a style, for every sample rate"
-        yield from (f"  {line}".rstrip() for line in panel(row))
-    elif row["kind"] == "effect":
-        esr = row["metrics"].get("esr")
-        fitted = "" if esr is None else f", error-to-signal ratio {esr:.6f}"
-        yield f"{row['path']}: model of a {row['effect']} at {row['fs']} Hz{fitted}"
-        yield from (f"  {name:20}{value}" for name, value in row["settings"].items())
-    else:
-        yield from _model_lines(row)
+def _effect_lines(row: dict[str, Any]) -> Iterator[str]:
+    esr = row["metrics"].get("esr")
+    fitted = "" if esr is None else f", error-to-signal ratio {esr:.6f}"
+    yield f"{row['path']}: model of a {row['effect']} at {row['fs']} Hz{fitted}"
+    yield from (f"  {name:20}{value}" for name, value in row["settings"].items())
 
 
 def _model_lines(row: dict[str, Any]) -> Iterator[str]:
@@ -187,10 +168,10 @@ def _model_lines(row: dict[str, Any]) -> Iterator[str]:
     delay = f"delay {row['delay_samples']:.3f} samples at {row['fs']} Hz"
     yield f"{row['path']}: model, {sections}, {delay}, polarity {polarity}, method {row['method']}"
     names = {"esr_raw": "before", "esr_delay": "delay only", "esr_aligned": "aligned", "esr_bound": "bound"}
-    figures = {label: row["metrics"].get(name) for name, label in names.items()}
-    figures = [f"{label} {value:.5f}" for label, value in figures.items() if value is not None]
-    if figures:
-        yield f"  error-to-signal ratio: {', '.join(figures)}"
+    ratios = {label: row["metrics"].get(name) for name, label in names.items()}
+    shown = [f"{label} {value:.5f}" for label, value in ratios.items() if value is not None]
+    if shown:
+        yield f"  error-to-signal ratio: {', '.join(shown)}"
     for number, control in enumerate(row["controls"], 1):
         values = (f"{name} {value:.6g}" for name, value in control.items() if isinstance(value, (int, float)))
         yield f"  {number:2}  {control.get('type', '')}  {'  '.join(values)}"
@@ -204,22 +185,25 @@ def _checkpoint_lines(row: dict[str, Any]) -> Iterator[str]:
     for step in row["steps"]:
         yield f"  step {step['step']:{width}}  {_listed(step['metrics'])}".rstrip()
     if row["config"]:
-        yield f"  config  {_listed(_flat(row['config']))}"
+        yield f"  config  {_listed(row['config'])}"
 
 
-def _listed(figures: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {_value(value)}" for name, value in figures.items())
+_LINES = {
+    "audio": lambda row: [audio_line(row)],
+    "checkpoints": _checkpoint_lines,
+    "style": _style_lines,
+    "effect": _effect_lines,
+    "model": _model_lines,
+}
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _flat(tree: Any, name: str = "") -> dict[str, Any]:
-    """Flatten nested dicts, with the names joined by dots."""
-    if not isinstance(tree, dict):
-        return {name: tree}
-    inner = (_flat(value, f"{name}.{key}" if name else str(key)) for key, value in tree.items())
-    return {key: value for one in inner for key, value in one.items()}
+def _listed(tree: dict[str, Any], before: str = "") -> str:
+    """List figures, those of nested dicts with their names joined by dots."""
+    shown = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            shown.append(_listed(value, f"{before}{name}."))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            shown.append(f"{before}{name} " + (f"{value:.6g}" if isinstance(value, float) else text))
+    return "  ".join(filter(None, shown))

@@ -11,7 +11,7 @@ from jaxapf._internal.text import printable
 from jaxapf.audio import level
 from jaxapf.audio.level import HIGHEST_HZ, LOWEST_HZ, SHORTEST_S
 from jaxapf.cli import arguments
-from jaxapf.cli.arguments import UsageError
+from jaxapf.cli.arguments import UsageError, argument
 from jaxapf.cli.filtering import write_filtered
 from jaxapf.cli.inputs import Source, check_channels, check_outputs, open_source, silent
 from jaxapf.cli.jax_setup import start_jax
@@ -43,24 +43,19 @@ number of channels; the output has those of INPUT. All channels get the same gai
 class Options(arguments.AudioOptions):
     """Options of `jaxapf style`."""
 
-    input: str = arguments.positional("INPUT", "the recording to process")
-    reference: str = arguments.positional("REFERENCE", "a recording that sounds as INPUT should")
-    output: str = arguments.output_option("OUTPUT")
-    report: str | None = arguments.option(
-        "--report", "write a page that shows and plays it", metavar="REPORT.html"
+    input: str = argument("INPUT", "the recording to process")
+    reference: str = argument("REFERENCE", "a recording that sounds as INPUT should")
+    output: str = argument("-o --output OUTPUT", "where to write the result", required=True)
+    report: str | None = argument("--report REPORT.html", "write a page that shows and plays it")
+    controls: str | None = argument("--controls CONTROLS.json", "write the controls, for 'apply' and 'info'")
+    network: str | None = argument(
+        "--network FILE.npz", "a network that was trained for it (default: the stored one)"
     )
-    controls: str | None = arguments.option(
-        "--controls", "write the controls, for 'apply' and 'info'", metavar="CONTROLS.json"
-    )
-    network: str | None = arguments.option(
-        "--network", "a network that was trained for it (default: the stored one)", metavar="FILE.npz"
-    )
-    passes: int = arguments.option(
-        "--passes",
+    passes: int = argument(
+        "--passes N",
         "how often the network runs, each time on the result of the last: 1 to 10 (default 2)",
         2,
         type=arguments.whole(1, 10),
-        metavar="N",
     )
 
 
@@ -80,14 +75,16 @@ def run(options: Options) -> None:
             powers.append(_powers(source))
         job.show("Starting JAX")
         start_jax()
+        from jaxapf.effects.style import transfer
+
         settings, lowered_db = _choose(options, sources, powers, job)
         _note_limits(sources, settings, lowered_db, job.notes)
         write_filtered(options, settings, sources[0], subtype, job)
         if options.controls is not None:
-            from jaxapf.effects.style import transfer
-
             transfer.save(settings, options.controls)
-        _write_report(options, settings, sources, powers, job)
+        if options.report is not None:
+            job.show("Writing the report")
+            _write_report(options.report, settings, sources, powers, job.notes)
     job.finish(
         "style",
         _lines,
@@ -186,24 +183,19 @@ def _choose(
 
 
 def _write_report(
-    options: Options, settings: Any, sources: list[Source], powers: list[level.Powers], job: Job
+    path: str, settings: Any, sources: list[Source], powers: list[level.Powers], notes: list[str]
 ) -> None:
-    if options.report is None:
-        return
     from jaxapf.report import style_page
 
-    job.show("Writing the report")
+    pairs = zip(sources, powers, strict=True)
     style_page.write(
-        options.report,
+        path,
         settings,
         *sources,
-        places=[
-            level.typical(found.mono, one.n_samples, one.fs)
-            for one, found in zip(sources, powers, strict=True)
-        ],
+        places=[level.typical(found.mono, one.n_samples, one.fs) for one, found in pairs],
         names=[printable(os.path.basename(one.path)) for one in sources],
-        notes=[printable(note) for note in job.notes],
-        command=options.command_line,
+        notes=[printable(note) for note in notes],
+        command=settings.command,
     )
 
 
