@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["HIGHEST_HZ", "LOWEST_HZ", "SHORTEST_S", "SILENCE", "Powers", "level_db", "powers", "typical"]
+__all__ = ["Powers", "level_db", "powers", "sounding", "typical"]
 
 FRAME_S = 0.05
 GATE_DB = 20.0  # below the mean: frames so much softer count as silence

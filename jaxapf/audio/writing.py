@@ -82,8 +82,7 @@ def write(path: PathLike, x: Any, fs: int, *, subtype: str | None = None) -> Non
     """Write samples (T,) or (channels, T), full scale 1.0, at `fs` Hz to a file; complete or not at all.
 
     The suffix gives the format (WAV larger than 4 GiB becomes RF64). `subtype` is libsndfile's name; None
-    means PCM_24, or FLOAT beyond full scale (OGG: VORBIS). In others what is beyond full scale clips, with a
-    warning.
+    means PCM_24, or FLOAT beyond full scale (OGG: VORBIS). Where values beyond full scale clip, a warning.
 
     Raises:
         AudioError: unknown suffix or subtype, no such folder, no permission, disk full, a sample not finite.
@@ -134,10 +133,8 @@ class Writer:
         if not np.isfinite(block).all():
             raise AudioError(f"'{self._path}' was not written: a sample is NaN or infinite")
         n_samples = self.n_samples + block.shape[-1]
-        if (
-            self._file.format in ("WAV", "AIFF")
-            and _size(n_samples, len(block), self.subtype) > _MAX_32BIT_BYTES
-        ):
+        size = _size(n_samples, len(block), self.subtype)
+        if self._file.format in ("WAV", "AIFF") and size > _MAX_32BIT_BYTES:
             raise AudioError(
                 f"'{self._path}' would pass the 4 GiB that {self._file.format} can hold; write FLAC, or give "
                 "n_samples beforehand so that a WAV becomes RF64"
