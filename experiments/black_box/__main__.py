@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxapf
-from experiments.black_box import config, data, evaluate, figures, listening, summary, train
+from experiments.black_box import config, data, evaluate, listening, summary, train
 from experiments.common import runner, tables
 from experiments.common.runner import show_progress
 from jaxapf import Alignment, audio
@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(args: argparse.Namespace) -> None:
     """Train what has no result yet, measure, and make tables and pictures."""
+    import experiments.black_box.figures  # noqa: F401 (needs matplotlib: found out before the work)
+
     kind = "embedded" if args.data is None else "recorded"
     tables.check(args.update, summary.MARKERS[kind])
     source = data.embedded() if args.data is None else data.recorded(args.data)
@@ -246,6 +248,8 @@ def pipeline_row(source: data.Source, path: Path, model: Alignment) -> dict[str,
 
 def draw(source: data.Source, folder: Path) -> None:
     """Draw losses of the paper's runs; excerpts and phases of the exact ones."""
+    from experiments.black_box import figures
+
     runs = {
         path.parent.name: logging.read_metrics(path)
         for path in sorted(folder.glob("paper/*-0/metrics.jsonl"))

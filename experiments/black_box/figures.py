@@ -1,7 +1,4 @@
-"""Pictures of the runs: losses, aligned excerpts, phase. Needs matplotlib, the extra `plot`.
-
-A file's suffix chooses its kind, .svg or .png.
-"""
+"""Pictures of the runs, as .svg or .png: losses, aligned excerpts, phase (needs the extra `plot`)."""
 
 from __future__ import annotations
 
@@ -10,21 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.signal
 
-from jaxapf import audio
+from experiments.common.pictures import GRID, INK, drawing, legend, line, words
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, in an order of contrast; the dashes
-# tell them apart in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)), "-")
-DRY, WET, ALIGNED, INK, GRID = "#0072B2", "#E69F00", "#009E73", "#333333", "#e2e2e2"
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
-}
+DRY, WET, ALIGNED = "#0072B2", "#E69F00", "#009E73"
 
 # Bands of the excerpts of `alignment`, in Hz, and four periods of their middle, in s.
 BANDS = {"bass": (40.0, 120.0), "middle": (250.0, 800.0), "treble": (2000.0, 6000.0)}
@@ -76,7 +63,6 @@ def losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, metri
 
     Raises:
         ValueError: there is nothing to draw.
-        ImportError: matplotlib is not installed.
         AudioError: the file cannot be written.
     """
     if not runs:
@@ -84,21 +70,21 @@ def losses(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, metri
     parted = {run: run.partition("-")[::2] for run in runs}
     effects = list(dict.fromkeys(effect for effect, _ in parted.values()))
     names = list(dict.fromkeys(name for _, name in parted.values()))
-    figure, axes = _panels(1, len(effects), width=3.4 * len(effects) + 0.6, height=3.2)
-    for ax, effect in zip(axes[0], effects, strict=True):
-        for run, records in runs.items():
-            if parted[run][0] != effect:
-                continue
-            points = [(one["step"], one[metric]) for one in records if metric in one]
-            steps, values = np.array(points, np.float64).reshape(-1, 2).T
-            good = (steps > 0) & (values > 0) & np.isfinite(values)
-            places, values = _thinned(np.log(steps[good]), values[good])
-            ax.loglog(np.exp(places), values, **_line(names.index(parted[run][1])))
-        ax.set(title=_words(effect), xlabel="step")
-        ax.grid(which="major", color=GRID, lw=0.6)
-    axes[0, 0].set_ylabel(metric.replace("_", " "))
-    _legend(figure, {name: _line(number) for number, name in enumerate(names)})
-    _save(figure, path)
+    with drawing(path, 3.4 * len(effects) + 0.6, 3.2) as figure:
+        axes = figure.subplots(1, len(effects), squeeze=False)
+        for ax, effect in zip(axes[0], effects, strict=True):
+            for run, records in runs.items():
+                if parted[run][0] != effect:
+                    continue
+                points = [(one["step"], one[metric]) for one in records if metric in one]
+                steps, values = np.array(points, np.float64).reshape(-1, 2).T
+                good = (steps > 0) & (values > 0) & np.isfinite(values)
+                places, values = _thinned(np.log(steps[good]), values[good])
+                ax.loglog(np.exp(places), values, **line(names.index(parted[run][1])))
+            ax.set(title=words(effect), xlabel="step")
+            ax.grid(which="major", color=GRID, lw=0.6)
+        axes[0, 0].set_ylabel(metric.replace("_", " "))
+        legend(figure, {name: line(number) for number, name in enumerate(names)}, "outside upper center")
 
 
 def alignment(effects: Sequence[Excerpts], path: Path) -> None:
@@ -113,7 +99,6 @@ def alignment(effects: Sequence[Excerpts], path: Path) -> None:
 
     Raises:
         ValueError: there is nothing to draw.
-        ImportError: matplotlib is not installed.
         AudioError: the file cannot be written.
     """
     if not effects:
@@ -123,36 +108,34 @@ def alignment(effects: Sequence[Excerpts], path: Path) -> None:
         "output": {"color": WET, "lw": 3.2},
         "prediction": {"color": ALIGNED, "lw": 1.3},
     }
-    figure, axes = _panels(len(effects), len(BANDS), width=10.0, height=1.9 * len(effects) + 0.7)
-    for row, effect in zip(axes, effects, strict=True):
-        signals = {"output": effect.wet, "input": effect.dry, "prediction": effect.aligned}
-        for ax, (band, edges) in zip(row, BANDS.items(), strict=True):
-            part = loudest(np.asarray(effect.dry, np.float64), effect.fs, edges)
-            time_ms = np.arange(part.stop - part.start) / effect.fs * 1e3
-            for name, x in signals.items():
-                one = np.asarray(x, np.float64)[part]
-                ax.plot(*_thinned(time_ms, one / max(np.max(np.abs(one)), 1e-12)), **lines[name])
-            ax.set(ylim=(-1.1, 1.1), yticks=(-1, 0, 1), xlim=(0, time_ms[-1]))
-            ax.set_title(f"{_words(effect.name)}, {band}, at {part.start / effect.fs:.2f} s", fontsize=9)
-            ax.grid(color=GRID, lw=0.6)
-        row[0].set_ylabel("normalised")
-    for ax in axes[-1]:
-        ax.set_xlabel("time (ms)")
-    _legend(figure, lines)
-    _save(figure, path)
+    with drawing(path, 10.0, 1.9 * len(effects) + 0.7) as figure:
+        axes = figure.subplots(len(effects), len(BANDS), squeeze=False)
+        for row, effect in zip(axes, effects, strict=True):
+            signals = {"output": effect.wet, "input": effect.dry, "prediction": effect.aligned}
+            for ax, (band, edges) in zip(row, BANDS.items(), strict=True):
+                part = loudest(np.asarray(effect.dry, np.float64), effect.fs, edges)
+                time_ms = np.arange(part.stop - part.start) / effect.fs * 1e3
+                for name, x in signals.items():
+                    one = np.asarray(x, np.float64)[part]
+                    ax.plot(*_thinned(time_ms, one / max(np.max(np.abs(one)), 1e-12)), **lines[name])
+                ax.set(ylim=(-1.1, 1.1), yticks=(-1, 0, 1), xlim=(0, time_ms[-1]))
+                ax.set_title(f"{words(effect.name)}, {band}, at {part.start / effect.fs:.2f} s", fontsize=9)
+                ax.grid(color=GRID, lw=0.6)
+            row[0].set_ylabel("normalised")
+        for ax in axes[-1]:
+            ax.set_xlabel("time (ms)")
+        legend(figure, lines, "outside upper center")
 
 
 def loudest(x: np.ndarray, fs: float, edges_hz: tuple[float, float]) -> slice:
     """Where a band stands out: its energy times its share of the whole, in a window of four periods."""
-    import scipy.signal
-
     length = min(len(x), round(PERIODS * fs / np.sqrt(edges_hz[0] * edges_hz[1])))
     band = scipy.signal.sosfiltfilt(
         scipy.signal.butter(2, [min(edge, 0.45 * fs) for edge in edges_hz], "bandpass", fs=fs, output="sos"),
         x,
     )
     energy, whole = (_moving_sum(one**2, length) for one in (band, x))
-    # The filter hears what comes, so that in silence the band can have more than the whole.
+    # Zero-phase filtering is not causal: in silence the band can have more than the whole.
     start = int(np.argmax(energy * np.minimum(energy / np.maximum(whole, 1e-30), 1.0)))
     return slice(start, start + length)
 
@@ -171,38 +154,39 @@ def phase(devices: Sequence[Phase], path: Path) -> None:
 
     Raises:
         ValueError: there is nothing to draw.
-        ImportError: matplotlib is not installed.
         AudioError: the file cannot be written.
     """
     if not devices:
         raise ValueError("devices is empty; give at least one device to draw")
     names = list(dict.fromkeys(name for one in devices for name in one.models))
-    figure, axes = _panels(
-        2, len(devices), width=3.4 * len(devices) + 0.6, height=5.0, sharex=True, height_ratios=(2, 1)
-    )
-    known = {"color": "#b8b8b8", "lw": 4.0}
-    for (upper, lower), device in zip(axes.T, devices, strict=True):
-        one = curves_of(device)
-        upper.semilogx(one.freqs_hz, one.measured, **known)
-        for name, degrees in one.models.items():
-            line = _line(names.index(name))
-            error = np.angle(np.exp(1j * np.radians(degrees - one.measured)), deg=True)
-            upper.semilogx(one.freqs_hz, degrees, **line)
-            lower.semilogx(one.freqs_hz, error, **line)
-        upper.set_title(
-            f"{_words(device.name)}\n{one.delay_samples:.1f} samples of delay taken out", fontsize=9
+    with drawing(path, 3.4 * len(devices) + 0.6, 5.0) as figure:
+        axes = figure.subplots(2, len(devices), squeeze=False, sharex="col", height_ratios=(2, 1))
+        known = {"color": "#b8b8b8", "lw": 4.0}
+        for (upper, lower), device in zip(axes.T, devices, strict=True):
+            one = curves_of(device)
+            upper.semilogx(one.freqs_hz, one.measured, **known)
+            for name, degrees in one.models.items():
+                look = line(names.index(name))
+                error = np.angle(np.exp(1j * np.radians(degrees - one.measured)), deg=True)
+                upper.semilogx(one.freqs_hz, degrees, **look)
+                lower.semilogx(one.freqs_hz, error, **look)
+            upper.set_title(
+                f"{words(device.name)}\n{one.delay_samples:.1f} samples of delay taken out", fontsize=9
+            )
+            lower.set(xlabel="frequency (Hz)", xlim=(one.freqs_hz[0], one.freqs_hz[-1]))
+            lower.axhline(0.0, color=INK, lw=0.6)
+            lower.set_xticks([20, 100, 1000, 10_000], ["20", "100", "1k", "10k"])
+            largest = max(map(abs, lower.get_ylim()))
+            lower.set_ylim(-min(largest, 180.0), min(largest, 180.0))
+            for ax in (upper, lower):
+                ax.grid(which="major", color=GRID, lw=0.6)
+        axes[0, 0].set_ylabel("phase (degrees)")
+        axes[1, 0].set_ylabel("error (degrees)")
+        legend(
+            figure,
+            {"measured": known, **{name: line(number) for number, name in enumerate(names)}},
+            "outside upper center",
         )
-        lower.set(xlabel="frequency (Hz)", xlim=(one.freqs_hz[0], one.freqs_hz[-1]))
-        lower.axhline(0.0, color=INK, lw=0.6)
-        lower.set_xticks([20, 100, 1000, 10_000], ["20", "100", "1k", "10k"])
-        largest = max(map(abs, lower.get_ylim()))
-        lower.set_ylim(-min(largest, 180.0), min(largest, 180.0))
-        for ax in (upper, lower):
-            ax.grid(which="major", color=GRID, lw=0.6)
-    axes[0, 0].set_ylabel("phase (degrees)")
-    axes[1, 0].set_ylabel("error (degrees)")
-    _legend(figure, {"measured": known, **{name: _line(number) for number, name in enumerate(names)}})
-    _save(figure, path)
 
 
 def curves_of(device: Phase, *, low_hz: float = 20.0) -> Curves:
@@ -246,49 +230,6 @@ def curves_of(device: Phase, *, low_hz: float = 20.0) -> Curves:
     return Curves(delay, freqs_hz, target, models)
 
 
-# matplotlib
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "the pictures need the package matplotlib; install it with pip install 'jaxapf[plot]'"
-        ) from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def _panels(
-    rows: int, columns: int, *, width: float, height: float, height_ratios: Any = None, sharex: Any = False
-) -> tuple[Any, Any]:
-    plt = _pyplot()
-    with plt.rc_context(STYLE):
-        return plt.subplots(
-            rows,
-            columns,
-            figsize=(width, height),
-            squeeze=False,
-            sharex=sharex and "col",
-            height_ratios=height_ratios,
-            layout="constrained",
-        )
-
-
-def _line(number: int) -> dict[str, Any]:
-    return {"color": COLOURS[number % len(COLOURS)], "ls": DASHES[number % len(DASHES)], "lw": 1.4}
-
-
-def _legend(figure: Any, lines: Mapping[str, Mapping[str, Any]]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], **line, label=_words(name)) for name, line in lines.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6), frameon=False)
-
-
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A curve's outline: the lowest and the highest point of each of MOST_GROUPS equal parts of its axis."""
     if len(x) <= 2 * MOST_GROUPS:
@@ -298,21 +239,3 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kept = [pick for group in groups for pick in (group[np.argmin(y[group])], group[np.argmax(y[group])])]
     kept = np.unique(kept)
     return x[kept], y[kept]
-
-
-def _save(figure: Any, path: Path) -> None:
-    plt = _pyplot()
-    kind = Path(path).suffix.lstrip(".").lower()
-    try:
-        if kind not in ("svg", "png"):
-            raise ValueError(f"path is '{path}'; give a name that ends in .svg or .png")
-        with plt.rc_context(STYLE), audio.atomic_path(path) as temporary:
-            figure.savefig(
-                temporary, format=kind, dpi=100, metadata={"Date": None} if kind == "svg" else None
-            )
-    finally:
-        plt.close(figure)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -129,6 +129,7 @@ def test_the_exact_protocol_and_its_export(recordings, tmp_path):
     assert json.loads((tmp_path / "recorded" / "pipeline.json").read_text())[0]["apply, dB"] < -100
 
 
+@pytest.mark.slow
 def test_the_pipeline_is_the_model():
     rng = np.random.default_rng(1)
     sections = allpass.concatenate(
@@ -162,6 +163,7 @@ def test_the_papers_loss_on_sequences_from_rest():
         assert float(found) == pytest.approx(float(expected), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_four_hundred_epochs_are_732_steps():
     assert train.steps_of(1_920_000 // 2048, 400) == 732
 
@@ -188,6 +190,7 @@ def test_embedded_effects():
         (["--update", "nowhere"], "--update 'nowhere' cannot be updated"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_words(words, message, tmp_path, capsys, loose_jax):
     """In this process, which has imported everything already."""
     try:
@@ -209,6 +212,7 @@ def test_a_folder_that_cannot_be_written(recordings, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_recordings_that_do_not_fit(tmp_path):
     (tmp_path / "box").mkdir()
     for name in ("sweep_dry.flac", "loops_dry_192k.flac", "box/loops_wet_192k.flac"):
@@ -222,3 +226,15 @@ def test_recordings_that_do_not_fit(tmp_path):
     (tmp_path / "loops_segments.json").write_text("[]")
     with pytest.raises(audio.AudioError, match="mend it or take it away"):
         data.recorded(tmp_path)
+
+
+def test_smoke(recordings, tmp_path, monkeypatch, capsys, loose_jax):
+    """One step of the paper's training and its tables; `align` is left out."""
+    known = Alignment(allpass.rbj(np.array([800.0]), 0.8, float(FS)), 9.0, 1, float(FS), [{}], {})
+    monkeypatch.setattr(command.jaxapf, "align", lambda *_, **__: known, raising=False)
+    words = ["--protocol", "paper", "--models", "connected", "--losses", "mse", "--seeds", "0"]
+    assert command.main([*words, "--data", str(recordings), "--epochs", "1", "--folder", str(tmp_path)]) == 0
+    found = tmp_path / "recorded" / "paper" / "box-connected-mse-epochs1-0"
+    assert json.loads((found / "result.json").read_text())["step"] == 1
+    assert Alignment.load(found / "model.json").fs == FS
+    assert "| box | dry signal |" in capsys.readouterr().out

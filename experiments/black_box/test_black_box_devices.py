@@ -8,6 +8,8 @@ import jaxapf
 from experiments.black_box import devices
 from jaxapf import allpass, audio, datasets, metrics
 
+pytestmark = pytest.mark.slow
+
 FS = 192_000
 NAMES = ("coupling", "crossover", "tape")
 FREQS_HZ = np.array([15.0, 25, 45, 60, 80, 100, 200, 632, 1000, 2000, 4000])

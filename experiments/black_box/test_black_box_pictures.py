@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from experiments.black_box import __main__ as command
 from experiments.black_box import figures
+from experiments.common import pictures
 from jaxapf import audio
 
 pytestmark = pytest.mark.slow
@@ -73,21 +75,21 @@ def test_equal_data_give_equal_files(tmp_path):
 
 def test_lines_are_the_records(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(pictures, "save", lambda figure, path, **_: kept.append(figure))
     steps = np.arange(10, 5000, 10)
     records = [{"step": int(step), "loss": 1 / step} for step in steps]
     records += [{"step": 5000, "loss": None}, {"step": 5010, "loss": -1.0}, {"step": 5020}]
     figures.losses({"a-x": records, "a-y": records[:5], "b-y": records[:7]}, tmp_path / "x.svg")
     (figure,) = kept
     one, two = figure.axes
-    assert (one.get_title(), two.get_title()) == ("a", "b")
+    assert (one.get_title(loc="left"), two.get_title(loc="left")) == ("a", "b")
     x, y = one.lines[0].get_data()
     np.testing.assert_allclose(y, 1 / x)
     assert (x[0], x[-1]) == (pytest.approx(10), pytest.approx(4990))
     assert [len(line.get_xdata()) for line in (one.lines[1], two.lines[0])] == [5, 7]
     assert one.lines[1].get_color() == two.lines[0].get_color() != one.lines[0].get_color()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "y"]
-    figures._pyplot().close(figure)
+    pictures.plt.close(figure)
 
 
 def test_excerpts_are_where_their_names_say():
@@ -159,7 +161,10 @@ def test_wrong_names_are_told(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+def test_without_matplotlib_the_extra_is_named_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxapf\[plot\]'"):
-        figures.losses({"a-b": [{"step": 1, "loss": 1.0}]}, tmp_path / "a.svg")
+    for name in ("experiments.common.pictures", "experiments.black_box.figures"):
+        monkeypatch.delitem(sys.modules, name)
+    assert command.main(["--folder", str(tmp_path)]) == 2
+    assert "pip install 'jaxapf[plot]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

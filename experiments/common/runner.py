@@ -168,6 +168,8 @@ def reason_of(error: BaseException) -> str:
     """Return what went wrong, in the words of the operating system where it is its error."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'results'}: {error.strerror.lower()}"
+    if isinstance(error, ModuleNotFoundError) and error.name == "matplotlib":
+        return "pictures need the package matplotlib: pip install 'jaxapf[plot]'"
     return str(error)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from experiments.common import runner, tables
 from experiments.common.runner import Row, show_progress
 from experiments.common.tables import made_with, table, verdict
-from experiments.drum_mics import config, evaluate, figures, known, listening, measures
+from experiments.drum_mics import config, evaluate, known, listening, measures
 from experiments.drum_mics import train as learning
 from jaxapf import audio, datasets
 from jaxapf.alignment import network as aligner
@@ -106,6 +106,8 @@ def store(kind: str, folder: Path, last: dict[str, Any]) -> None:
 
 def measure(args: argparse.Namespace) -> None:
     """Make tables, pictures and the page of the trained networks."""
+    import experiments.drum_mics.figures  # noqa: F401 (needs matplotlib: found out before the work)
+
     tables.check(args.update, MARKERS)
     pairs = read_pairs(args)
     networks = read_networks(args.folder)
@@ -133,6 +135,7 @@ def measure(args: argparse.Namespace) -> None:
     draw(args.folder, found.rows, errors, training_records)
     listen(args.folder / "listening.html", pairs, found)
     tables.put(args.update, texts)
+    tables.copy(args.folder, args.update, ["loss.svg", "pairs.svg", "phase.svg"])
 
 
 def read_pairs(args: argparse.Namespace) -> list[evaluate.Pair]:
@@ -186,14 +189,16 @@ def measure_known(networks: dict[str, aligner.Network], pairs: int, *, slow: boo
 
 
 def draw(folder: Path, rows: Sequence[Row], errors: dict[str, Any], records: dict[str, Any]) -> None:
-    """The figures."""
+    """Draw the pictures."""
+    from experiments.drum_mics import figures
+
     methods = [evaluate.CLASSICAL, evaluate.STRONGER, evaluate.NETWORK, evaluate.AUTO]
     present = [name for name in methods if name in {row["method"] for row in rows}]
     if records:
         figures.loss_curve(records, folder / "loss.svg")
     figures.pairs(rows, folder / "pairs.svg", present)
     shown = (evaluate.WAVES, evaluate.NETWORK, evaluate.REFINED, evaluate.FIXED)
-    figures.phase_errors(only(errors, shown), folder / "phase.svg", judged=evaluate.NETWORK)
+    figures.phase_errors(only(errors, shown), folder / "phase.svg")
 
 
 def only(errors: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""Pictures of the experiment: training, recorded pairs, phase errors. Needs matplotlib, the extra `plot`.
-
-A file's suffix chooses its kind, .svg or .png. What a title says is worked out from what is drawn.
-"""
+"""Pictures, as .svg or .png: training, recorded pairs, phase errors (needs the extra `plot`)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxapf import audio
+from experiments.common.pictures import COLOURS, GRID, INK, drawing, legend, line, words
 
 BASELINE = "GCC-PHAT, delay and polarity"
 KINDS = {
@@ -25,21 +22,8 @@ FLOOR_DEG = 0.05  # smaller errors are drawn as large, the axes being logarithmi
 TICKS_DEG = (0.1, 0.3, 1, 3, 10, 30, 90, 180)
 TICKS_HZ = {20: "20", 100: "100", 1000: "1k", 10_000: "10k"}
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; marks and dashes tell them apart in
-# grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-MARKS = ("o", "^", "D", "s")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-BASE, INK, GRID = "#7d838c", "#333333", "#e2e2e2"
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "figure.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "svg.hashsalt": "jaxapf",  # equal pictures give equal files
-}
+MARKS = ("o", "^", "D", "s")  # tell the methods apart in grey
+BASE = "#7d838c"
 
 
 class Course(NamedTuple):
@@ -64,7 +48,6 @@ def loss_curve(records_by_network: Mapping[str, Sequence[Mapping[str, Any]]], pa
 
     Raises:
         ValueError: there is nothing to draw.
-        ImportError: matplotlib is not installed.
         AudioError: the file cannot be written.
     """
     courses = {name: course_of(records) for name, records in records_by_network.items()}
@@ -72,18 +55,17 @@ def loss_curve(records_by_network: Mapping[str, Sequence[Mapping[str, Any]]], pa
     if empty or not courses:
         raise ValueError(f"records_by_network has no 'reached' of {empty or 'any network'}; train first")
     timed = all(np.isfinite(course.minutes).all() for course in courses.values())
-    with _style():
-        figure, ((left, right),) = _panels(2, width=10.0, height=3.4)
+    with drawing(path, 10.0, 3.4, dpi=160) as figure:
+        left, right = figure.subplots(1, 2)
         _draw_losses(left, courses, timed)
         _draw_courses(right, courses, timed)
-        _save(figure, path)
 
 
 def _draw_losses(ax: Any, courses: Mapping[str, Course], timed: bool) -> None:
     for number, (name, course) in enumerate(courses.items()):
         x = course.minutes if timed else course.steps
-        ax.plot(x, course.loss, ".", ms=3.5, color=_colour(number), alpha=0.4, mew=0)
-        ax.plot(x, smoothed(course.loss), **_line(number), label=_words(name))
+        ax.plot(x, course.loss, ".", ms=3.5, color=COLOURS[number], alpha=0.4, mew=0)
+        ax.plot(x, smoothed(course.loss), **line(number), label=words(name))
     ax.set(xlabel="minutes of training" if timed else "step", ylabel="loss", yscale="log")
     ax.set_xlim(left=0)
     ax.grid(color=GRID, lw=0.6)
@@ -92,28 +74,19 @@ def _draw_losses(ax: Any, courses: Mapping[str, Course], timed: bool) -> None:
 
 
 def _draw_courses(ax: Any, courses: Mapping[str, Course], timed: bool) -> None:
-    said = []
     for number, (name, course) in enumerate(courses.items()):
         x = course.minutes if timed else course.steps
-        ax.plot(x, course.reached, ".", ms=3.5, color=_colour(number), alpha=0.4, mew=0)
-        ax.plot(x, smoothed(course.reached), **_line(number), label=_words(name))
-        last = smoothed(course.reached)[-1]
-        said.append(f"{_words(name)} {last:.1f} % after {x[-1]:.0f} {'min' if timed else 'steps'}")
+        ax.plot(x, course.reached, ".", ms=3.5, color=COLOURS[number], alpha=0.4, mew=0)
+        ax.plot(x, smoothed(course.reached), **line(number), label=words(name))
     ax.axhline(100.0, color=INK, lw=0.8)
     ax.annotate(
-        "phase-only bound",
-        (0.995, 100),
-        (0, 2),
-        ("axes fraction", "data"),
-        "offset points",
-        ha="right",
-        color=INK,
+        "phase-only bound", (0.995, 100), (0, 2), ("axes fraction", "data"), "offset points", ha="right"
     )
     ax.set(xlabel="minutes of training" if timed else "step", ylabel="reached (% of the bound)")
     ax.set_xlim(left=0)
     ax.set_ylim(top=100 + 0.08 * (100 - ax.get_ylim()[0]))
     ax.grid(color=GRID, lw=0.6)
-    ax.set_title(_wrapped(f"Of the correlation that phase alone can give: {'; '.join(said)}", 62))
+    ax.set_title("Share of the correlation that phase alone can give")
     ax.legend(frameon=False, loc="lower right")
 
 
@@ -170,7 +143,6 @@ def pairs(rows: Sequence[Mapping[str, Any]], path: Path, methods: Sequence[str])
 
     Raises:
         ValueError: no method or more than four; a method without a pair that the baseline has.
-        ImportError: matplotlib is not installed.
         AudioError: the file cannot be written.
     """
     if not 1 <= len(methods) <= MOST_METHODS:
@@ -184,17 +156,16 @@ def pairs(rows: Sequence[Mapping[str, Any]], path: Path, methods: Sequence[str])
         sorted((pair for pair in kinds if kinds[pair] == kind), key=found[BASELINE].__getitem__)
         for kind in dict.fromkeys(kinds.values())
     ]
-    with _style():
-        widths = [len(group) + 2 for group in groups]
-        figure, axes = _panels(len(groups), width=10.0, height=4.0, width_ratios=widths, sharey=True)
-        for ax, group in zip(axes[0], groups, strict=True):
+    widths = [len(group) + 2 for group in groups]
+    with drawing(path, 10.0, 4.0, dpi=160) as figure:
+        axes = figure.subplots(1, len(groups), squeeze=False, sharey=True, width_ratios=widths)[0]
+        for ax, group in zip(axes, groups, strict=True):
             _draw_pairs(ax, group, {method: found[method] for method in methods})
-            ax.set_title(f"{KINDS.get(kinds[group[0]], _words(kinds[group[0]]))}: {_counted(len(group))}")
-        axes[0, 0].set_ylabel("correlation after the method")
-        axes[0, int(np.argmax(widths))].set_xlabel(f"pair, sorted by the correlation after {BASELINE}")
-        figure.suptitle(_wrapped(_wins(found), 130), ha="left", x=0.01)
-        _legend(figure, {method: _mark(method, methods) for method in methods}, place="outside lower center")
-        _save(figure, path)
+            kind = kinds[group[0]]
+            ax.set_title(f"{KINDS.get(kind, words(kind))} ({len(group)})")
+        axes[0].set_ylabel("correlation after the method")
+        axes[int(np.argmax(widths))].set_xlabel(f"pair, sorted by the correlation after {BASELINE}")
+        legend(figure, {method: _mark(method, methods) for method in methods}, "outside lower center")
 
 
 def _correlations(rows: Sequence[Mapping[str, Any]], method: str) -> dict[str, float]:
@@ -219,30 +190,14 @@ def _mark(method: str, methods: Sequence[str]) -> dict[str, Any]:
     if method == BASELINE:
         return {"color": BASE, "marker": "_", "ls": "", "ms": 9, "mew": 2.6, "zorder": 2}
     number = [one for one in methods if one != BASELINE].index(method)
-    look = {"color": _colour(number), "marker": MARKS[number], "ls": "", "ms": 4.5, "mew": 1.2}
-    return look | {"mfc": "none" if number % 2 else _colour(number), "zorder": 4 if number % 2 else 3}
-
-
-def _wins(found: Mapping[str, Mapping[str, float]]) -> str:
-    base = found[BASELINE]
-    wins = [
-        f"{_words(method)} in {sum(of_pairs[pair] > base[pair] for pair in base)}"
-        for method, of_pairs in found.items()
-        if method != BASELINE
-    ]
-    if not wins:
-        return f"Correlation after {BASELINE}"
-    return f"Of {_counted(len(base))}, higher correlation than after {BASELINE}: {'; '.join(wins)}"
-
-
-def _counted(n_pairs: int) -> str:
-    return "1 pair" if n_pairs == 1 else f"{n_pairs} pairs"
+    look = {"color": COLOURS[number], "marker": MARKS[number], "ls": "", "ms": 4.5, "mew": 1.2}
+    return look | {"mfc": "none" if number % 2 else COLOURS[number], "zorder": 4 if number % 2 else 3}
 
 
 # Pairs with a known cascade
 
 
-def phase_errors(known: Mapping[str, Any], path: Path, *, judged: str | None = None) -> None:
+def phase_errors(known: Mapping[str, Any], path: Path) -> None:
     """Draw phase errors on pairs whose cascade is known: per pair, over frequency, in an empty octave.
 
     Args:
@@ -250,11 +205,9 @@ def phase_errors(known: Mapping[str, Any], path: Path, *, judged: str | None = N
             `p50` and `p90` (bands,); `empty`, whose `emptied_deg` and `untouched_deg` have, by method, one
             error a pair, in an octave that was emptied and in the same one left as it is. All in degrees.
         path: file to write, .svg or .png.
-        judged: the method that titles speak of; without it, the first.
 
     Raises:
-        ValueError: no method, more than four, or one without a number; `judged` is none of them.
-        ImportError: matplotlib is not installed.
+        ValueError: no method, more than four, or one without a number.
         AudioError: the file cannot be written.
     """
     per_pair = _degrees(known, "weighted_deg")
@@ -266,17 +219,13 @@ def phase_errors(known: Mapping[str, Any], path: Path, *, judged: str | None = N
         raise ValueError("known has a part without a method; measure at least one for each")
     if inside.keys() != outside.keys():
         raise ValueError("known['empty'] has other methods inside than outside; give the same")
-    said_of = methods[0] if judged is None else judged
-    if not all(said_of in part for part in (known["curves_deg"], inside)):
-        raise ValueError(f"judged is {said_of!r}; expected one of {', '.join(map(repr, methods))}")
-    with _style():
-        figure, ((left, middle, right),) = _panels(3, width=10.0, height=3.8)
+    with drawing(path, 10.0, 3.8, dpi=160) as figure:
+        left, middle, right = figure.subplots(1, 3)
         _draw_shares(left, per_pair, methods)
-        _draw_curves(middle, np.asarray(known["freqs_hz"], np.float64), known["curves_deg"], methods, said_of)
-        _draw_empty(right, inside, outside, methods, said_of)
-        lines = {name: _line(number) for number, name in enumerate(methods)}
-        _legend(figure, lines, place="outside lower center")
-        _save(figure, path)
+        _draw_curves(middle, np.asarray(known["freqs_hz"], np.float64), known["curves_deg"], methods)
+        _draw_empty(right, inside, outside, methods)
+        lines = {name: line(number) for number, name in enumerate(methods)}
+        legend(figure, lines, "outside lower center")
 
 
 def _degrees(holder: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
@@ -294,37 +243,31 @@ def _draw_shares(ax: Any, per_pair: Mapping[str, np.ndarray], methods: Sequence[
     for method, degrees in per_pair.items():
         share = 100 * np.arange(len(degrees) + 1) / len(degrees)
         x = np.concatenate([degrees[:1], degrees])
-        ax.plot(x, share, drawstyle="steps-post", **_line(methods.index(method)))
+        ax.plot(x, share, drawstyle="steps-post", **line(methods.index(method)))
     _degree_axis(ax, "x", "phase error of the pair (degrees)")
     ax.axhline(50, color=INK, lw=0.6)
     ax.set(ylabel="pairs with at most this (%)", ylim=(0, 101))
-    halves = [f"{_words(method)} {_angle(float(np.median(x)))}" for method, x in per_pair.items()]
-    ax.set_title(_wrapped(f"Half of the pairs within: {'; '.join(halves)}", 42))
+    ax.set_title("Errors of the pairs")
 
 
 def _draw_curves(
-    ax: Any,
-    freqs_hz: np.ndarray,
-    curves: Mapping[str, Mapping[str, Any]],
-    methods: Sequence[str],
-    judged: str,
+    ax: Any, freqs_hz: np.ndarray, curves: Mapping[str, Mapping[str, Any]], methods: Sequence[str]
 ) -> None:
     for method, percentiles in curves.items():
-        line = _line(methods.index(method))
+        look = line(methods.index(method))
         half, most = (np.maximum(np.array(percentiles[p], np.float64), FLOOR_DEG) for p in ("p50", "p90"))
         if not np.isfinite(half).any():
             raise ValueError(f"known has no finite number in curves_deg of {method!r}; measure it first")
-        ax.plot(freqs_hz, half, **line)
-        ax.plot(freqs_hz, most, **(line | {"lw": 0.8, "alpha": 0.75}))
-        if method == judged:
-            worst = f"{_angle(np.nanmax(half))} at {_hertz(freqs_hz[np.nanargmax(half)])}"
-            ax.set_title(_wrapped(f"{_words(method)}: largest median {worst}", 42))
+        ax.plot(freqs_hz, half, **look)
+        ax.plot(freqs_hz, most, **(look | {"lw": 0.8, "alpha": 0.75}))
+    ax.set_title("Over frequency")
     ax.set_xscale("log")
     ax.set_xticks(list(TICKS_HZ), list(TICKS_HZ.values()))
     ax.minorticks_off()
     _degree_axis(ax, "y", "phase error (degrees)")
     ax.set(xlabel="frequency (Hz)", xlim=(freqs_hz[0], freqs_hz[-1]))
-    _legend(ax, {"median": {"color": INK, "lw": 1.6}, "90th percentile": {"color": INK, "lw": 0.8}})
+    looks = {"median": {"color": INK, "lw": 1.6}, "90th percentile": {"color": INK, "lw": 0.8}}
+    legend(ax, looks, "upper left")
 
 
 def _draw_empty(
@@ -332,29 +275,23 @@ def _draw_empty(
     inside: Mapping[str, np.ndarray],
     outside: Mapping[str, np.ndarray],
     methods: Sequence[str],
-    judged: str,
 ) -> None:
     empty = {"marker": "s", "ms": 6, "ls": "", "mew": 1.4}
     for at, method in enumerate(inside):
-        colour = _colour(methods.index(method))
+        colour = COLOURS[methods.index(method)]
         for shift, values, face in ((-0.14, outside[method], colour), (0.14, inside[method], "white")):
             low, half, high = np.percentile(values, (25, 50, 75))
             ax.vlines(at + shift, low, high, color=colour, lw=1.4)
             ax.plot(at + shift, half, color=colour, mfc=face, **empty)
     ax.set_xticks(
-        range(len(inside)), [textwrap.fill(_words(method), 50 // (1 + len(inside))) for method in inside]
+        range(len(inside)), [textwrap.fill(words(method), 50 // (1 + len(inside))) for method in inside]
     )
     ax.tick_params(axis="x", labelsize=8)
     ax.set_xlim(-0.6, len(inside) - 0.4)
     _degree_axis(ax, "y", "phase error (degrees): median, quartiles")
-    costs = [_angle(float(np.median(group[judged]))) for group in (outside, inside)]
-    ax.set_title(
-        _wrapped(
-            f"{_words(judged)}: {costs[0]} in the octave of the filter, {costs[1]} once that is empty", 42
-        )
-    )
+    ax.set_title("In the octave of the filter")
     grey = empty | {"color": INK}
-    _legend(ax, {"octave as it is": grey, "octave emptied": grey | {"mfc": "white"}})
+    legend(ax, {"octave as it is": grey, "octave emptied": grey | {"mfc": "white"}}, "upper left")
 
 
 def _degree_axis(ax: Any, which: str, label: str) -> None:
@@ -368,91 +305,3 @@ def _degree_axis(ax: Any, which: str, label: str) -> None:
     ax.minorticks_off()
     getattr(ax, f"set_{which}label")(label)
     ax.grid(color=GRID, lw=0.6)
-
-
-def _angle(degrees: float) -> str:
-    """An angle in a few digits.
-
-    Example:
-        >>> _angle(0.123), _angle(12.34)
-        ('0.12°', '12°')
-    """
-    return f"{degrees:.2g}°" if degrees < 10 else f"{degrees:.0f}°"
-
-
-def _hertz(freq_hz: float) -> str:
-    return f"{freq_hz:.0f} Hz" if freq_hz < 1000 else f"{freq_hz / 1000:.1f} kHz"
-
-
-# matplotlib
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "the pictures need the package matplotlib; install it with pip install 'jaxapf[plot]'"
-        ) from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def _style() -> Any:
-    return _pyplot().rc_context(STYLE)
-
-
-def _panels(
-    columns: int = 1, *, width: float, height: float, width_ratios: Any = None, sharey: bool = False
-) -> tuple[Any, Any]:
-    return _pyplot().subplots(
-        1,
-        columns,
-        figsize=(width, height),
-        squeeze=False,
-        sharey=sharey,
-        width_ratios=width_ratios,
-        layout="constrained",
-    )
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
-
-
-def _line(number: int) -> dict[str, Any]:
-    return {"color": _colour(number), "ls": DASHES[number % len(DASHES)], "lw": 1.6}
-
-
-def _legend(owner: Any, looks: Mapping[str, Mapping[str, Any]], *, place: str = "upper left") -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], **look, label=_words(name)) for name, look in looks.items()]
-    ncols = len(handles) if "center" in place else 1
-    owner.legend(
-        handles=handles, loc=place, ncols=ncols, facecolor="white", edgecolor="none", framealpha=0.85
-    )
-
-
-def _save(figure: Any, path: Path) -> None:
-    plt = _pyplot()
-    kind = Path(path).suffix.lstrip(".").lower()
-    try:
-        if kind not in ("svg", "png"):
-            raise ValueError(f"path is '{path}'; give a name that ends in .svg or .png")
-        with audio.atomic_path(path) as temporary:
-            figure.savefig(
-                temporary, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None
-            )
-    finally:
-        plt.close(figure)
-
-
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -8,6 +8,8 @@ from signals import noise
 
 from experiments.drum_mics import baselines, measures
 
+pytestmark = pytest.mark.slow
+
 FS = 8000.0
 
 

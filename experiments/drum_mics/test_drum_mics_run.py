@@ -61,6 +61,7 @@ def test_training_goes_on_where_it_was_stopped(tmp_path, kind, monkeypatch):
     assert steps == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_a_pair_is_seen_again_later():
     pairs = datasets.Pairs(256, FS, key=0)
     examples = train.Examples(pairs, train.design_of("cross-phase"), 8)
@@ -80,6 +81,7 @@ def test_a_short_training_of_what_is_shipped(tmp_path, capsys):
     assert aligner.load(tmp_path / "cross-phase" / "network.npz").design.kind == "cross-phase"
 
 
+@pytest.mark.slow
 def test_as_many_methods_as_a_picture_holds(tmp_path):
     """All of a full evaluation's, each with its own error."""
     names = ["a", *(getattr(evaluate, n) for n in ("WAVES", "NETWORK", "REFINED", "FIXED"))]
@@ -131,6 +133,7 @@ def test_commands_train_and_measure(tmp_path, capsys):
         (["train", "--sources", "nowhere", "--steps", "1"], "--sources 'nowhere' holds no recordings"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_one_sentence(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.setattr(command.pretrained, "manifest", list)  # as before any network was stored
     assert command.main([*arguments, "--folder", str(tmp_path)]) == 2
@@ -147,6 +150,7 @@ def test_mistakes_are_one_sentence(tmp_path, capsys, monkeypatch, arguments, mes
         (np.ones(1), "pair '00' has 1 samples; expected 2048 or more"),
     ],
 )
+@pytest.mark.slow
 def test_pairs_that_cannot_be_measured(monkeypatch, signal, said):
     monkeypatch.setattr(evaluate.datasets, "read_pair", lambda pair: (signal, signal, FS))
     with pytest.raises(ValueError, match=said):
@@ -155,6 +159,7 @@ def test_pairs_that_cannot_be_measured(monkeypatch, signal, said):
         evaluate.read([])
 
 
+@pytest.mark.slow
 def test_wrong_arguments_end_with_two():
     for arguments in (
         [],
@@ -168,6 +173,7 @@ def test_wrong_arguments_end_with_two():
         assert end.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_network_that_knows_nothing_is_not_helped():
     """What is measured is its own answer: random filters do not lie on the truth, as a delay alone would."""
     design = train.design_of("waves")
@@ -179,6 +185,7 @@ def test_a_network_that_knows_nothing_is_not_helped():
     assert abs(float(x @ found.apply(x))) < 0.9 * float(x @ x)
 
 
+@pytest.mark.slow
 def test_known_phases_of_the_truth_are_no_error():
     (pair,) = known.known_pairs(1)
 
@@ -199,6 +206,7 @@ def test_known_phases_of_the_truth_are_no_error():
     )
 
 
+@pytest.mark.slow
 def test_an_emptied_octave_is_empty(monkeypatch):
     monkeypatch.setattr(config, "N_SAMPLES", 16384)
     (pair,) = known.known_pairs(1)
@@ -209,3 +217,10 @@ def test_an_emptied_octave_is_empty(monkeypatch):
     outside = (freqs > 3000) & (freqs < 8000)
     assert np.sum(after[inside] ** 2) < 0.1 * np.sum(before[inside] ** 2)
     assert np.sum(after[outside] ** 2) == pytest.approx(np.sum(before[outside] ** 2), rel=0.2)
+
+
+def test_smoke(tmp_path, capsys):
+    """One step of a small network of the original's kind, kept and read again."""
+    assert command.main(["train", "--kind", "waves", "--steps", "1", "--folder", str(tmp_path)]) == 0
+    assert "after 1 steps" in capsys.readouterr().out
+    assert aligner.load(tmp_path / "waves" / "network.npz").design.kind == "waves"
