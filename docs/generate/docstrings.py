@@ -55,7 +55,8 @@ def _shown(text: str, owner: griffe.Object, names: set[str]) -> str:
 def _show_only_its_own(module: griffe.Module) -> None:
     """What a module imports has its entry where it is defined; packages keep what they gather."""
     if module.exports is not None:
-        module.exports = [name for name in module.exports if not module.members[str(name)].is_alias]
+        found = [name for name in module.exports if str(name) in module.members]  # not what is made on use
+        module.exports = [name for name in found if not module.members[str(name)].is_alias]
 
 
 def _continued(block: str) -> str:

@@ -158,7 +158,9 @@ def write_experiments() -> None:
         name, folder = source.relative_to(ROOT).as_posix(), source.parent.relative_to(ROOT).as_posix()
         text = relinked(source.read_text(encoding="utf-8"), folder, pages)
         write(name, text)
-        if source.name == "README.md" and folder.startswith("experiments/"):
+        if source.name == "tables.md":
+            nav.append(f"* [{source.parent.name}, tables]({source.parent.name}/tables.md)")
+        elif folder.startswith("experiments/"):
             place = f"{source.parent.name}/README.md"
             heading, _, body = text.partition("\n")
             nav.append(f"* [{source.parent.name}]({place})")
