@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy  # its transforms load on first use
 
 from jaxapf._internal.allpass_response import numerators, response
 from jaxapf._internal.delay import delay_response
@@ -203,6 +202,8 @@ def _modes(
 
 def _noise(rng: Rng, n: int, fs: float, decay_s: float) -> np.ndarray:
     """Return noise that decays, in a random band."""
+    import scipy  # commands that make no pairs need not wait for it
+
     last = min(n, int(8 * decay_s * fs) + 2)
     x = rng.standard_normal(last, np.float32) * np.exp(
         -np.arange(last, dtype=np.float32) / np.float32(decay_s * fs)
@@ -211,7 +212,7 @@ def _noise(rng: Rng, n: int, fs: float, decay_s: float) -> np.ndarray:
     freqs = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float32) + 1
     low, high = _log_uniform(rng, 30, 6000), _log_uniform(rng, 2000, 20000)
     shape = 1 / (1 + (np.float32(low) / freqs) ** 2) / (1 + (freqs / np.float32(max(high, 2 * low))) ** 2)
-    shaped = scipy.fft.irfft(scipy.fft.rfft(x, n_fft) * shape, n_fft)[:last]
+    shaped = scipy.fft.irfft(fft.rfft(x, n_fft) * shape, n_fft)[:last]
     return np.pad(shaped / max(float(np.max(np.abs(shaped))), 1e-9), (0, n - last)).astype(np.float32)
 
 
@@ -264,6 +265,8 @@ HIT_SHARES = (0.4, 0.2, 0.12, 0.16, 0.12)
 
 def make_pair(rng: Rng, source: np.ndarray, fs: float, recipe: Recipe) -> SyntheticPair:
     """Send a source (n_samples,) two ways, as `recipe` has it."""
+    import scipy
+
     n = len(source)
     n_fft = fast_length(2 * n)
     tangent = np.tan(np.minimum(np.arange(n_fft // 2 + 1) * (np.pi / n_fft), 1.5707)).astype(np.float32)
