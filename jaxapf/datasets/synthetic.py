@@ -212,7 +212,7 @@ def _noise(rng: Rng, n: int, fs: float, decay_s: float) -> np.ndarray:
     freqs = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float32) + 1
     low, high = _log_uniform(rng, 30, 6000), _log_uniform(rng, 2000, 20000)
     shape = 1 / (1 + (np.float32(low) / freqs) ** 2) / (1 + (freqs / np.float32(max(high, 2 * low))) ** 2)
-    shaped = scipy.fft.irfft(fft.rfft(x, n_fft) * shape, n_fft)[:last]
+    shaped = scipy.fft.irfft(scipy.fft.rfft(x, n_fft) * shape, n_fft)[:last]
     return np.pad(shaped / max(float(np.max(np.abs(shaped))), 1e-9), (0, n - last)).astype(np.float32)
 
 
