@@ -16,8 +16,11 @@ style           style transfer: a network that sets equaliser and compressor
 synth           subtractive synthesiser with a low-pass that moves
 width           more or less of the difference between left and right
 
-Each streams; where it has a recursion it has two forms with the same controls: exact, and an approximation by
-frequency sampling (`..._sampled`), as earlier libraries train with.
+Signals are (..., n_samples), any number of samples at `fs` Hz; controls are numbers or (...), broadcast
+against the batch axes. A state is that of `initial_state(batch)`, silence, or what the chunk before returned:
+whole = chunks. The output has the dtype of `x`. Where an effect has a recursion it has two forms with the
+same controls: exact, with gradients by all controls, the state and the signal, and an approximation by
+frequency sampling (`..._sampled`) from zero initial state, as earlier libraries train with.
 """
 
 from __future__ import annotations

@@ -45,10 +45,5 @@ def linear(db: Any) -> Any:
 
 
 def stateless(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> tuple[()]:
-    """Return the empty state of an effect without memory; it takes what other effects take.
-
-    Example:
-        >>> stateless()
-        ()
-    """
+    """Return the empty state of an effect without memory; it takes what other effects take."""
     return ()

@@ -94,12 +94,10 @@ KINDS = {
 
 
 def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: Any) -> Effect:
-    """Return an effect by its name.
+    """Return an effect by its name, a key of `KINDS`.
 
-    Args:
-        name: a key of `KINDS`.
-        fixed: values, in their units, of controls that are no longer free.
-        options: static options of its state, and of its exact form, which go to its sampled form too.
+    `fixed` are values, in their units, of controls that are no longer free; `options` the static options of
+    its state and of its exact form, which go to its sampled form too.
 
     Raises:
         ValueError: unknown name; a fixed control that it does not have.
@@ -223,18 +221,11 @@ def apply(
     *,
     method: str = "exact",
 ) -> Float[Array, "... n_samples"]:
-    """Process a whole signal by an effect or a chain, from its initial state.
+    """Process a whole signal by an effect or a chain, from its initial state, in time with `x`.
 
-    Args:
-        one: of `effect` or `chain`.
-        values: one number or (...) for each control, in its unit; broadcast against the batch axes of `x`,
-            which do not include the two channels where the effect has any (`Effect.stereo`).
-        x: (..., n_samples), or (..., 2, n_samples) where it takes stereo.
-        fs: sample rate in Hz.
-        method: `"exact"`, or `"fsm"` by frequency sampling.
-
-    Returns:
-        (..., n_samples), or (..., 2, n_samples) where it gives stereo, in time with `x`.
+    `values` has one number or (...) for each control, in its unit, broadcast against the batch axes of `x`.
+    Where the effect has stereo input or output (`Effect.stereo`), that has an axis of two channels before the
+    samples, which is no batch axis. `method` is `"exact"`, or `"fsm"` by frequency sampling.
 
     Raises:
         ValueError: another number of values; unknown `method`; as the effect.
@@ -264,21 +255,10 @@ def stream(
     *,
     block_samples: int = BLOCK_SAMPLES,
 ) -> Iterator[np.ndarray]:
-    """Send a recording through an effect block by block, whatever its length.
+    """Yield a recording through an effect in blocks (channels, n), in time with it, whatever its length.
 
-    Args:
-        one: of `effect` or `chain`.
-        values: a number for each control, in its unit.
-        read: `read(start, stop)` gives samples (channels, stop - start).
-        n_samples: its length.
-        fs: sample rate in Hz.
-        block_samples: length of a block; shorter recordings use shorter blocks.
-
-    Returns:
-        Blocks (channels, n), together as long as the recording and in time with it.
-
-    Raises:
-        ValueError: as the effect.
+    `values` has a number for each control, in its unit; `read(start, stop)` gives samples (channels, stop -
+    start). Recordings shorter than `block_samples` use shorter blocks.
 
     Example:
         >>> x = np.ones((2, 1000), np.float32)
@@ -306,13 +286,7 @@ class Settings(NamedTuple):
     def stream(
         self, read: Reader, n_samples: int, fs: float, *, block_samples: int = BLOCK_SAMPLES
     ) -> Iterator[np.ndarray]:
-        """Yield the blocks of a recording through the effect, as `stream`; a reverb rings until it is silent.
-
-        Example:
-            >>> x = np.ones((2, 1000), np.float32)
-            >>> next(Settings("gain", [6.0]).stream(lambda start, stop: x[:, start:stop], 1000, 8000.0)).shape
-            (2, 1000)
-        """
+        """Yield the blocks of a recording through the effect, as `stream`; a reverb rings until silent."""
         options = {}
         if self.name == "reverb":
             options["length"] = reverb.whole_length(reverb.packed(self.values), fs)

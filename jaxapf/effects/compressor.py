@@ -5,13 +5,7 @@
     ballistics  s[t] = s[t - 1] + b (r[t] - s[t - 1])     b: attack's towards more compression, else release's
     output      y[t] = makeup g[t + lookahead] x[t]
 
-What the ballistics smooth is one of
-
-    "gain"      r = 10^(c / 20) - 1, g = 1 + s       Yu et al. 2024, torchcomp
-    "gain_db"   r = c, g = 10^(s / 20)               as Giannoulis et al. recommend
-    "level"     r = the level; the curve follows     JUCE, pedalboard, SC4 and many plugins
-
-Detector and ballistics are those of `dynamics`, which the expander shares.
+Detector and ballistics, and what these smooth, are those of `dynamics`, which the expander shares.
 
 Source: Yu et al. 2024, section 5; Giannoulis, Massberg and Reiss 2012, "Digital dynamic range compressor
 design" (knee, branching smoother).
@@ -84,9 +78,7 @@ class State(NamedTuple):
 
 
 def initial_state(batch: tuple[int, ...] = (), *, latency: int = 0, dtype: Any = jnp.float32) -> State:
-    """Return the state of silence: no level, no reduction; `batch` is the shape of the batch axes.
-
-    The output is `latency` samples late, which look-ahead may use.
+    """Return the state of silence, without reduction, for an output `latency` samples late.
 
     Raises:
         ValueError: `latency` no whole number, or negative.
@@ -114,20 +106,9 @@ def compressor(
 ) -> tuple[Float[Array, "... n_samples"], State]:
     """Compress a signal: exact recursions, gradients by all controls, the state and the signal.
 
-    With a state of `initial_state(latency=n)` the output is n samples late; the look-ahead may be as long.
-
-    Args:
-        controls: `Controls`.
-        state: of `initial_state`, or what the chunk before returned.
-        x: `(..., n_samples)`, any number of samples.
-        fs: sample rate in Hz.
-        detector: `"rms"` averages the power, `"peak"` the magnitude.
-        smoothing: what attack and release smooth: the `"gain"`, `"gain_db"`, or the `"level"`.
-        sidechain: the detector's input, in the shape of `x`; `x` itself without it.
-
-    Returns:
-        y: `(..., n_samples)` in the dtype of `x`.
-        state: after the last sample; whole = chunks.
+    The output is as late as the state's latency; the look-ahead may be as long. The detector averages the
+    power (`"rms"`) or the magnitude (`"peak"`); attack and release smooth the `"gain"`, the gain in dB
+    (`"gain_db"`) or the `"level"`. `sidechain` is the detector's input in place of `x`, in its shape.
 
     Raises:
         ValueError: a control out of its range, a look-ahead longer than the latency, an unknown option, a
@@ -161,18 +142,8 @@ def compressor_sampled(
     """Compress by frequency sampling, the approximation of earlier libraries, from zero initial state.
 
     One time constant, midway between attack and release on a log scale, stands for both; the level is
-    averaged by frequency sampling as well.
-
-    Args:
-        controls: `Controls`; there is no look-ahead here, it must be 0.
-        x: `(..., n_samples)`.
-        fs: sample rate in Hz.
-        detector: as in `compressor`.
-        smoothing: as in `compressor`.
-        n_fft: of frequency sampling; by default as `frequency.sosfilt_fsm` chooses.
-
-    Returns:
-        `(..., n_samples)`.
+    averaged by frequency sampling as well, of length `n_fft`. There is no look-ahead. Options are those of
+    `compressor`.
 
     Raises:
         ValueError: as `compressor`, and a look-ahead.
@@ -192,10 +163,6 @@ def compressor_sampled(
 
 def curve_db(level_db: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
     """Return the requested gain in dB: 0 below the threshold, (1 / ratio - 1) times the excess above.
-
-    Args:
-        level_db: in dB, broadcast against the controls.
-        controls: threshold, ratio and knee of these.
 
     Source: Giannoulis et al. 2012, eq. 4 (quadratic knee).
 

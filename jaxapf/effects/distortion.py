@@ -58,15 +58,7 @@ class State(NamedTuple):
 
 
 def latency(oversampling: int = 4) -> int:
-    """Return the latency in samples at 1 to 16 times oversampling: 64, or 0 without.
-
-    Raises:
-        ValueError: `oversampling` out of its range.
-
-    Example:
-        >>> latency(), latency(1)
-        (64, 0)
-    """
+    """Return the latency in samples at 1 to 16 times oversampling: 64, or 0 without."""
     return 0 if _times(oversampling) == 1 else HELD
 
 
@@ -97,20 +89,8 @@ def distortion(
                   24 dB  14.8     27.1     43.7     75.4     110
                   48 dB  14.4     24.0     30.9     37.2     44.4      almost a square wave
 
-    Args:
-        controls: `Controls`.
-        state: of `initial_state(oversampling=...)`, or what the chunk before returned.
-        x: `(..., n_samples)`, any number of samples.
-        fs: sample rate in Hz, as in other effects.
-
-    Returns:
-        y: `(..., n_samples)` in the dtype of `x`.
-        state: after the last sample; whole = chunks.
-
     Raises:
         ValueError: a mix out of its range, or batch axes that do not fit.
-
-    Source: see above.
 
     Example:
         >>> x = jnp.array([0.1, 1.0])

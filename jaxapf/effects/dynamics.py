@@ -136,11 +136,7 @@ def ballistics(
 ) -> Float[Array, "... n_samples"]:
     """Smooth by y[t] = y[t - 1] + b (x[t] - y[t - 1]), b = rise where x[t] > y[t - 1], else fall.
 
-    Args:
-        x: `(..., n_samples)`.
-        start: `(...)` y before the first sample.
-        rise: `(...)` in (0, 1], of `coefficient`.
-        fall: `(...)`.
+    `start` (...) is y before the first sample; `rise` and `fall` (...) in (0, 1] are those of `coefficient`.
 
     Source: Yu et al. 2024, section 5; Giannoulis et al. 2012, eq. 16 (branching smoother).
 

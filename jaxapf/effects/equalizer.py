@@ -53,12 +53,7 @@ class Controls(NamedTuple):
 
 
 def packed(values: Any) -> Controls:
-    """Return controls from 18 numbers or arrays (...), three a band in the order of `params.EQUALIZER`.
-
-    Example:
-        >>> packed(range(1, 19)).cutoff_hz.tolist()
-        [2.0, 5.0, 8.0, 11.0, 14.0, 17.0]
-    """
+    """Return controls from 18 numbers or arrays (...), three a band in the order of `params.EQUALIZER`."""
     xp, arrays = as_arrays(*values)
     stacked = xp.stack(xp.broadcast_arrays(*arrays), axis=-1)
     return Controls(*(stacked[..., start::3] for start in range(3)))
@@ -83,17 +78,12 @@ def six_band(gains_db: Float[ArrayLike, "... 6"]) -> Controls:
 
 
 def initial_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> Float[Array, "... 6 2"]:
-    """Return the state of silence, as `matched.cascade` has it; batch: of signal and controls.
-
-    Example:
-        >>> initial_state((3,)).shape
-        (3, 6, 2)
-    """
+    """Return the state of silence, as `matched.cascade` has it; batch: of signal and controls."""
     return jnp.zeros((*batch, N_BANDS, 2), dtype)
 
 
 def sections(controls: Controls, fs: float) -> matched.Sections:
-    """Return the six sections (..., 6); `.sos` has them as SciPy does. fs: sample rate in Hz.
+    """Return the six sections (..., 6); `.sos` has them as SciPy does.
 
     Raises:
         ValueError: not six bands; a known frequency or q that is not positive.
@@ -124,16 +114,7 @@ def equalizer(
 ) -> tuple[Float[Array, "... n_samples"], Float[Array, "... 6 2"]]:
     """Equalise a signal: exact, streams, gradients by all controls, the state and the signal.
 
-    Args:
-        controls: `Controls`; the axes before the bands broadcast against the batch axes of `x`.
-        state: of `initial_state`, or what the chunk before returned.
-        x: (..., n_samples).
-        fs: sample rate in Hz.
-        method: one of the exact ones, as `jaxapf.sosfilt`.
-
-    Returns:
-        y: (..., n_samples) in the dtype of `x`.
-        state: after the last sample; whole = chunks.
+    `method` is one of the exact ones of `jaxapf.sosfilt`.
 
     Raises:
         ValueError: as `sections`; unknown `method`; shapes that do not fit.
@@ -154,14 +135,7 @@ def equalizer_sampled(
 ) -> Float[Array, "... n_samples"]:
     """Equalise by frequency sampling, the approximation of earlier libraries, from zero initial state.
 
-    Args:
-        controls: as `equalizer`.
-        x: (..., n_samples).
-        fs: sample rate in Hz.
-        n_fft: length of the transform in samples; by default twice the signal, 1024 more at least.
-
-    Returns:
-        (..., n_samples).
+    `n_fft` is the length of the transform in samples, by default twice the signal, 1024 more at least.
 
     Raises:
         ValueError: as `equalizer`; `n_fft` shorter than the signal.
@@ -179,7 +153,7 @@ def equalizer_sampled(
 def response_db(
     controls: Controls, freqs_hz: Float[ArrayLike, " n_freqs"], fs: float
 ) -> Float[Array, "... n_freqs"]:
-    """Return the magnitude response in dB, (..., n_freqs), at frequencies in Hz.
+    """Return the magnitude response in dB at frequencies in Hz.
 
     Example:
         >>> response_db(six_band([0, 0, 0, 0, 0, 6.0]), [20000.0], 48000.0).round(2).tolist()

@@ -65,12 +65,7 @@ class State(NamedTuple):
 
 
 def initial_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> State:
-    """Return the state of silence: no level, no reduction; `batch` is the shape of the batch axes.
-
-    Example:
-        >>> initial_state((2,)).smoothed.tolist()
-        [0.0, 0.0]
-    """
+    """Return the state of silence: no level, no reduction."""
     return State(jnp.zeros(batch, dtype), jnp.zeros(batch, dtype))
 
 
@@ -85,22 +80,10 @@ def expander(
 ) -> tuple[Float[Array, "... n_samples"], State]:
     """Expand a signal downwards: exact recursions, gradients by all controls, the state and the signal.
 
-    Args:
-        controls: `Controls`.
-        state: of `initial_state`, or what the chunk before returned.
-        x: `(..., n_samples)`, any number of samples.
-        fs: sample rate in Hz.
-        detector: `"rms"` averages the power, `"peak"` the magnitude.
-        smoothing: what attack and release smooth: the `"gain"`, `"gain_db"`, or the `"level"`.
-
-    Returns:
-        y: `(..., n_samples)` in the dtype of `x`.
-        state: after the last sample; whole = chunks.
+    Detector and smoothing are those of `compressor.compressor`.
 
     Raises:
         ValueError: a control out of its range, an unknown option.
-
-    Source: see above.
 
     Example:
         >>> controls = Controls(threshold_db=-20.0, ratio=3.0, attack_ms=1.0, release_ms=5.0)
@@ -122,23 +105,7 @@ def expander_sampled(
     smoothing: str = "gain",
     n_fft: int | None = None,
 ) -> Float[Array, "... n_samples"]:
-    """Expand by frequency sampling, an approximation: one time constant for attack and release, no state.
-
-    Args:
-        controls: `Controls`.
-        x: `(..., n_samples)`.
-        fs: sample rate in Hz.
-        detector: as in `expander`.
-        smoothing: as in `expander`.
-        n_fft: of frequency sampling; by default as `frequency.sosfilt_fsm` chooses.
-
-    Returns:
-        `(..., n_samples)`.
-
-    Raises:
-        ValueError: as `expander`.
-
-    Source: as `compressor.compressor_sampled`.
+    """Expand by frequency sampling, with one time constant for attack and release: see `compressor_sampled`.
 
     Example:
         >>> controls = Controls(threshold_db=-20.0, ratio=4.0, attack_ms=1.0, release_ms=50.0)
@@ -153,10 +120,6 @@ def expander_sampled(
 
 def curve_db(level_db: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
     """Return the requested gain in dB at levels in dB: 0 above the threshold, towards -range below it.
-
-    Args:
-        level_db: in dB, broadcast against the controls.
-        controls: threshold, ratio, knee and range of these.
 
     Example:
         >>> controls = Controls(-20.0, 3.0, 1.0, 50.0, range_db=60.0)

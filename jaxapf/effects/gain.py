@@ -29,18 +29,6 @@ def gain(
 ) -> tuple[Float[Array, "... n_samples"], tuple[()]]:
     """Amplify or attenuate a signal.
 
-    Args:
-        controls: `Controls`.
-        state: of `initial_state`.
-        x: `(..., n_samples)`, any number of samples.
-        fs: sample rate in Hz, as in other effects.
-
-    Returns:
-        `(..., n_samples)` in the dtype of `x`; the state.
-
-    Raises:
-        ValueError: controls whose batch axes do not fit those of `x`.
-
     Example:
         >>> gain(Controls(20.0), initial_state(), [0.1, -0.2], 44100.0)[0].round(3).tolist()
         [1.0, -2.0]

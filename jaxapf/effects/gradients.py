@@ -48,14 +48,10 @@ class Strategy(NamedTuple):
 def strategy(
     name: str, effect: chain.Effect, fs: float, *, proxy: Apply | None = None, epsilon: float = EPSILON
 ) -> Strategy:
-    """Return the strategy of this name.
+    """Return the strategy of this name, one of `STRATEGIES`.
 
-    Args:
-        name: one of `STRATEGIES`.
-        effect: of `chain.effect`, `chain.chain` or `outside`.
-        fs: sample rate in Hz.
-        proxy: the network, `(raw, x) -> y`, for `"proxy"` and `"proxy-hybrid"`.
-        epsilon: of `"spsa"`.
+    The effect is one of `chain.effect`, `chain.chain` or `outside`; `proxy` the network, `(raw, x) -> y`, of
+    `"proxy"` and `"proxy-hybrid"`; `epsilon` that of `spsa`.
 
     Raises:
         ValueError: unknown name; a strategy that needs a proxy has none.
@@ -89,14 +85,7 @@ def strategy(
 
 
 def hybrid(effect: Apply, proxy: Apply) -> Apply:
-    """Return a function with the value of the effect and the derivative of the proxy.
-
-    Args:
-        effect: `(raw, x) -> y`, differentiable or not.
-        proxy: `(raw, x) -> y` of the same shape.
-
-    Returns:
-        `(raw, x) -> y`, its value that of the effect but for rounding.
+    """Return a function with the value of the effect, but for rounding, and the derivative of the proxy.
 
     Source: Steinmetz et al. 2022, section 3.2 (full hybrid).
 
@@ -127,14 +116,8 @@ def spsa(
     epsilon): exact in the direction s, and unbiased to second order in epsilon. A step beyond [-1, 1] is
     taken from a point further in. The derivative is by `raw` alone, and has no derivative of its own.
 
-    Args:
-        function: `raw -> y`, y of shape (..., n_samples), each example by its own row of raw.
-        raw: (..., n_controls) in [-1, 1], its batch axes leading those of y.
-        key: of `jax.random.key`; the signs differ from example to example.
-        epsilon: the step of all controls.
-
-    Returns:
-        (..., n_samples).
+    `function` maps raw to y, its batch axes led by those of raw, each example by its own row; signs of the
+    typed `key` differ from example to example.
 
     Raises:
         ValueError: `epsilon` is not in (0, 1).
@@ -176,15 +159,9 @@ def outside(
 ) -> chain.Effect:
     """Wrap an effect outside JAX, such as a plug-in, for `"spsa"` and the forward pass of proxies.
 
-    Args:
-        name: for messages.
-        controls: their specification.
-        process: `(settings, x, fs) -> y`, settings by the names of the controls in their units, x a NumPy
-            array (n_samples,), y of its shape. It is called example by example on the host, each time from
-            its initial state.
-
-    Returns:
-        `chain.Effect`; it has no state to stream with, and JAX has no derivative of it.
+    `process(settings, x, fs) -> y` has settings by the names of the controls in their units, and NumPy arrays
+    x and y (n_samples,). It is called example by example on the host, each time from its initial state: the
+    effect cannot stream, and JAX has no derivative of it.
 
     Example:
         >>> gain = outside("gain", (params.Control("gain_db", "dB", -20.0, 20.0),), _example_gain)

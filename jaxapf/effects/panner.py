@@ -29,18 +29,9 @@ class Controls(NamedTuple):
 def panner(
     controls: Controls, state: tuple[()], x: Float[ArrayLike, "... n_samples"], fs: float
 ) -> tuple[Float[Array, "... 2 n_samples"], tuple[()]]:
-    """Pan a mono signal by the sine-cosine law: equal power at every angle.
+    """Pan a mono signal to left and right by the sine-cosine law: equal power at every angle.
 
     Left and right are cos(a) x and sin(a) x, a = pi / 4 (1 + pan): in the middle each is 3 dB down.
-
-    Args:
-        controls: `Controls`.
-        state: of `initial_state`.
-        x: `(..., n_samples)`, mono, any number of samples.
-        fs: sample rate in Hz, as in other effects.
-
-    Returns:
-        `(..., 2, n_samples)` in the dtype of `x`, left and right; the state.
 
     Raises:
         ValueError: `pan` beyond the ends, or batch axes that do not fit.

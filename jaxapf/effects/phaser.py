@@ -88,12 +88,7 @@ class State(NamedTuple):
 
 
 def initial_state(batch: tuple[int, ...] = (), *, stages: int = STAGES, dtype: Any = jnp.float32) -> State:
-    """Return the state of silence.
-
-    Example:
-        >>> initial_state((2,)).loop.shape
-        (2, 5)
-    """
+    """Return the state of silence."""
     loop = jnp.zeros((*batch, count("stages", stages) + 1), dtype)
     return State(jnp.zeros((), jnp.int32), jnp.zeros((*batch, 2), dtype), loop)
 
@@ -110,17 +105,9 @@ def phaser(
 ) -> tuple[Float[Array, "... n_samples"], State]:
     """Process a signal by exact recursions, differentiable by all controls, the state and the signal.
 
-    Args:
-        controls: `Controls`; all signals of the batch share them, `jax.vmap` lifts it over others.
-        state: of `initial_state`, with as many stages, or what the chunk before returned.
-        x: `(..., n_samples)`.
-        fs: sample rate in Hz.
-        stages: number of all-passes.
-        delay: of the feedback, 0 or 1 samples.
-        hop: samples from one value of the oscillator to the next.
-
-    Returns:
-        y: `(..., n_samples)` in the dtype of `x`, and the state after it: whole = chunks.
+    All signals of the batch share the controls, `jax.vmap` lifts it over others. The state is of as many
+    `stages`, the all-passes; the feedback's `delay` is 0 or 1 samples; `hop` is samples from one value of the
+    oscillator to the next.
 
     Raises:
         ValueError: a control out of its range, a delay that is neither 0 nor 1, a state of other stages.
@@ -151,17 +138,7 @@ def filtered(
     x: Float[Array, "... n_samples"],
     delay: int,
 ) -> tuple[Float[Array, "... n_samples"], State]:
-    """Run the filters alone along a given sweep.
-
-    Args:
-        controls: `Controls`, of which the oscillator and what follows it are not used.
-        p: `(n_samples,)` the all-passes' coefficient.
-        state: of `initial_state`, of as many stages as are run.
-        x: `(..., n_samples)`.
-        delay: of the feedback, 0 or 1 samples.
-
-    Returns:
-        y: `(..., n_samples)`, and the state after it.
+    """Run the filters alone along a sweep `p` of the all-passes' coefficient, with the stages of the state.
 
     Example:
         >>> controls = controls_of(init(jax.random.key(0)))._replace(through=0.0, feedback=jnp.zeros(()))
@@ -188,19 +165,8 @@ def phaser_sampled(
 ) -> Float[Array, "... n_samples"]:
     """Process by frequency sampling: Hann-windowed frames, each multiplied by one response.
 
-    The window is rounded to a multiple of 4 samples, the hop is a quarter of it, and the transform at least
-    twice as long. The initial state is zero.
-
-    Args:
-        controls: `Controls`.
-        x: `(..., n_samples)`.
-        fs: sample rate in Hz.
-        window_ms: length of the window in milliseconds.
-        stages: number of all-passes.
-        delay: of the feedback, 0 or 1 samples.
-
-    Returns:
-        `(..., n_samples)`.
+    The window, in milliseconds, is rounded to a multiple of 4 samples, the hop is a quarter of it, and the
+    transform at least twice as long. The initial state is zero.
 
     Raises:
         ValueError: as `phaser`, and a window of fewer than 8 samples.
@@ -228,12 +194,7 @@ def phaser_sampled(
 def init(key: PRNGKeyArray, *, rate_hz: float = 1.0) -> Tree:
     """Return the 182 trained numbers at random: a gentle sweep, hardly any feedback, a biquad of one.
 
-    Args:
-        key: typed random key.
-        rate_hz: where the oscillator's rate begins.
-
-    Returns:
-        A dict of float32 arrays, for `controls_of`.
+    The dict of float32 arrays is for `controls_of`; `rate_hz` is where the oscillator's rate begins.
 
     Example:
         >>> sum(leaf.size for leaf in jax.tree.leaves(init(jax.random.key(0))))
@@ -305,13 +266,7 @@ def oscillator(controls: Controls, time_s: Float[Array, "*shape"]) -> Float[Arra
 
 
 def waveshaped(layers: Any, w: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Apply the waveshaper to values of the oscillator: layers of tanh, the last one linear.
-
-    Example:
-        >>> layers = ((jnp.ones((1, 2)), jnp.zeros(2)), (jnp.ones((2, 1)), jnp.zeros(1)))
-        >>> waveshaped(layers, jnp.zeros(3)).tolist()
-        [0.0, 0.0, 0.0]
-    """
+    """Apply the waveshaper to values of the oscillator: layers of tanh, the last one linear."""
     values = w[:, None]
     for kernel, bias in layers[:-1]:
         values = jnp.tanh(values @ kernel + bias[None])
@@ -371,11 +326,6 @@ def frame_responses(
     """Return the responses of a phaser that stands still at each coefficient, n_bins = n_fft // 2 + 1.
 
     Source: Yu et al. 2024, eq. 13.
-
-    Example:
-        >>> controls = controls_of(init(jax.random.key(0)))
-        >>> frame_responses(controls, jnp.zeros(3), 16, 4, 0).shape
-        (3, 9)
     """
     omega = jnp.asarray(2 * np.pi * np.arange(n_fft // 2 + 1) / n_fft, p.dtype)[None]
     z1 = jax.lax.complex(jnp.cos(omega), -jnp.sin(omega))

@@ -54,15 +54,10 @@ EFFECTS = {
 def apply(
     proxy: Proxy, x: Float[ArrayLike, "... n_samples"], raw: Float[ArrayLike, "... n_controls"]
 ) -> Float[Array, "... n_samples"]:
-    """Process a signal by the proxy in place of its effect.
+    """Process a signal at `FS` by the proxy in place of its effect, to float32.
 
-    Args:
-        proxy: of `load`, or trained.
-        x: (..., n_samples) at `FS`.
-        raw: (..., n_controls) in [-1, 1], of `params.normalise`; leading axes broadcast against the signal's.
-
-    Returns:
-        (..., n_samples) float32.
+    raw (..., n_controls) in [-1, 1] is that of `params.normalise`; leading axes broadcast against the
+    signal's.
 
     Raises:
         ValueError: another number of controls, or axes that do not broadcast.
@@ -96,15 +91,6 @@ def save(proxy: Proxy, path: PathLike) -> None:
 
     Raises:
         ValueError: weights that half precision cannot hold.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     net, controls = nets.ProxyCNN(channels=2), EFFECTS["compressor"].controls
-        ...     weights = jax.jit(net.init)(jax.random.key(0), jnp.zeros(10), jnp.zeros(len(controls)))
-        ...     save(Proxy(net, weights, controls), f"{folder}/net.npz")
-        ...     read(f"{folder}/net.npz").net.channels
-        2
     """
     kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
     sizes = {one.name: getattr(proxy.net, one.name) for one in dataclasses.fields(proxy.net)}
@@ -123,10 +109,7 @@ def read(path: PathLike) -> Proxy:
 
 
 def load(name: str) -> Proxy:
-    """Return a proxy that is stored with jaxapf.
-
-    Args:
-        name: `"proxy-equalizer-cnn"` or `"proxy-compressor-cnn"`; without "-cnn" the large ones, once stored.
+    """Return a proxy that is stored with jaxapf: `"proxy-equalizer-cnn"` or `"proxy-compressor-cnn"`.
 
     Raises:
         ValueError: no such name; a damaged file; controls that its effect no longer has.

@@ -95,10 +95,8 @@ def packed(values: Any) -> Controls:
 def room(room: Any, wet: Any, dry: Any) -> Controls:
     """Return controls from room size and gains, the plain ones of many reverbs.
 
-    Args:
-        room: `(...)`, 0.1, a small one, to 1, a hall: decays of 0.3 to 3 s in the middle, shorter above.
-        wet: `(...)`, 0.1 to 0.8, gain of the response, a factor.
-        dry: `(...)`, 0.5 to 1, gain of the signal, a factor.
+    `room` is 0.1, a small one, to 1, a hall: decays of 0.3 to 3 s in the middle, shorter above; `wet`, 0.1 to
+    0.8, and `dry`, 0.5 to 1, are the gains of response and signal, factors.
 
     Raises:
         ValueError: a value out of its range.
@@ -155,22 +153,11 @@ def reverb(
 ) -> tuple[Float[Array, "... n_samples"], State]:
     """Add reverberation to a signal: convolve it with the response of `response`.
 
-    Args:
-        controls: `Controls`.
-        state: of `initial_state`, or what the chunk before returned.
-        x: `(..., n_samples)`, any number of samples.
-        fs: sample rate in Hz.
-        key: of the noise, `()`, or `(...)` that broadcasts against the batch axes: `jax.random.split(key, 2)`
-            for two channels that do not resemble each other. By default always the same noise.
-
-    Returns:
-        y: `(..., n_samples)` in the dtype of `x`.
-        state: after the last sample; whole = chunks.
+    `key` is that of the noise, (), or (...) that broadcasts against the batch axes: `jax.random.split(key,
+    2)` for two channels that do not resemble each other. By default always the same noise.
 
     Raises:
         ValueError: a decay or a pre-delay out of its range.
-
-    Source: see above.
 
     Example:
         >>> controls = room(0.3, wet=0.5, dry=1.0)
@@ -188,17 +175,7 @@ def reverb(
 def response(
     controls: Controls, length: int, fs: float, *, key: PRNGKeyArray | None = None, dtype: Any = jnp.float32
 ) -> Float[Array, "... length"]:
-    """Return the impulse response `(..., length)`, without the dry signal.
-
-    Args:
-        controls: `Controls`.
-        length: in samples.
-        fs: sample rate in Hz.
-        key: as in `reverb`.
-        dtype: of the result.
-
-    Raises:
-        ValueError: as `reverb`.
+    """Return the impulse response in so many samples, without the dry signal; `key` as in `reverb`.
 
     Example:
         >>> response(room(0.3, 0.5, 1.0), 4000, 8000.0).shape

@@ -77,25 +77,14 @@ class State(NamedTuple):
 
 
 def initial_state(batch: tuple[int, ...] = (), dtype: Any = jnp.float32) -> State:
-    """Return the state before the first sample; `batch` is the shape of the notes.
-
-    Example:
-        >>> initial_state((3,)).inputs.shape
-        (3, 2)
-    """
+    """Return the state before the first sample; `batch` is the shape of the notes."""
     return State(jnp.zeros((), jnp.int32), jnp.zeros((*batch, 2), dtype), jnp.zeros((*batch, 2), dtype))
 
 
 def free(raw: Float[ArrayLike, "... 5"]) -> Float[Array, "... 6"]:
-    """Return filter rows of five free numbers each: the poles inside the unit circle, the zeros anywhere.
+    """Return filter rows `b0 b1 b2 1 a1 a2` of free numbers x1, x2, b0, b1, b2: poles inside the unit circle.
 
         a1 = 2 tanh(x1) r,    a2 = ((2 - |a1|) tanh(x2) r + |a1|) / 2,    r = 1 - MARGIN
-
-    Args:
-        raw: (..., 5), any real numbers: x1, x2, b0, b1, b2.
-
-    Returns:
-        (..., 6), rows `b0 b1 b2 1 a1 a2`.
 
     Raises:
         ValueError: the last axis of `raw` is not 5.
@@ -117,19 +106,10 @@ def free(raw: Float[ArrayLike, "... 5"]) -> Float[Array, "... 6"]:
 def synth(
     controls: Controls, state: State, n_samples: int, fs: float, *, hop: int, method: str = "auto"
 ) -> tuple[Float[Array, "... n_samples"], State]:
-    """Synthesise the next samples of notes, by the exact recursion.
+    """Synthesise the next samples of notes, in (-1, 1), by the exact recursion.
 
-    Args:
-        controls: of the whole notes, the same in every chunk.
-        state: of `initial_state`, or of the chunk before.
-        n_samples: length in samples.
-        fs: sample rate in Hz.
-        hop: samples from one control frame to the next.
-        method: of `jaxapf.allpole`.
-
-    Returns:
-        y: (..., n_samples), in (-1, 1).
-        state: for the chunk that follows.
+    The controls are those of the whole notes, the same in every chunk; `hop` is samples from one control
+    frame to the next, `method` that of `jaxapf.allpole`.
 
     Raises:
         ValueError: shapes that do not go together, lengths that are none, `f0_hz`, `on_s` or `decay` out of
@@ -178,17 +158,8 @@ def synth_sampled(
 ) -> Float[Array, "... n_samples"]:
     """Synthesise whole notes, their filter by frequency sampling: one response for each window.
 
-    Args:
-        controls: as in `synth`.
-        n_samples: samples of the notes.
-        fs: sample rate in Hz.
-        hop: samples from one control frame to the next.
-        n_window: length of the window in samples.
-        window_hop: samples from one window to the next, by default a quarter of a window.
-        n_fft: length of the transform in samples, by default two windows.
-
-    Returns:
-        (..., n_samples), in (-1, 1).
+    Controls and `hop` are those of `synth`. Windows of `n_window` samples are `window_hop` apart, by default
+    a quarter of one; the transform has `n_fft`, by default two windows.
 
     Raises:
         ValueError: as `synth` and `jaxapf.filters.overlap_add.filter_frames`.

@@ -30,15 +30,6 @@ def width(
 ) -> tuple[Float[Array, "... 2 n_samples"], tuple[()]]:
     """Widen or narrow a stereo signal: scale its side, (left - right) / 2, and keep its middle.
 
-    Args:
-        controls: `Controls`.
-        state: of `initial_state`.
-        x: `(..., 2, n_samples)`, left and right, any number of samples.
-        fs: sample rate in Hz, as in other effects.
-
-    Returns:
-        `(..., 2, n_samples)` in the dtype of `x`; the state.
-
     Raises:
         ValueError: not two channels, a width out of its range, or batch axes that do not fit.
 

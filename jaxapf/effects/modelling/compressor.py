@@ -102,15 +102,9 @@ def fit_compressor(
 ) -> Fitted:
     """Fit a compressor to a dry and a wet signal; channels are compressed one by one with the same settings.
 
-    Args:
-        dry: `(n_samples,)` or `(n_channels, n_samples)`, real.
-        wet: as `dry`; it may be late or early, inverted, louder or softer.
-        fs: sample rate in Hz.
-        max_delay_ms: largest latency of the wet signal, of either sign; it is whole samples.
-        on_record: called with a dict after every step: `stage`, `kind`, `step`, `esr`.
-
-    Returns:
-        Fitted. A pair that differs by one constant gain gets ratio 1.
+    The wet signal may be late or early by whole samples up to `max_delay_ms`, inverted, louder or softer; a
+    pair that differs by one constant gain gets ratio 1. `on_record` is called with a dict after every step:
+    `stage`, `kind`, `step`, `esr`.
 
     Raises:
         ValueError: shapes that differ, a signal that is too short, silent or not finite, a wet signal that
@@ -156,12 +150,7 @@ def fit_compressor(
 def initial_state(
     options: Mapping[str, Any], *, batch: tuple[int, ...] = (), dtype: Any = jnp.float32
 ) -> State:
-    """Return the state of silence of a fitted compressor.
-
-    Example:
-        >>> initial_state({"latency_samples": 3}).signal.shape
-        (3,)
-    """
+    """Return the state of silence of a fitted compressor."""
     return fx.initial_state(batch, latency=options["latency_samples"], dtype=dtype)
 
 
@@ -172,20 +161,10 @@ def process(
     x: Float[ArrayLike, "... n_samples"],
     fs: float,
 ) -> tuple[Float[Array, "... n_samples"], State]:
-    """Process a block by a fitted compressor.
+    """Process a block by a fitted compressor, at any sample rate.
 
     The output is `latency_samples` late, that of the device `delay_samples`: for an output in time with the
     device's, drop the first `surplus(options)` samples, and append as many zeros to the input.
-
-    Args:
-        controls: of `Fitted`.
-        options: of `Fitted`.
-        state: of `initial_state`, or what the block before returned.
-        x: `(..., n_samples)`.
-        fs: sample rate in Hz, of x: it may be another than that of the recordings.
-
-    Returns:
-        y: `(..., n_samples)`, and the state after it.
 
     Example:
         >>> options = {"detector": "rms", "smoothing": "gain", "polarity": -1, "latency_samples": 1}
@@ -200,12 +179,7 @@ def process(
 
 
 def surplus(options: Mapping[str, Any]) -> int:
-    """Return the samples by which `process` is later than the device.
-
-    Example:
-        >>> surplus({"latency_samples": 100, "delay_samples": 64})
-        36
-    """
+    """Return the samples by which `process` is later than the device."""
     return options["latency_samples"] - options["delay_samples"]
 
 

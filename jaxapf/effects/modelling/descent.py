@@ -31,22 +31,11 @@ def levenberg_marquardt(
     good: float = 0.0,
     on_step: Callable[[int, float], None] = lambda step, error: None,
 ) -> tuple[np.ndarray, float]:
-    """Minimise the mean squared residual.
+    """Return the parameters of least mean squared residual, float64, and that residual.
 
-    Args:
-        predict: `predict(theta, data) -> residual`, `(n,)`, differentiable in forward mode and jitted here.
-        theta: `(n_parameters,)` start, float64; computed with in JAX's default precision.
-        data: pytree of arrays that the prediction needs.
-        steps: at most so many.
-        least_gain: ends where two steps gain less than this share of the error each.
-        good: ends where the error is no larger.
-        on_step: called with the number of the step and its error.
-
-    Returns:
-        The best parameters, float64, and their mean squared residual.
-
-    Raises:
-        FloatingPointError: the start itself has no finite error.
+    `predict(theta, data) -> residual` is jitted here and computed in JAX's default precision. It ends after
+    so many steps, where two steps gain less than the share `least_gain` each, or where the error is no larger
+    than `good`. FloatingPointError where the start itself has no finite error.
 
     Source: Levenberg 1944; Marquardt 1963 (scaling by the diagonal).
 

@@ -68,7 +68,7 @@ class EffectModel:
     version: str = field(default=__version__)
 
     def apply(self, x: Float[ArrayLike, "... n_samples"]) -> Float[np.ndarray, "... n_samples"]:
-        """Return a signal (..., n_samples) processed by the effect in its shape and dtype, cut at its end.
+        """Return a signal processed by the effect in its shape and dtype, cut at its end.
 
         Each channel has a state of its own, of silence at first; float32 or float64, at the model's rate.
 
@@ -88,11 +88,7 @@ class EffectModel:
     ) -> Iterator[np.ndarray]:
         """Yield the blocks (channels, n) of a signal of any length, together equal to `apply`.
 
-        Args:
-            read: `read(start, stop)` gives samples (channels, stop - start), 0 <= start <= stop <= n_samples.
-            n_samples: length of the signal.
-            fs: its sample rate in Hz, which is that of the model.
-            block_samples: length of a block; shorter signals use shorter blocks.
+        `read(start, stop)` gives samples (channels, stop - start); `fs` is not used, the rate is the model's.
         """
         # An effect that looks ahead is late by its latency; a device later than that begins with silence.
         latency = EFFECTS[self.effect].latency(self.options) - self.delay_samples

@@ -68,18 +68,11 @@ def fit_phaser(
     max_delay_ms: float = 20.0,
     on_stage: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
-    """Fit a phaser to a dry and a wet signal.
+    """Fit a phaser to a dry and a wet signal that start at the same instant.
 
-    Args:
-        dry: `(n_samples,)`.
-        wet: `(n_samples,)`, starting at the same instant.
-        fs: sample rate in Hz.
-        max_delay_ms: largest latency of the wet signal, of either sign; it is whole samples.
-        on_stage: called with a description before each stage.
-
-    Returns:
-        A `Fitted`. The prediction, later by `delay_samples`, is
-        `phaser.phaser(controls, phaser.initial_state(stages=options["stages"]), dry, fs, **options)`.
+    The wet signal may be late or early by whole samples up to `max_delay_ms`; `on_stage` is called with a
+    description before each stage. The prediction, later by `delay_samples`, is
+    `phaser.phaser(controls, phaser.initial_state(stages=options["stages"]), dry, fs, **options)`.
 
     Raises:
         ValueError: signals that differ in length, are too short, silent, not finite, or alike but for a gain.

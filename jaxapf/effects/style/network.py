@@ -87,23 +87,13 @@ class Network(NamedTuple):
 
 
 def make_net(design: Design) -> StyleController:
-    """Return the network of a design.
-
-    Example:
-        >>> make_net(Design()).equalizer
-        18
-    """
+    """Return the network of a design."""
     sizes = (design.channels, design.dilations, design.kernel, design.hidden)
     return StyleController(N_EQUALIZER, len(CONTROLS) - N_EQUALIZER, *sizes)
 
 
 def features(x: Float[ArrayLike, "... n_samples"]) -> Float[Array, "... 80 n_frames"]:
-    """Return the log-mel spectrogram of a signal at `FS`.
-
-    Example:
-        >>> features(jnp.zeros(4096)).shape
-        (80, 17)
-    """
+    """Return the log-mel spectrogram of a signal at `FS`."""
     return log_mel(x, FS, hop=HOP, n_fft=N_FFT, n_mels=MELS, floor=FLOOR)
 
 
@@ -115,18 +105,10 @@ def predict(
     process: Process,
     passes: int,
 ) -> Float[Array, "... 24"]:
-    """Predict raw controls in several passes, each from the output of the effects with those before.
+    """Predict raw controls in so many passes, each from the output of the effects with those before.
 
-    Args:
-        design: of the network.
-        weights: its weights.
-        given: (..., n_samples) at `FS`.
-        reference: (..., n_samples_2) at `FS`.
-        process: `(raw, given) -> y`, the effects, which are not differentiated here.
-        passes: 1 or more.
-
-    Returns:
-        (..., 24), of the last pass. The make-up gain is relative: see `match_level`.
+    Signals are at `FS`; `process` is `(raw, given) -> y`, the effects, not differentiated here. The make-up
+    gain is relative: see `match_level`.
 
     Example:
         >>> weights, silence = initial_weights(Design(channels=8), jax.random.key(0), 0), jnp.zeros(4096)
@@ -152,18 +134,8 @@ def match_level(
 ) -> tuple[Float[Array, "... n_samples"], Float[Array, "... 24"]]:
     """Return the effects' output at about the level of the reference, and the controls that give it.
 
-    The network's make-up gain is the level relative to the reference, up to `OFFSET_DB`; the gain follows
-    from that.
-
-    Args:
-        raw: (..., 24), of `predict`.
-        given: (..., n_samples).
-        reference: (..., n_samples_2).
-        process: `(raw, given) -> y`.
-
-    Returns:
-        y: (..., n_samples).
-        raw: (..., 24) with the make-up gain that y has, within its range.
+    The network's make-up gain is the level relative to the reference, up to `OFFSET_DB`; the gain of the
+    output, within its range, follows from that.
 
     Example:
         >>> noise = jax.random.normal(jax.random.key(0), (4096,))
@@ -190,12 +162,7 @@ def level_db(x: Float[ArrayLike, "*batch n_samples"]) -> Float[Array, "*batch"]:
 
 
 def curve_db(raw: Float[Array, "... n_controls"]) -> Float[Array, "... 80"]:
-    """Return the equaliser's curve in dB at the centres of the network's bands.
-
-    Example:
-        >>> curve_db(jnp.zeros(24)).shape
-        (80,)
-    """
+    """Return the equaliser's curve in dB at the centres of the network's bands."""
     values = params.denormalise(raw[..., :N_EQUALIZER], params.EQUALIZER)
     return equalizer.response_db(equalizer.packed(values), jnp.asarray(_CENTRES_HZ, raw.dtype), FS)
 
@@ -204,20 +171,8 @@ def initial_weights(design: Design, key: PRNGKeyArray, steps: int = 3000) -> Any
     """Return the weights before the first training step on recordings: random, but for the reader of curves.
 
     It is trained on random settings alone to estimate an equaliser from its curve, to which smooth noise is
-    added as large as between two sections of one recording. That takes seconds, and no recording.
-
-    Args:
-        design: of the network.
-        key: of `jax.random.key`.
-        steps: of this training; 0 leaves the reader random as well.
-
-    Returns:
-        Weights, for `make_net(design).apply`.
-
-    Example:
-        >>> weights = initial_weights(Design(channels=8), jax.random.key(0), steps=0)
-        >>> sorted(weights["params"])[-1]
-        'reader'
+    added as large as between two sections of one recording. That takes seconds, and no recording; with no
+    `steps` the reader is random as well.
     """
     of_weights, of_curves = jax.random.split(key)
     mels, curve = jnp.zeros((1, MELS, 4)), jnp.zeros((1, MELS))
@@ -252,12 +207,7 @@ def _curves(key: jax.Array, n: int = 128) -> tuple[jax.Array, jax.Array]:
 def process(
     raw: Float[ArrayLike, "... 24"], x: Float[ArrayLike, "... n_samples"], fs: float, *, method: str = "exact"
 ) -> Float[Array, "... n_samples"]:
-    """Process a signal at any rate in Hz by equaliser and compressor, or by frequency sampling (`"fsm"`).
-
-    Example:
-        >>> process(jnp.zeros(24), jnp.zeros(100), 48000.0).shape
-        (100,)
-    """
+    """Process a signal at any rate in Hz by equaliser and compressor, or by frequency sampling (`"fsm"`)."""
     return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)
 
 

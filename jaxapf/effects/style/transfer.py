@@ -80,14 +80,7 @@ class Settings(NamedTuple):
     def stream(
         self, read: Reader, n_samples: int, fs: int, *, block_samples: int = BLOCK_SAMPLES
     ) -> Iterator[np.ndarray]:
-        """Yield the blocks (channels, n), float32, of a recording through the effects, whatever its length.
-
-        Args:
-            read: `read(start, stop)` gives samples (channels, stop - start).
-            n_samples: its length.
-            fs: its sample rate in Hz.
-            block_samples: length of a block; shorter recordings use shorter blocks.
-        """
+        """Yield the blocks (channels, n), float32, of a recording through the effects, of any length."""
         run, gain = _runner(self, fs), np.float32(10 ** (self.output_db / 20))
 
         def process(x: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
@@ -124,16 +117,9 @@ def transfer(
 ) -> Transferred:
     """Process one recording so that its style, of equaliser and compressor, is that of another.
 
-    Args:
-        input: (n_samples,) or (channels, n_samples), full scale 1, 0.25 s or more.
-        reference: likewise; other rate, length and channels if need be.
-        fs: sample rate of the input in Hz, 8000 to 192000.
-        reference_fs: sample rate of the reference in Hz, likewise.
-        network: of `network.load`; None for the one that comes with jaxapf.
-        passes: of the network, each from the output of the last; 1 or more.
-
-    Returns:
-        Transferred.
+    Both last 0.25 s or more at 8000 to 192000 Hz, full scale 1; their rates, lengths and channels may differ.
+    `network` is one of `network.load`, None for the one that comes with jaxapf; each of its passes begins
+    with the output of the last.
 
     Raises:
         ValueError: a signal that is too short, silent, not finite or of another shape; a rate out of its
@@ -185,10 +171,7 @@ def _recording(name: str, x: Any, rate: str, fs: int) -> Recording:
 
 
 def network_input(one: Recording, powers: level.Powers) -> Float[np.ndarray, " n_samples"]:
-    """Return at most a minute of a recording, mixed to one channel, at the network's rate and level.
-
-    It is made of sections of 5 s.
-    """
+    """Return at most a minute of a recording, in sections of 5 s, mono, at the network's rate and level."""
     pieces = [
         audio.resample(one.read(start, stop).mean(axis=0, dtype=np.float32), one.fs, nets.FS)
         for start, stop in level.typical(powers.mono, one.n_samples, one.fs)
@@ -239,12 +222,9 @@ def named_controls(raw: Float[ArrayLike, 24]) -> dict[str, float]:
 
 
 def match_level(settings: Settings, one: Recording, target_db: float) -> tuple[Settings, float]:
-    """Return settings with the output gain for a target level, and the dB by which clipping limits it.
+    """Return settings with the output gain for an RMS in dBFS, and the dB by which clipping limits it.
 
-    Args:
-        settings: of which the output gain is ignored.
-        one: the recording, which is processed once to measure it.
-        target_db: RMS in dBFS of what is not silence.
+    The recording is processed once to measure it, without the gain of the settings.
     """
     found, peak = [], 0.0
     blocks = settings._replace(output_db=0.0).stream(*one)
