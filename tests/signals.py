@@ -1,6 +1,7 @@
 """What tests filter and how they measure what comes out: one noise, one error, few sizes."""
 
 import numpy as np
+import pytest
 
 # Every other length is another program to compile. One sample; two blocks and a bit; a superblock of blocks
 # and a bit, the last neither full nor a whole number of blocks; several superblocks.
@@ -25,3 +26,8 @@ def relative_rms(got, expected):
     got, expected = np.asarray(got), np.asarray(expected)
     assert got.shape == expected.shape
     return np.sqrt(np.mean(np.abs(got - expected) ** 2) / np.mean(np.abs(expected) ** 2))
+
+
+def slow(*values):
+    """Parameters of a test that `make test-all` runs, but not `make test`."""
+    return pytest.param(*values, marks=pytest.mark.slow)

@@ -20,33 +20,15 @@ Signals are (..., n_samples), any number of samples at `fs` Hz; controls are num
 against the batch axes. A state is that of `initial_state(batch)`, silence, or what the chunk before returned:
 whole = chunks. The output has the dtype of `x`. Where an effect has a recursion it has two forms with the
 same controls: exact, with gradients by all controls, the state and the signal, and an approximation by
-frequency sampling (`..._sampled`) from zero initial state, as earlier libraries train with.
+frequency sampling (`..._sampled`) from zero initial state, as earlier libraries train with. All raise
+ValueError for a known control out of its range, an unknown option, and shapes that do not fit.
 """
+
+# pyright: reportUnsupportedDunderAll=false
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from jaxapf._internal.lazy import loader
-
-if TYPE_CHECKING:
-    from jaxapf.effects import (
-        chain,
-        compressor,
-        distortion,
-        equalizer,
-        expander,
-        gain,
-        gradients,
-        modelling,
-        panner,
-        phaser,
-        proxies,
-        reverb,
-        style,
-        synth,
-        width,
-    )
 
 __all__ = [
     "chain",

@@ -7,11 +7,15 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import batch_shape, with_rank
 
 DB_PER_NEPER = 20 / float(np.log(10.0))
 
+Signal = Float[Array, "... n_samples"]
+SignalLike = Float[ArrayLike, "... n_samples"]
 Value = Any  # of a control or state: a number, or an array (...) of the batch axes, NumPy's or JAX's
 Named = TypeVar("Named", bound=tuple)
 

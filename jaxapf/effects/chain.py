@@ -22,13 +22,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from jaxapf import params
 from jaxapf._internal.arrays import Values, as_signal
 from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, stream_blocks
 from jaxapf.effects import compressor, distortion, equalizer, expander, gain, panner, reverb, width
+from jaxapf.effects._controls import Signal, SignalLike
 
 METHODS = ("exact", "fsm")
 Row = Sequence[Any]  # one number or (...) for each control
@@ -98,9 +97,6 @@ def effect(name: str, *, fixed: Mapping[str, float] | None = None, **options: An
 
     `fixed` are values, in their units, of controls that are no longer free; `options` the static options of
     its state and of its exact form, which go to its sampled form too.
-
-    Raises:
-        ValueError: unknown name; a fixed control that it does not have.
 
     Example:
         >>> [control.name for control in effect("compressor", fixed={"lookahead_ms": 0.0}).controls][:3]
@@ -213,14 +209,7 @@ def _for_both(value: Any) -> Any:
     return value[..., None] if np.ndim(value) else value
 
 
-def apply(
-    one: Effect,
-    values: Row,
-    x: Float[ArrayLike, "... n_samples"],
-    fs: float,
-    *,
-    method: str = "exact",
-) -> Float[Array, "... n_samples"]:
+def apply(one: Effect, values: Row, x: SignalLike, fs: float, *, method: str = "exact") -> Signal:
     """Process a whole signal by an effect or a chain, from its initial state, in time with `x`.
 
     `values` has one number or (...) for each control, in its unit, broadcast against the batch axes of `x`.

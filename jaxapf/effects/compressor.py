@@ -20,12 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxapf._internal.arrays import as_signal, require, whole_number
+from jaxapf._internal.arrays import as_signal, count, require
 from jaxapf.effects import dynamics
-from jaxapf.effects._controls import Value, arrays, linear, typed, with_batch
+from jaxapf.effects._controls import Signal, SignalLike, Value, arrays, linear, typed, with_batch
 from jaxapf.effects.dynamics import DETECTORS, SMOOTHINGS, ballistics, coefficient
 
 __all__ = [
@@ -80,16 +79,11 @@ class State(NamedTuple):
 def initial_state(batch: tuple[int, ...] = (), *, latency: int = 0, dtype: Any = jnp.float32) -> State:
     """Return the state of silence, without reduction, for an output `latency` samples late.
 
-    Raises:
-        ValueError: `latency` no whole number, or negative.
-
     Example:
         >>> initial_state((2,), latency=3).signal.shape
         (2, 3)
     """
-    held = whole_number("latency", latency)
-    if held < 0:
-        raise ValueError(f"latency is {held}; expected 0 or more samples.")
+    held = count("latency", latency, 0)
     silent = jnp.zeros(batch, dtype)
     return State(silent, silent, jnp.zeros((*batch, held), dtype), jnp.ones((*batch, held + 1), dtype))
 
@@ -97,24 +91,18 @@ def initial_state(batch: tuple[int, ...] = (), *, latency: int = 0, dtype: Any =
 def compressor(
     controls: Controls,
     state: State,
-    x: Float[ArrayLike, "... n_samples"],
+    x: SignalLike,
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
-    sidechain: Float[ArrayLike, "... n_samples"] | None = None,
-) -> tuple[Float[Array, "... n_samples"], State]:
-    """Compress a signal: exact recursions, gradients by all controls, the state and the signal.
+    sidechain: SignalLike | None = None,
+) -> tuple[Signal, State]:
+    """Compress a signal exactly.
 
     The output is as late as the state's latency; the look-ahead may be as long. The detector averages the
     power (`"rms"`) or the magnitude (`"peak"`); attack and release smooth the `"gain"`, the gain in dB
     (`"gain_db"`) or the `"level"`. `sidechain` is the detector's input in place of `x`, in its shape.
-
-    Raises:
-        ValueError: a control out of its range, a look-ahead longer than the latency, an unknown option, a
-            side-chain of another shape.
-
-    Source: Yu et al. 2024, section 5.
 
     Example:
         >>> controls = Controls(threshold_db=-20.0, ratio=4.0, attack_ms=1.0, release_ms=50.0)
@@ -132,21 +120,18 @@ def compressor(
 
 def compressor_sampled(
     controls: Controls,
-    x: Float[ArrayLike, "... n_samples"],
+    x: SignalLike,
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
     n_fft: int | None = None,
-) -> Float[Array, "... n_samples"]:
-    """Compress by frequency sampling, the approximation of earlier libraries, from zero initial state.
+) -> Signal:
+    """Compress by frequency sampling.
 
     One time constant, midway between attack and release on a log scale, stands for both; the level is
-    averaged by frequency sampling as well, of length `n_fft`. There is no look-ahead. Options are those of
-    `compressor`.
-
-    Raises:
-        ValueError: as `compressor`, and a look-ahead.
+    averaged by frequency sampling as well, of length `n_fft`. Options are those of `compressor`, but there is
+    no look-ahead.
 
     Source: the baseline of Yu et al. 2024, section 5; Steinmetz et al. 2022 (one time constant).
 

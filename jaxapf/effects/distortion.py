@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import as_signal, require, whole_number
 from jaxapf._internal.fft import frames
-from jaxapf.effects._controls import Value, arrays, lifted, linear, typed, with_batch
+from jaxapf.effects._controls import Signal, SignalLike, Value, arrays, lifted, linear, typed, with_batch
 
 __all__ = ["Controls", "State", "distortion", "initial_state", "latency", "shaper"]
 
@@ -65,9 +64,6 @@ def latency(oversampling: int = 4) -> int:
 def initial_state(batch: tuple[int, ...] = (), *, oversampling: int = 4, dtype: Any = jnp.float32) -> State:
     """Return the state of silence; oversampling 1, none, to 16 times.
 
-    Raises:
-        ValueError: `oversampling` out of its range.
-
     Example:
         >>> initial_state((2,)).shaped.shape
         (2, 256)
@@ -76,9 +72,7 @@ def initial_state(batch: tuple[int, ...] = (), *, oversampling: int = 4, dtype: 
     return State(jnp.zeros((*batch, held), dtype), jnp.zeros((*batch, held * oversampling), dtype))
 
 
-def distortion(
-    controls: Controls, state: State, x: Float[ArrayLike, "... n_samples"], fs: float
-) -> tuple[Float[Array, "... n_samples"], State]:
+def distortion(controls: Controls, state: State, x: SignalLike, fs: float) -> tuple[Signal, State]:
     """Distort a signal, oversampled as the state is; the output is `latency(oversampling)` samples late.
 
     Aliasing, measured: a 5 kHz sine of amplitude 1 at 44.1 kHz, offset 0.2; how far the largest
@@ -88,9 +82,6 @@ def distortion(
         driven by 12 dB  19.5 dB  53.7 dB  110 dB   114 dB   114 dB
                   24 dB  14.8     27.1     43.7     75.4     110
                   48 dB  14.4     24.0     30.9     37.2     44.4      almost a square wave
-
-    Raises:
-        ValueError: a mix out of its range, or batch axes that do not fit.
 
     Example:
         >>> x = jnp.array([0.1, 1.0])

@@ -27,11 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
 
 from jaxapf import frequency
 from jaxapf._internal.arrays import require, with_rank
-from jaxapf.effects._controls import DB_PER_NEPER, lifted, linear
+from jaxapf.effects._controls import DB_PER_NEPER, Signal, lifted, linear
 from jaxapf.filters import native, recursion
 
 __all__ = [
@@ -131,14 +130,10 @@ def _soft_knee_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     return soft_knee(over_db, knee_db), into * (d_over + (0.5 * d_knee - into * (0.5 * d_knee)))
 
 
-def ballistics(
-    x: Float[Array, "... n_samples"], start: Any, rise: Any, fall: Any
-) -> Float[Array, "... n_samples"]:
+def ballistics(x: Signal, start: Any, rise: Any, fall: Any) -> Signal:
     """Smooth by y[t] = y[t - 1] + b (x[t] - y[t - 1]), b = rise where x[t] > y[t - 1], else fall.
 
     `start` (...) is y before the first sample; `rise` and `fall` (...) in (0, 1] are those of `coefficient`.
-
-    Source: Yu et al. 2024, section 5; Giannoulis et al. 2012, eq. 16 (branching smoother).
 
     Example:
         >>> ballistics(jnp.array([1.0, 0.0]), 0.0, 0.5, 0.25).tolist()

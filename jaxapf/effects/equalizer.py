@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import as_arrays, as_signal, require
-from jaxapf.effects._controls import Value
+from jaxapf.effects._controls import Signal, SignalLike, Value
 from jaxapf.filters import matched
 
 __all__ = [
@@ -62,9 +62,6 @@ def packed(values: Any) -> Controls:
 def six_band(gains_db: Float[ArrayLike, "... 6"]) -> Controls:
     """Return controls of the fixed form: six gains of -20 to 20 dB, at 20 to 1200 Hz in equal ratios.
 
-    Raises:
-        ValueError: not six on the last axis, or a known gain out of its range.
-
     Example:
         >>> six_band([0, 0, 6, 0, 0, 0]).cutoff_hz.tolist()
         [20.0, 45.4, 103.0, 233.5, 529.4, 1200.0]
@@ -85,9 +82,6 @@ def initial_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> F
 def sections(controls: Controls, fs: float) -> matched.Sections:
     """Return the six sections (..., 6); `.sos` has them as SciPy does.
 
-    Raises:
-        ValueError: not six bands; a known frequency or q that is not positive.
-
     Example:
         >>> sections(six_band([3.0] * 6), 48000.0).sos.shape
         (6, 6)
@@ -105,21 +99,9 @@ def sections(controls: Controls, fs: float) -> matched.Sections:
 
 
 def equalizer(
-    controls: Controls,
-    state: Float[Array, "... 6 2"],
-    x: Float[ArrayLike, "... n_samples"],
-    fs: float,
-    *,
-    method: str = "auto",
-) -> tuple[Float[Array, "... n_samples"], Float[Array, "... 6 2"]]:
-    """Equalise a signal: exact, streams, gradients by all controls, the state and the signal.
-
-    `method` is one of the exact ones of `jaxapf.sosfilt`.
-
-    Raises:
-        ValueError: as `sections`; unknown `method`; shapes that do not fit.
-
-    Source: Steinmetz et al. 2022, section 3.
+    controls: Controls, state: Float[Array, "... 6 2"], x: SignalLike, fs: float, *, method: str = "auto"
+) -> tuple[Signal, Float[Array, "... 6 2"]]:
+    """Equalise a signal by one of the exact methods of `jaxapf.sosfilt`.
 
     Example:
         >>> y, state = equalizer(six_band([6.0, 0, 0, 0, 0, 0]), initial_state(), jnp.ones(20000), 8000.0)
@@ -130,17 +112,10 @@ def equalizer(
     return matched.cascade(sections(_typed(controls, signal), fs), signal, zi=state, method=method)
 
 
-def equalizer_sampled(
-    controls: Controls, x: Float[ArrayLike, "... n_samples"], fs: float, *, n_fft: int | None = None
-) -> Float[Array, "... n_samples"]:
-    """Equalise by frequency sampling, the approximation of earlier libraries, from zero initial state.
+def equalizer_sampled(controls: Controls, x: SignalLike, fs: float, *, n_fft: int | None = None) -> Signal:
+    """Equalise by frequency sampling.
 
     `n_fft` is the length of the transform in samples, by default twice the signal, 1024 more at least.
-
-    Raises:
-        ValueError: as `equalizer`; `n_fft` shorter than the signal.
-
-    Source: Steinmetz et al. 2022, section 3.1 (frequency sampling).
 
     Example:
         >>> equalizer_sampled(six_band([6.0, 0, 0, 0, 0, 0]), jnp.ones(4000), 8000.0).shape

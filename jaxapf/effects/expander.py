@@ -1,15 +1,13 @@
 """Downward expander, up to a gate: what is soft becomes softer, exact in its recursions and gradients.
 
-    detector    p[t] = (1 - a) p[t - 1] + a x[t]^2         mean power ("rms"), or mean magnitude ("peak")
     curve       u = (ratio - 1) (threshold - p[t] in dB)   0 above the threshold, bent in the knee
                 c[t] = -range tanh(u / range)              never deeper than the range
-    ballistics  s[t] = s[t - 1] + b (r[t] - s[t - 1])      b: attack's where the gain rises, else release's
     output      y[t] = makeup g[t] x[t]
 
 The limit of the range is smooth, so that its gradient reaches every level: a requested reduction of a quarter
 of the range is 2 per cent less in dB, one of half of it 8 per cent, one of all of it 24 per cent.
-Detector and ballistics are those of `dynamics`, which the compressor shares. The signal begins with an
-open gate; with "level" smoothing, from silence.
+Detector and ballistics are those of `dynamics`, which the compressor shares, with the attack's time where the
+gain rises. The signal begins with an open gate; with "level" smoothing, from silence.
 
 Source: Giannoulis, Massberg and Reiss 2012, "Digital dynamic range compressor design", for detector, knee and
 ballistics; the same curve turned over.
@@ -22,12 +20,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import as_signal
 from jaxapf.effects import dynamics
-from jaxapf.effects._controls import Value, arrays, linear, typed, with_batch
+from jaxapf.effects._controls import Signal, SignalLike, Value, arrays, linear, typed, with_batch
 
 __all__ = ["Controls", "State", "curve_db", "expander", "expander_sampled", "initial_state"]
 
@@ -72,18 +69,13 @@ def initial_state(batch: tuple[int, ...] = (), *, dtype: Any = jnp.float32) -> S
 def expander(
     controls: Controls,
     state: State,
-    x: Float[ArrayLike, "... n_samples"],
+    x: SignalLike,
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
-) -> tuple[Float[Array, "... n_samples"], State]:
-    """Expand a signal downwards: exact recursions, gradients by all controls, the state and the signal.
-
-    Detector and smoothing are those of `compressor.compressor`.
-
-    Raises:
-        ValueError: a control out of its range, an unknown option.
+) -> tuple[Signal, State]:
+    """Expand a signal downwards, exactly; detector and smoothing are those of `compressor.compressor`.
 
     Example:
         >>> controls = Controls(threshold_db=-20.0, ratio=3.0, attack_ms=1.0, release_ms=5.0)
@@ -98,14 +90,14 @@ def expander(
 
 def expander_sampled(
     controls: Controls,
-    x: Float[ArrayLike, "... n_samples"],
+    x: SignalLike,
     fs: float,
     *,
     detector: str = "rms",
     smoothing: str = "gain",
     n_fft: int | None = None,
-) -> Float[Array, "... n_samples"]:
-    """Expand by frequency sampling, with one time constant for attack and release: see `compressor_sampled`.
+) -> Signal:
+    """Expand by frequency sampling, with one time constant for attack and release.
 
     Example:
         >>> controls = Controls(threshold_db=-20.0, ratio=4.0, attack_ms=1.0, release_ms=50.0)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
-
 from jaxapf._internal.arrays import as_signal
-from jaxapf.effects._controls import Value, arrays, linear, stateless, with_batch
+from jaxapf.effects._controls import Signal, SignalLike, Value, arrays, linear, stateless, with_batch
 
 __all__ = ["Controls", "gain", "initial_state"]
 
@@ -24,9 +21,7 @@ class Controls(NamedTuple):
     gain_db: Value
 
 
-def gain(
-    controls: Controls, state: tuple[()], x: Float[ArrayLike, "... n_samples"], fs: float
-) -> tuple[Float[Array, "... n_samples"], tuple[()]]:
+def gain(controls: Controls, state: tuple[()], x: SignalLike, fs: float) -> tuple[Signal, tuple[()]]:
     """Amplify or attenuate a signal.
 
     Example:

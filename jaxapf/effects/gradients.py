@@ -56,8 +56,6 @@ def strategy(
     Raises:
         ValueError: unknown name; a strategy that needs a proxy has none.
 
-    Source: Steinmetz et al. 2022, section 3.
-
     Example:
         >>> gain = outside("gain", (params.Control("gain_db", "dB", -20.0, 20.0),), _example_gain)
         >>> by_spsa = strategy("spsa", gain, 8000.0)
@@ -117,10 +115,7 @@ def spsa(
     taken from a point further in. The derivative is by `raw` alone, and has no derivative of its own.
 
     `function` maps raw to y, its batch axes led by those of raw, each example by its own row; signs of the
-    typed `key` differ from example to example.
-
-    Raises:
-        ValueError: `epsilon` is not in (0, 1).
+    typed `key` differ from example to example; `epsilon` is in (0, 1).
 
     Source: Spall 1992; Steinmetz et al. 2022, eq. 3 (section 3.3).
 

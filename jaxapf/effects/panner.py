@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import as_signal, require
-from jaxapf.effects._controls import Value, arrays, stateless, with_batch
+from jaxapf.effects._controls import SignalLike, Value, arrays, stateless, with_batch
 
 __all__ = ["Controls", "initial_state", "panner"]
 
@@ -27,14 +26,11 @@ class Controls(NamedTuple):
 
 
 def panner(
-    controls: Controls, state: tuple[()], x: Float[ArrayLike, "... n_samples"], fs: float
+    controls: Controls, state: tuple[()], x: SignalLike, fs: float
 ) -> tuple[Float[Array, "... 2 n_samples"], tuple[()]]:
     """Pan a mono signal to left and right by the sine-cosine law: equal power at every angle.
 
     Left and right are cos(a) x and sin(a) x, a = pi / 4 (1 + pan): in the middle each is 3 dB down.
-
-    Raises:
-        ValueError: `pan` beyond the ends, or batch axes that do not fit.
 
     Example:
         >>> panner(Controls(1.0), initial_state(), jnp.array([0.5, -0.5]), 44100.0)[0].round(3).tolist()

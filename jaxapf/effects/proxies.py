@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from jaxapf._internal import serialization
 from jaxapf._internal.arrays import as_signal
 from jaxapf._internal.files import PathLike
 from jaxapf.effects import chain
+from jaxapf.effects._controls import Signal, SignalLike
 from jaxapf.nets import proxy as nets
 from jaxapf.params import Control
 from jaxapf.training import pretrained
@@ -51,16 +52,11 @@ EFFECTS = {
 }
 
 
-def apply(
-    proxy: Proxy, x: Float[ArrayLike, "... n_samples"], raw: Float[ArrayLike, "... n_controls"]
-) -> Float[Array, "... n_samples"]:
+def apply(proxy: Proxy, x: SignalLike, raw: Float[ArrayLike, "... n_controls"]) -> Signal:
     """Process a signal at `FS` by the proxy in place of its effect, to float32.
 
     raw (..., n_controls) in [-1, 1] is that of `params.normalise`; leading axes broadcast against the
     signal's.
-
-    Raises:
-        ValueError: another number of controls, or axes that do not broadcast.
 
     Example:
         >>> net = nets.ProxyCNN(channels=2)
@@ -87,11 +83,7 @@ def _applied(net: Net, weights: Tree, x: jax.Array, raw: jax.Array) -> jax.Array
 
 
 def save(proxy: Proxy, path: PathLike) -> None:
-    """Write a proxy to one file, its weights in half precision.
-
-    Raises:
-        ValueError: weights that half precision cannot hold.
-    """
+    """Write a proxy to one file, its weights in half precision; ValueError where that cannot hold them."""
     kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
     sizes = {one.name: getattr(proxy.net, one.name) for one in dataclasses.fields(proxy.net)}
     sizes = {name: value for name, value in sizes.items() if name not in ("parent", "name")}
@@ -100,11 +92,7 @@ def save(proxy: Proxy, path: PathLike) -> None:
 
 
 def read(path: PathLike) -> Proxy:
-    """Read a proxy of `save`; float32 again.
-
-    Raises:
-        ValueError: the file cannot be read or is none of `save`.
-    """
+    """Read a proxy of `save`, float32 again; ValueError where the file cannot be read or is none."""
     return serialization.load(path, "proxy of jaxapf", _proxy)
 
 

@@ -24,12 +24,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from jaxapf._internal.arrays import as_arrays, as_signal, batch_shape, count, require, with_rank
 from jaxapf._internal.fft import fast_length
-from jaxapf.effects._controls import Value, linear
+from jaxapf.effects._controls import Signal, SignalLike, Value, linear
 from jaxapf.params import OCTAVES_HZ
 
 __all__ = [
@@ -98,9 +97,6 @@ def room(room: Any, wet: Any, dry: Any) -> Controls:
     `room` is 0.1, a small one, to 1, a hall: decays of 0.3 to 3 s in the middle, shorter above; `wet`, 0.1 to
     0.8, and `dry`, 0.5 to 1, are the gains of response and signal, factors.
 
-    Raises:
-        ValueError: a value out of its range.
-
     Source: Steinmetz et al. 2022, for the idea of few and plain controls; the values are ours.
 
     Example:
@@ -133,9 +129,6 @@ def initial_state(batch: tuple[int, ...] = (), *, length: int = LENGTH, dtype: A
     Longer than the longest decay, what is cut off is more than 60 dB down. It costs memory and time even for
     short decays.
 
-    Raises:
-        ValueError: `length` no whole number, or below 1.
-
     Example:
         >>> initial_state((2,), length=1000).tail.shape
         (2, 1000)
@@ -144,20 +137,12 @@ def initial_state(batch: tuple[int, ...] = (), *, length: int = LENGTH, dtype: A
 
 
 def reverb(
-    controls: Controls,
-    state: State,
-    x: Float[ArrayLike, "... n_samples"],
-    fs: float,
-    *,
-    key: PRNGKeyArray | None = None,
-) -> tuple[Float[Array, "... n_samples"], State]:
+    controls: Controls, state: State, x: SignalLike, fs: float, *, key: PRNGKeyArray | None = None
+) -> tuple[Signal, State]:
     """Add reverberation to a signal: convolve it with the response of `response`.
 
     `key` is that of the noise, (), or (...) that broadcasts against the batch axes: `jax.random.split(key,
     2)` for two channels that do not resemble each other. By default always the same noise.
-
-    Raises:
-        ValueError: a decay or a pre-delay out of its range.
 
     Example:
         >>> controls = room(0.3, wet=0.5, dry=1.0)

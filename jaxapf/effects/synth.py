@@ -35,8 +35,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Complex, Float
 
-from jaxapf._internal.arrays import as_arrays, count, require, whole_number, with_rank
-from jaxapf.effects._controls import Value
+from jaxapf._internal.arrays import as_arrays, count, require, with_rank
+from jaxapf.effects._controls import Signal, Value
 from jaxapf.filters import overlap_add, recursion
 
 __all__ = ["MARGIN", "Controls", "State", "free", "initial_state", "synth", "synth_sampled"]
@@ -86,9 +86,6 @@ def free(raw: Float[ArrayLike, "... 5"]) -> Float[Array, "... 6"]:
 
         a1 = 2 tanh(x1) r,    a2 = ((2 - |a1|) tanh(x2) r + |a1|) / 2,    r = 1 - MARGIN
 
-    Raises:
-        ValueError: the last axis of `raw` is not 5.
-
     Source: Yu et al. 2024, section 4.2; the triangle after Nercessian et al. 2021.
 
     Example:
@@ -105,17 +102,11 @@ def free(raw: Float[ArrayLike, "... 5"]) -> Float[Array, "... 6"]:
 
 def synth(
     controls: Controls, state: State, n_samples: int, fs: float, *, hop: int, method: str = "auto"
-) -> tuple[Float[Array, "... n_samples"], State]:
+) -> tuple[Signal, State]:
     """Synthesise the next samples of notes, in (-1, 1), by the exact recursion.
 
     The controls are those of the whole notes, the same in every chunk; `hop` is samples from one control
     frame to the next, `method` that of `jaxapf.allpole`.
-
-    Raises:
-        ValueError: shapes that do not go together, lengths that are none, `f0_hz`, `on_s` or `decay` out of
-            its range (where it is known).
-
-    Source: Yu et al. 2024, section 4.2.
 
     Example:
         >>> controls = Controls(100.0, 0.1, np.array([[1.0, 0, 0, 1, 0, 0]]), shape=0.0, decay=0.0)
@@ -123,7 +114,7 @@ def synth(
         >>> (1000 * y).astype(int).tolist(), int(state.position)  # tanh(1) is 0.762
         ([0, 761, 761, 761], 4)
     """
-    n_samples, hop = _lengths(n_samples, hop)
+    n_samples, hop = count("n_samples", n_samples, 0), count("hop", hop)
     controls, batch = _checked(controls, fs)
     dtype = controls.rows.dtype
     position = jnp.asarray(state.position, jnp.int32)
@@ -155,16 +146,12 @@ def synth_sampled(
     n_window: int,
     window_hop: int | None = None,
     n_fft: int | None = None,
-) -> Float[Array, "... n_samples"]:
+) -> Signal:
     """Synthesise whole notes, their filter by frequency sampling: one response for each window.
 
     Controls and `hop` are those of `synth`. Windows of `n_window` samples are `window_hop` apart, by default
-    a quarter of one; the transform has `n_fft`, by default two windows.
-
-    Raises:
-        ValueError: as `synth` and `jaxapf.filters.overlap_add.filter_frames`.
-
-    Source: Yu et al. 2024, section 4.2; its windows are 128 to 4096 samples long.
+    a quarter of one; the transform has `n_fft`, by default two windows. The source has windows of 128 to
+    4096.
 
     Example:
         >>> controls = Controls(100.0, 0.1, np.array([[1.0, 0, 0, 1, 0, 0]]), shape=0.0, decay=0.0)
@@ -172,7 +159,7 @@ def synth_sampled(
         >>> (1000 * y).astype(int).tolist()
         [0, 761, 761, 761]
     """
-    n_samples, hop = _lengths(n_samples, hop)
+    n_samples, hop = count("n_samples", n_samples, 0), count("hop", hop)
     window_hop = n_window // 4 if window_hop is None else window_hop
     n_fft = 2 * n_window if n_fft is None else n_fft
     overlap_add.window_length(n_fft, window_hop, n_window)
@@ -191,13 +178,6 @@ def _synth_sampled(
 
 
 # Arguments
-
-
-def _lengths(n_samples: int, hop: int) -> tuple[int, int]:
-    n_samples = whole_number("n_samples", n_samples)
-    if n_samples < 0:
-        raise ValueError(f"n_samples is {n_samples}; expected 0 or more.")
-    return n_samples, count("hop", hop)
 
 
 def _checked(controls: Controls, fs: float) -> tuple[Controls, tuple[int, ...]]:

@@ -30,9 +30,6 @@ def width(
 ) -> tuple[Float[Array, "... 2 n_samples"], tuple[()]]:
     """Widen or narrow a stereo signal: scale its side, (left - right) / 2, and keep its middle.
 
-    Raises:
-        ValueError: not two channels, a width out of its range, or batch axes that do not fit.
-
     Example:
         >>> x = jnp.array([[1.0, 0.0], [0.0, 0.5]])
         >>> width(Controls(0.0), initial_state(), x, 44100.0)[0].tolist()

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from signals import slow
 
 from jaxapf.effects import distortion as fx
 from jaxapf.effects.distortion import Controls
@@ -46,7 +47,11 @@ def test_what_folds_back_in_float32():
     assert aliasing_db(driven_sine(24.0, 8, np.float32)) == pytest.approx(75.4, abs=0.5)
 
 
-@pytest.mark.parametrize("oversampling", [2, 4, 7, 16])
+def test_latency_is_that_of_the_resamplers():
+    assert (fx.latency(), fx.latency(1)) == (64, 0)
+
+
+@pytest.mark.parametrize("oversampling", [2, 4, slow(7), slow(16)])
 def test_the_resamplers_are_flat_and_dry_is_in_time(x64, oversampling):
     x = np.zeros(600)
     x[200] = 1e-6  # so soft that tanh is a line

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from signals import relative_rms
+from signals import relative_rms, slow
 
 from jaxapf import params
 from jaxapf.effects import chain
@@ -28,8 +28,8 @@ FIXED = {"compressor": {"lookahead_ms": 0.0}}
 TELLING = {"reverb": dict.fromkeys(range(8), 0.08), "distortion": {0: 12.0}, "expander": {0: -15.0, 3: 10.0}}
 STACKED = ("equalizer", "reverb")  # bands of them lie on an axis of their own
 NAMES = sorted(chain.KINDS)
-SLOW = ("equalizer",)  # to compile; it has tests of its own
-EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
+SLOW = ("compressor", "equalizer")  # to compile; they have tests of their own
+EACH = [slow(name) if name in SLOW else name for name in NAMES]
 
 
 def made(name, **fixed):
@@ -172,7 +172,7 @@ def test_hardly_any_samples(name):
         assert np.all(np.isfinite(again))
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [slow(name) if name == "equalizer" else name for name in NAMES])
 @given(lengths=st.permutations([0, 1, 64, 192]), seed=st.integers(0, 5))
 @settings(max_examples=8)
 def test_chunks_are_the_whole(name, lengths, seed):

@@ -13,6 +13,7 @@ import pytest
 import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signals import slow
 
 from jaxapf.effects import synth
 from jaxapf.effects.synth import Controls, free, initial_state, synth_sampled
@@ -86,7 +87,7 @@ def test_float32_is_as_good_as_float64():
     assert error(y, reference(controls, 6000)) < 2e-5
 
 
-@pytest.mark.parametrize("method", ["scan", "blocked", "associative"])
+@pytest.mark.parametrize("method", ["scan", slow("blocked"), slow("associative")])
 def test_every_method_plays_the_same(x64, method):
     controls = on_jax(a_note(dtype=np.float64))
     expected, _ = synth.synth(controls, initial_state(dtype=jnp.float64), 600, FS, hop=HOP)
@@ -117,6 +118,7 @@ def test_sampling_a_resting_filter_is_exact_once_windows_hold_its_tail():
     assert error(synth_sampled(controls, 2000, FS, hop=HOP, n_window=16, n_fft=256), expected) < 1e-5
 
 
+@pytest.mark.slow
 def test_sampling_a_moving_filter_is_better_the_less_moves_within_a_window():
     cutoff_hz = 500 * 8 ** np.linspace(0, 1, 101)
     rows = np.asarray(biquad.lowpass(cutoff_hz, 0.8, FS), np.float32)
@@ -165,6 +167,7 @@ def test_whole_is_chunks(lengths, hop):
     assert int(state.position) == 301
 
 
+@pytest.mark.slow
 def test_compiled_and_in_batches():
     rows = moving_rows(16, 3).astype(np.float32)
     f0_hz = jnp.asarray([55.0, 110.0, 220.0])

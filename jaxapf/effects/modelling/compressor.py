@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from jaxapf._internal.least_squares import Damping, minimise
 from jaxapf.effects import compressor as fx
+from jaxapf.effects._controls import Signal, SignalLike
 from jaxapf.effects.compressor import Controls, State
 from jaxapf.effects.modelling.latency import MAX_DELAY_MS, blocks, find_delay, shifted
 
@@ -155,12 +156,8 @@ def initial_state(
 
 
 def process(
-    controls: Controls,
-    options: Mapping[str, Any],
-    state: State,
-    x: Float[ArrayLike, "... n_samples"],
-    fs: float,
-) -> tuple[Float[Array, "... n_samples"], State]:
+    controls: Controls, options: Mapping[str, Any], state: State, x: SignalLike, fs: float
+) -> tuple[Signal, State]:
     """Process a block by a fitted compressor, at any sample rate.
 
     The output is `latency_samples` late, that of the device `delay_samples`: for an output in time with the
@@ -184,7 +181,7 @@ def surplus(options: Mapping[str, Any]) -> int:
 
 
 def render(
-    controls: Controls, options: Mapping[str, Any], x: Float[ArrayLike, "... n_samples"], fs: float
+    controls: Controls, options: Mapping[str, Any], x: SignalLike, fs: float
 ) -> Float[np.ndarray, "... n_samples"]:
     """Process a whole signal by a fitted compressor, in time with the device; float32, sample rate in Hz.
 

@@ -15,10 +15,7 @@ STANDS_OUT = 2.0  # times the next peak
 
 
 def latency(
-    dry: Float[np.ndarray, " n_samples"],
-    wet: Float[np.ndarray, " n_samples"],
-    fs: float,
-    max_delay_ms: float,
+    dry: Float[np.ndarray, " n_samples"], wet: Float[np.ndarray, " n_samples"], fs: float, max_delay_ms: float
 ) -> int:
     """Return the delay of wet in samples (negative: early), 0 where no direct path stands out.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxapf._internal import model_file
@@ -19,6 +18,7 @@ from jaxapf._internal.model_file import ModelError, number, whole_number
 from jaxapf._internal.streaming import BLOCK_SAMPLES, Reader, apply_blocks, stream_blocks
 from jaxapf._internal.version import __version__
 from jaxapf.effects import compressor, phaser
+from jaxapf.effects._controls import SignalLike
 from jaxapf.effects.modelling import compressor as fitted_compressor
 from jaxapf.filters import feedback
 
@@ -31,11 +31,7 @@ Tree = Any
 
 
 class Effect(NamedTuple):
-    """The parts of an effect that a model needs.
-
-    ``controls`` of the numbers of a file; ``initial_state(options, batch)``; ``run(controls, options, state,
-    x, fs)``; ``latency(options)`` in samples; ``options``: the values or range of each.
-    """
+    """The parts of an effect that a model needs; `options` has the values or range of each."""
 
     controls: Callable[[Mapping[str, Any]], Tree]
     initial_state: Callable[[Mapping[str, Any], tuple[int, ...]], Tree]
@@ -67,7 +63,7 @@ class EffectModel:
     command: str = ""
     version: str = field(default=__version__)
 
-    def apply(self, x: Float[ArrayLike, "... n_samples"]) -> Float[np.ndarray, "... n_samples"]:
+    def apply(self, x: SignalLike) -> Float[np.ndarray, "... n_samples"]:
         """Return a signal processed by the effect in its shape and dtype, cut at its end.
 
         Each channel has a state of its own, of silence at first; float32 or float64, at the model's rate.
@@ -92,23 +88,13 @@ class EffectModel:
         """
         # An effect that looks ahead is late by its latency; a device later than that begins with silence.
         latency = EFFECTS[self.effect].latency(self.options) - self.delay_samples
-
         process = functools.partial(_run, self)
         return stream_blocks(process, read, n_samples, latency=latency, block_samples=block_samples)
 
     def save(self, path: PathLike) -> None:
         """Write the model as one JSON file, atomically."""
-        fields = {
-            "jaxapf": self.version,
-            "effect": self.effect,
-            "fs": float(self.fs),
-            "delay_samples": int(self.delay_samples),
-            "options": self.options,
-            "controls": self.controls,
-            "metrics": self.metrics,
-            "command": self.command,
-        }
-        model_file.write(path, FORMAT, fields)
+        fields = asdict(self)
+        model_file.write(path, FORMAT, {"jaxapf": fields.pop("version"), **fields})
 
     @classmethod
     def load(cls, path: PathLike) -> EffectModel:
@@ -124,18 +110,14 @@ class EffectModel:
                 f"'{path}' is the model of {effect!r}, this jaxapf has {', '.join(EFFECTS)}; update jaxapf"
             )
         with model_file.check_fields(path, f"jaxapf {effect} fit"):
-            delay = whole_number(
-                "delay_samples", found["delay_samples"], -MAX_DELAY_SAMPLES, MAX_DELAY_SAMPLES
-            )
+            most, metrics = MAX_DELAY_SAMPLES, found["metrics"]
             model = cls(
                 effect=effect,
                 fs=number("fs", found["fs"], 1.0, 1e8),
                 controls=dict(found["controls"]),
                 options=_options(effect, found["options"]),
-                delay_samples=delay,
-                metrics={
-                    name: number(name, value, -1e300, 1e300) for name, value in found["metrics"].items()
-                },
+                delay_samples=whole_number("delay_samples", found["delay_samples"], -most, most),
+                metrics={name: number(name, value, -1e300, 1e300) for name, value in metrics.items()},
                 command=str(found["command"]),
                 version=str(found["jaxapf"]),
             )
@@ -144,15 +126,8 @@ class EffectModel:
 
 
 def phaser_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
-    """Return the model of a result of `fit_phaser`, for recordings at `fs` Hz, made by `command`.
-
-    Example:
-        >>> from jaxapf.effects.modelling.phaser import Fitted
-        >>> controls = phaser.controls_of(phaser.init(jax.random.key(0), rate_hz=2.0))
-        >>> phaser_model(Fitted(controls, {"stages": 4, "delay": 0}, 7, {}), 8000.0).controls["rate_hz"]
-        2.0
-    """
-    return _model("phaser", fitted, fs, dict(fitted.options), fitted.delay_samples, command)
+    """Return the model of a result of `fit_phaser`, for recordings at `fs` Hz, made by `command`."""
+    return _model("phaser", fitted, fs, fitted.options, fitted.delay_samples, command)
 
 
 def compressor_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
@@ -171,11 +146,9 @@ def compressor_model(fitted: Any, fs: float, *, command: str = "") -> EffectMode
     return _model("compressor", fitted, fs, options, delay, command)
 
 
-def _model(
-    effect: str, fitted: Any, fs: float, options: dict[str, Any], delay: int, command: str
-) -> EffectModel:
+def _model(effect: str, fitted: Any, fs: float, options: Any, delay: int, command: str) -> EffectModel:
     controls = _plain(fitted.controls._asdict())
-    return EffectModel(effect, float(fs), controls, options, delay, dict(fitted.metrics), command)
+    return EffectModel(effect, float(fs), controls, dict(options), int(delay), dict(fitted.metrics), command)
 
 
 def swept_hz(model: EffectModel) -> tuple[float, float]:
@@ -233,9 +206,7 @@ def _array(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _compressor_controls(values: Mapping[str, Any]) -> compressor.Controls:
-    return compressor.Controls(
-        **{name: _array(name, values[name], ()) for name in compressor.Controls._fields}
-    )
+    return compressor.Controls(*(_array(name, values[name], ()) for name in compressor.Controls._fields))
 
 
 EFFECTS = {

@@ -14,17 +14,7 @@ if TYPE_CHECKING:
     from jaxapf.effects.style import network, transfer
     from jaxapf.effects.style.network import Design, Network, load, match_level, predict, process, save
 
-__all__ = [
-    "Design",
-    "Network",
-    "load",
-    "match_level",
-    "network",
-    "predict",
-    "process",
-    "save",
-    "transfer",
-]
+__all__ = ["Design", "Network", "load", "match_level", "network", "predict", "process", "save", "transfer"]
 
 # Loaded on first use: JAX takes a second to import.
 __getattr__ = loader(

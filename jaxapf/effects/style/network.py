@@ -28,6 +28,7 @@ from jaxapf._internal import serialization
 from jaxapf._internal.files import PathLike
 from jaxapf.audio.mel import mel_corners_hz
 from jaxapf.effects import chain, equalizer, proxies
+from jaxapf.effects._controls import Signal, SignalLike
 from jaxapf.nets.encoder import CurveReader, StyleController, log_mel
 from jaxapf.training.step import init_state, make_train_step
 
@@ -92,7 +93,7 @@ def make_net(design: Design) -> StyleController:
     return StyleController(N_EQUALIZER, len(CONTROLS) - N_EQUALIZER, *sizes)
 
 
-def features(x: Float[ArrayLike, "... n_samples"]) -> Float[Array, "... 80 n_frames"]:
+def features(x: SignalLike) -> Float[Array, "... 80 n_frames"]:
     """Return the log-mel spectrogram of a signal at `FS`."""
     return log_mel(x, FS, hop=HOP, n_fft=N_FFT, n_mels=MELS, floor=FLOOR)
 
@@ -100,7 +101,7 @@ def features(x: Float[ArrayLike, "... n_samples"]) -> Float[Array, "... 80 n_fra
 def predict(
     design: Design,
     weights: Any,
-    given: Float[ArrayLike, "... n_samples"],
+    given: SignalLike,
     reference: Float[ArrayLike, "... n_samples_2"],
     process: Process,
     passes: int,
@@ -111,8 +112,9 @@ def predict(
     gain is relative: see `match_level`.
 
     Example:
-        >>> weights, silence = initial_weights(Design(channels=8), jax.random.key(0), 0), jnp.zeros(4096)
-        >>> predict(Design(channels=8), weights, silence, silence, lambda raw, x: x, 2).shape
+        >>> design, silence = Design(channels=8, dilations=(1,), hidden=(8,)), jnp.zeros(4096)
+        >>> weights = initial_weights(design, jax.random.key(0), 0)
+        >>> predict(design, weights, silence, silence, lambda raw, x: x, 2).shape
         (24,)
     """
     net = make_net(design)
@@ -128,10 +130,10 @@ def predict(
 
 def match_level(
     raw: Float[Array, "... 24"],
-    given: Float[ArrayLike, "... n_samples"],
+    given: SignalLike,
     reference: Float[ArrayLike, "... n_samples_2"],
     process: Process,
-) -> tuple[Float[Array, "... n_samples"], Float[Array, "... 24"]]:
+) -> tuple[Signal, Float[Array, "... 24"]]:
     """Return the effects' output at about the level of the reference, and the controls that give it.
 
     The network's make-up gain is the level relative to the reference, up to `OFFSET_DB`; the gain of the
@@ -152,12 +154,7 @@ def match_level(
 
 
 def level_db(x: Float[ArrayLike, "*batch n_samples"]) -> Float[Array, "*batch"]:
-    """Return the RMS level in dBFS, not below -100.
-
-    Example:
-        >>> float(level_db(jnp.ones(8)))
-        0.0
-    """
+    """Return the RMS level in dBFS, not below -100."""
     return 10 * jnp.log10(jnp.maximum(jnp.mean(jnp.asarray(x) ** 2, axis=-1), 1e-10))
 
 
@@ -204,30 +201,18 @@ def _curves(key: jax.Array, n: int = 128) -> tuple[jax.Array, jax.Array]:
     return true, true + smooth * jax.random.uniform(of_size, (n, 1), maxval=6.0)
 
 
-def process(
-    raw: Float[ArrayLike, "... 24"], x: Float[ArrayLike, "... n_samples"], fs: float, *, method: str = "exact"
-) -> Float[Array, "... n_samples"]:
+def process(raw: Float[ArrayLike, "... 24"], x: SignalLike, fs: float, *, method: str = "exact") -> Signal:
     """Process a signal at any rate in Hz by equaliser and compressor, or by frequency sampling (`"fsm"`)."""
     return chain.apply(STRIP, params.denormalise(raw, CONTROLS), x, fs, method=method)
 
 
-def process_at_fs(
-    raw: Float[ArrayLike, "... 24"], x: Float[ArrayLike, "... n_samples"]
-) -> Float[Array, "... n_samples"]:
-    """`process` at `FS`.
-
-    Example:
-        >>> process_at_fs(jnp.zeros(24), jnp.zeros(100)).shape
-        (100,)
-    """
+def process_at_fs(raw: Float[ArrayLike, "... 24"], x: SignalLike) -> Signal:
+    """Process a signal at `FS`."""
     return process(raw, x, FS)
 
 
 def proxy_process(equalizer: str, compressor: str) -> Process:
     """Return a function like `process_at_fs` of two stored proxies, by their names for `proxies.load`.
-
-    Raises:
-        ValueError: no such checkpoints.
 
     Example:
         >>> proxy_process("proxy-equalizer-cnn", "proxy-compressor-cnn")(jnp.zeros(24), jnp.zeros(100)).shape
@@ -246,18 +231,7 @@ def proxy_process(equalizer: str, compressor: str) -> Process:
 
 
 def save(network: Network, path: PathLike) -> None:
-    """Write a network to one file, its weights in half precision.
-
-    Raises:
-        ValueError: weights that half precision cannot hold.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Network(Design(), {"a": jnp.ones(2)}), f"{folder}/net.npz")
-        ...     load(f"{folder}/net.npz").weights["a"].tolist()
-        [1.0, 1.0]
-    """
+    """Write a network to one file, its weights in half precision; ValueError where that cannot hold them."""
     names = [one.name for one in CONTROLS]
     serialization.save({"design": network.design._asdict(), "controls": names}, network.weights, path)
 

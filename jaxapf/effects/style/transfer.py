@@ -128,12 +128,12 @@ def transfer(
     Source: Steinmetz et al. 2022, arXiv 2207.08759.
 
     Example:
-        >>> design = nets.Design(channels=8)
+        >>> design = nets.Design(channels=8, dilations=(1,), hidden=(8,))
         >>> network = nets.Network(design, nets.initial_weights(design, jax.random.key(0), 0))
-        >>> x = np.random.default_rng(0).normal(scale=0.1, size=(2, 24000)).astype(np.float32)
+        >>> x = np.random.default_rng(0).normal(scale=0.1, size=(2, 8000)).astype(np.float32)
         >>> made = transfer(x, 0.5 * x[0], 24000, 24000, network=network, passes=1)
         >>> made.audio.shape, round(made.level_db), len(made.controls)
-        ((2, 24000), -26, 24)
+        ((2, 8000), -26, 24)
     """
     here = _recording("input", input, "fs", fs)
     there = _recording("reference", reference, "reference_fs", reference_fs)

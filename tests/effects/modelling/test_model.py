@@ -75,7 +75,8 @@ def test_blocks_are_the_whole(loose_jax, make, delay):
 @pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_saved_and_read_back(loose_jax, tmp_path, make, dtype):
-    model = make(esr=0.01)
+    model = make(7, esr=0.01)
+    assert (model.delay_samples, model.controls.get("rate_hz", 1.5)) == (7, pytest.approx(1.5))
     model.save(tmp_path / "m.json")
     again = EffectModel.load(tmp_path / "m.json")
     assert again == model
@@ -90,7 +91,7 @@ def test_no_samples(loose_jax):
 
 
 def test_channels_do_not_meet(loose_jax):
-    x = noise(2, 300)
+    x = noise(2, 256)
     for make in MODELS:
         np.testing.assert_allclose(make().apply(x)[1], make().apply(x[1]), atol=1e-9)
 

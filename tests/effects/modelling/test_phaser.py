@@ -9,7 +9,7 @@ from signals import noise
 from jaxapf import metrics
 from jaxapf.effects import phaser
 from jaxapf.effects.modelling import descent, latency, phaser_model, sweep_estimation
-from jaxapf.effects.modelling.phaser import fit_phaser
+from jaxapf.effects.modelling.phaser import fit_phaser, start_parameters, swept_range_hz
 
 FS = 8000.0
 
@@ -94,6 +94,11 @@ def test_a_path_follows_what_is_least():
     errors[50:60] = np.mean(errors)  # nothing heard
     path = sweep_estimation.smooth_path(errors)
     np.testing.assert_allclose(path, at, atol=3.0)
+
+
+def test_range_of_a_resting_sweep_is_its_cutoff():
+    start = sweep_estimation.Start(sweep_estimation.Layout(4, 0), 0.0, 1.0, 1.0, -2.0, 0.0, 1.0, 0.0, 0.0)
+    np.testing.assert_allclose(swept_range_hz(start_parameters(start), FS), [342.55, 342.55], atol=5e-3)
 
 
 def test_latency_needs_a_peak():
