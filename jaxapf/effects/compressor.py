@@ -150,11 +150,6 @@ def curve_db(level_db: Float[Array, "*shape"], controls: Controls) -> Float[Arra
     """Return the requested gain in dB: 0 below the threshold, (1 / ratio - 1) times the excess above.
 
     Source: Giannoulis et al. 2012, eq. 4 (quadratic knee).
-
-    Example:
-        >>> controls = Controls(-20.0, 4.0, 1.0, 50.0, knee_db=6.0)
-        >>> curve_db(jnp.array([-40.0, -20.0, 0.0]), controls).tolist()
-        [-0.0, -0.5625, -15.0]
     """
     knee = jnp.maximum(controls.knee_db, dynamics.SHARPEST_KNEE_DB)
     return (1 / controls.ratio - 1) * dynamics.soft_knee(level_db - controls.threshold_db, knee)

@@ -95,12 +95,7 @@ def distortion(controls: Controls, state: State, x: SignalLike, fs: float) -> tu
 
 
 def shaper(x: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
-    """Apply the curve without its output gain, tanh(drive x + offset) - tanh(offset); x broadcasts.
-
-    Example:
-        >>> float(shaper(jnp.array(0.0), Controls(20.0, offset=0.5)))
-        0.0
-    """
+    """Apply the curve without its output gain, tanh(drive x + offset) - tanh(offset); x broadcasts."""
     driven = linear(controls.drive_db) * x
     # As tanh(a + b) - tanh(b), without the rounding of a small difference.
     return jnp.tanh(driven) * (1 - jnp.tanh(controls.offset) * jnp.tanh(driven + controls.offset))

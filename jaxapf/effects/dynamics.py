@@ -76,10 +76,10 @@ def exact_gains(
     smoothing: str,
     rises: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the gains (..., n_samples), and level and smoothed value after the last sample.
+    """Return the gains, and level and smoothed value after the last sample.
 
-    c: controls of `arrays`; state: with `level` and `smoothed`; rises: whether attack is the time of a rising
-    gain, as in an expander. A level rises by attack in both.
+    `c` are controls of `arrays`; `rises` says whether attack is the time of a rising gain, as in an expander.
+    A level rises by attack in both.
     """
     curve = functools.partial(curve_db, controls=lifted(c))
     a = coefficient(c.average_ms, fs)[..., None]
@@ -106,12 +106,7 @@ def process_sampled(
 
 
 def coefficient(time_ms: Any, fs: float) -> Any:
-    """Return b of y[t] = (1 - b) y[t - 1] + b x[t] that rises from 10 to 90 per cent in `time_ms`.
-
-    Example:
-        >>> round(float(coefficient(10.0, 44100.0)), 6)
-        0.00497
-    """
+    """Return b of y[t] = (1 - b) y[t - 1] + b x[t] that rises from 10 to 90 per cent in `time_ms`."""
     return -jnp.expm1(-LN_9 / (1e-3 * fs * _least_time(time_ms, fs)))
 
 

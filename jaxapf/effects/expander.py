@@ -111,13 +111,7 @@ def expander_sampled(
 
 
 def curve_db(level_db: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
-    """Return the requested gain in dB at levels in dB: 0 above the threshold, towards -range below it.
-
-    Example:
-        >>> controls = Controls(-20.0, 3.0, 1.0, 50.0, range_db=60.0)
-        >>> [round(float(one), 2) for one in curve_db(jnp.array([-80.0, -25.0]), controls)]
-        [-57.84, -9.91]
-    """
+    """Return the requested gain in dB at levels in dB: 0 above the threshold, towards -range below it."""
     knee = jnp.maximum(controls.knee_db, dynamics.SHARPEST_KNEE_DB)
     deepest = jnp.maximum(controls.range_db, LEAST_RANGE_DB)
     requested = (controls.ratio - 1) * dynamics.soft_knee(controls.threshold_db - level_db, knee)

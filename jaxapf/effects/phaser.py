@@ -132,14 +132,7 @@ def phaser(
 def filtered(
     controls: Controls, p: Float[Array, " n_samples"], state: State, x: Signal, delay: int
 ) -> tuple[Signal, State]:
-    """Run the filters alone along a sweep `p` of the all-passes' coefficient, with the stages of the state.
-
-    Example:
-        >>> controls = controls_of(init(jax.random.key(0)))._replace(through=0.0, feedback=jnp.zeros(()))
-        >>> x = jnp.array([1.0, 2.0, 3.0])
-        >>> filtered(controls, jnp.ones(3), initial_state(stages=1), x, 0)[0].tolist()
-        [1.0, 2.0, 3.0]
-    """
+    """Run the filters alone along a sweep `p` of the all-passes' coefficient, with the state's stages."""
     stages = np.shape(state.loop)[-1] - 1
     poles, memory = recursion.allpole(controls.a, x, state.biquad)
     h = _numerator(controls.b, poles, state.biquad)
@@ -231,13 +224,7 @@ def controls_of(raw: Tree) -> Controls:
 
 
 def oscillator(controls: Controls, time_s: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return the oscillator at times in seconds: a damped cosine, the real part of z_0 z^n in the paper.
-
-    Example:
-        >>> controls = controls_of(init(jax.random.key(0)))._replace(rate_hz=2.0, phase=0.0)
-        >>> oscillator(controls, jnp.array([0.0, 0.25])).round(4).tolist()
-        [1.0, -1.0]
-    """
+    """Return the oscillator at times in seconds: a damped cosine, the real part of z_0 z^n in the paper."""
     cycles = controls.rate_hz * time_s
     angle = 2 * np.pi * (cycles - jnp.floor(cycles)) + controls.phase
     return controls.amplitude * jnp.exp(-jnp.minimum(controls.decay * time_s, 60.0)) * jnp.cos(angle)
@@ -253,24 +240,12 @@ def waveshaped(layers: Any, w: Float[Array, " n"]) -> Float[Array, " n"]:
 
 
 def coefficient_of(d: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """Return p = tanh((1 - tan d) / (1 + tan d)) = tanh(tan(pi / 4 - d)), in [-1, 1] for any d.
-
-    Source: Yu et al. 2024, eq. 12.
-
-    Example:
-        >>> round(float(coefficient_of(jnp.asarray(np.pi / 4))), 6)
-        0.0
-    """
+    """Return p = tanh((1 - tan d) / (1 + tan d)) = tanh(tan(pi / 4 - d)), in [-1, 1] for any d."""
     return jnp.tanh(jnp.tan(np.pi / 4 - d))
 
 
 def cutoff_hz(p: Float[ArrayLike, "*shape"], fs: float) -> Float[Array, "*shape"]:
-    """Return the frequency in Hz at which a stage shifts the phase by 90 degrees.
-
-    Example:
-        >>> float(cutoff_hz(jnp.zeros(()), 8000.0))
-        2000.0
-    """
+    """Return the frequency in Hz at which a stage shifts the phase by 90 degrees."""
     return fs / np.pi * jnp.arctan2(1 - p, 1 + p)
 
 
@@ -281,11 +256,6 @@ def sweep(
 
     Computed at multiples of `hop` since the oscillator's start, and interpolated, so that pieces of a signal
     have the same values as the whole.
-
-    Example:
-        >>> controls = controls_of(init(jax.random.key(0)))
-        >>> sweep(controls, 40, 60, 8000.0).shape
-        (60,)
     """
     hop = count("hop", hop)
     position = jnp.asarray(position, jnp.int32)
@@ -300,10 +270,7 @@ def sweep(
 def frame_responses(
     controls: Controls, p: Float[Array, " n_frames"], n_fft: int, stages: int, delay: int
 ) -> Complex[Array, "n_frames n_bins"]:
-    """Return the responses of a phaser that stands still at each coefficient, n_bins = n_fft // 2 + 1.
-
-    Source: Yu et al. 2024, eq. 13.
-    """
+    """Return the responses of a phaser that stands still at each coefficient (Yu et al. 2024, eq. 13)."""
     omega = jnp.asarray(2 * np.pi * np.arange(n_fft // 2 + 1) / n_fft, p.dtype)[None]
     z1 = jax.lax.complex(jnp.cos(omega), -jnp.sin(omega))
     p = _complex(p)[:, None]

@@ -79,9 +79,6 @@ def _applied(net: Net, weights: Tree, x: jax.Array, raw: jax.Array) -> jax.Array
     return jnp.asarray(net.apply(weights, x, raw))
 
 
-# Files
-
-
 def save(proxy: Proxy, path: PathLike) -> None:
     """Write a proxy to one file, its weights in half precision; ValueError where that cannot hold them."""
     kind = next(name for name, made in KINDS.items() if type(proxy.net) is made)
@@ -101,10 +98,6 @@ def load(name: str) -> Proxy:
 
     Raises:
         ValueError: no such name; a damaged file; controls that its effect no longer has.
-
-    Example:
-        >>> [one.name for one in load("proxy-compressor-cnn").controls][:2]
-        ['threshold_db', 'ratio']
     """
     proxy = read(pretrained.path(name))
     effect = name.removeprefix("proxy-").removesuffix("-cnn")

@@ -78,12 +78,7 @@ class State(NamedTuple):
 
 
 def packed(values: Any) -> Controls:
-    """Return controls from 19 numbers or arrays (...), in the order of `params.REVERB`.
-
-    Example:
-        >>> packed(range(1, 20)).levels_db.tolist()
-        [9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0]
-    """
+    """Return controls from 19 numbers or arrays (...), in the order of `params.REVERB`."""
     xp, given = as_arrays(*values)
     stacked = (
         xp.stack(xp.broadcast_arrays(*given[start : start + N_BANDS]), axis=-1) for start in (0, N_BANDS)
@@ -113,12 +108,7 @@ def room(room: Any, wet: Any, dry: Any) -> Controls:
 
 
 def whole_length(controls: Controls, fs: float) -> int:
-    """Return the samples that hold the response until it is 60 dB down in every band, a power of two.
-
-    Example:
-        >>> whole_length(Controls(decays_s=[3.0] * 8, levels_db=[0.0] * 8), 44100.0)
-        262144
-    """
+    """Return the samples that hold the response until it is 60 dB down in every band, a power of two."""
     seconds = float(np.max(controls.decays_s)) + 1e-3 * float(np.max(controls.predelay_ms))
     return 1 << max(8, int(np.ceil(seconds * fs)) - 1).bit_length()
 
@@ -160,12 +150,7 @@ def reverb(
 def response(
     controls: Controls, length: int, fs: float, *, key: PRNGKeyArray | None = None, dtype: Any = jnp.float32
 ) -> Float[Array, "... length"]:
-    """Return the impulse response in so many samples, without the dry signal; `key` as in `reverb`.
-
-    Example:
-        >>> response(room(0.3, 0.5, 1.0), 4000, 8000.0).shape
-        (4000,)
-    """
+    """Return the impulse response in so many samples, without the dry signal; `key` as in `reverb`."""
     _check(controls, fs)
     noise = _default_noise(length, fs) if key is None else _noise(key, length, fs)
     return _response(
@@ -204,9 +189,6 @@ def _convolved(h: jax.Array, dry: jax.Array, state: State, signal: jax.Array) ->
     wet = jnp.fft.irfft(spectrum, n_fft)[..., : n_samples + length]
     wet = wet + jnp.pad(held, [(0, 0)] * len(batch) + [(0, n_samples)])
     return wet[..., :n_samples] + dry[..., None] * signal, State(wet[..., n_samples:])
-
-
-# The noise
 
 
 @functools.lru_cache(maxsize=4)

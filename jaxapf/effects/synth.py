@@ -177,9 +177,6 @@ def _synth_sampled(
     return jnp.tanh(controls.drive[..., None] * y)
 
 
-# Arguments
-
-
 def _checked(controls: Controls, fs: float) -> tuple[Controls, tuple[int, ...]]:
     """Return the controls as JAX arrays of one dtype, numbers broadcast to the batch, and its shape."""
     require("fs", fs, "> 0", lambda rate: rate > 0)
@@ -206,9 +203,6 @@ def _past(name: str, past: Any, batch: tuple[int, ...], dtype: Any) -> jax.Array
             f"state.{name} has shape {shape}; expected {(*batch, 2)}: begin with initial_state({batch})."
         )
     return jnp.broadcast_to(jnp.asarray(past).astype(dtype), (*batch, 2))
-
-
-# Oscillator and envelope
 
 
 def _dry(controls: Controls, position: jax.Array, n_samples: int, fs: float) -> jax.Array:
@@ -251,9 +245,6 @@ def _envelope(controls: Controls, samples: jax.Array, fs: float) -> jax.Array:
     remaining = 1 - samples.astype(controls.on_s.dtype) / (controls.on_s[..., None] * fs)
     power = jnp.exp(controls.decay[..., None] * jnp.log(jnp.maximum(remaining, _LEAST_REMAINING)))
     return jnp.where(remaining > 0, power, 0)
-
-
-# The filter
 
 
 def _moving(rows: jax.Array, position: jax.Array, n_samples: int, hop: int) -> tuple[jax.Array, jax.Array]:

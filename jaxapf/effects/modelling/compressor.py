@@ -145,9 +145,6 @@ def fit_compressor(
     return Fitted(controls, options, metrics)
 
 
-# Processing by what was fitted
-
-
 def initial_state(
     options: Mapping[str, Any], *, batch: tuple[int, ...] = (), dtype: Any = jnp.float32
 ) -> State:
@@ -162,13 +159,6 @@ def process(
 
     The output is `latency_samples` late, that of the device `delay_samples`: for an output in time with the
     device's, drop the first `surplus(options)` samples, and append as many zeros to the input.
-
-    Example:
-        >>> options = {"detector": "rms", "smoothing": "gain", "polarity": -1, "latency_samples": 1}
-        >>> controls, x = Controls(0.0, 1.0, 1.0, 1.0), jnp.arange(3.0)
-        >>> y, _ = process(controls, options, initial_state(options), x, 8000.0)
-        >>> y.tolist()
-        [-0.0, -0.0, -1.0]
     """
     kind = {"detector": options["detector"], "smoothing": options["smoothing"]}
     y, state = fx.compressor(controls, state, x, fs, **kind)
@@ -183,23 +173,12 @@ def surplus(options: Mapping[str, Any]) -> int:
 def render(
     controls: Controls, options: Mapping[str, Any], x: SignalLike, fs: float
 ) -> Float[np.ndarray, "... n_samples"]:
-    """Process a whole signal by a fitted compressor, in time with the device; float32, sample rate in Hz.
-
-    Example:
-        >>> options = {"detector": "rms", "smoothing": "gain", "polarity": 1}
-        >>> options |= {"delay_samples": 0, "latency_samples": 8}
-        >>> controls = Controls(-20.0, 1.0, 1.0, 1.0, lookahead_ms=1.0)
-        >>> render(controls, options, np.arange(4.0), 8000.0).tolist()
-        [0.0, 1.0, 2.0, 3.0]
-    """
+    """Process a whole signal by a fitted compressor, in time with the device; float32, sample rate in Hz."""
     signal = np.asarray(x, np.float32)
     extra = surplus(options)
     padded = np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(0, extra)])
     y, _ = process(controls, options, initial_state(options, batch=signal.shape[:-1]), padded, fs)
     return np.asarray(y)[..., extra:]
-
-
-# Before the search
 
 
 def checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
@@ -216,6 +195,8 @@ def checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
             )
         if not np.isfinite(array).all():
             raise ValueError(f"{name} has samples that are no finite numbers; mend the recording.")
+        if np.max(np.abs(array), initial=0.0) < 10 ** (SILENT_DB / 20):
+            raise ValueError(f"{name} is silent; give a recording with sound in it.")
         arrays.append(np.atleast_2d(array).astype(np.float64))
     if arrays[0].shape != arrays[1].shape:
         raise ValueError(f"dry has shape {np.shape(dry)} and wet {np.shape(wet)}; give two of one shape.")
@@ -223,9 +204,6 @@ def checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"dry has {arrays[0].shape[-1] / fs:.3g} s; expected {LEAST_S} s or more, better several seconds."
         )
-    for name, array in zip(("dry", "wet"), arrays, strict=True):
-        if np.max(np.abs(array)) < 10 ** (SILENT_DB / 20):
-            raise ValueError(f"{name} is silent; give a recording with sound in it.")
     return arrays[0], arrays[1]
 
 
@@ -260,9 +238,6 @@ def static_curves(level: np.ndarray, gain: np.ndarray, weight: np.ndarray) -> li
     return [(threshold, slope) for _, threshold, slope in found] or [(-20.0, 0.7)]
 
 
-# The search
-
-
 def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tuple[Controls, tuple[str, str]]:
     """Return the best controls and their kind; `dry` is aligned."""
     level, gain, weight = levels_and_gains(dry, wet, fs)
@@ -281,9 +256,10 @@ def _search(dry: np.ndarray, wet: np.ndarray, fs: float, record: Record) -> tupl
         found[kind] = min(found[kind], run, key=lambda run: run[0])
     ranked = sorted(found, key=lambda kind: found[kind][0])
     whole = _piece(dry, wet, fs, WHOLE_S)
-    best: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
-    for kind in ranked[:FINALISTS]:
-        best[kind] = _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
+    best = {
+        kind: _descend(whole, found[kind][1], fs, kind, record, stage="whole", steps=30)
+        for kind in ranked[:FINALISTS]
+    }
     least = min(error for error, _ in best.values())
     kind = next(kind for kind in KINDS if kind in best and best[kind][0] <= MARGIN * least)
     # A wide knee, lowered and made up for, passes for a hard one: descent does not find the way back.
@@ -331,13 +307,11 @@ def _best_starts(
 
 def _with_look_ahead(candidates: np.ndarray) -> np.ndarray:
     """Return the candidates with look-ahead, and with the slower attacks that go with it."""
-    rows = []
-    for raw, lead, slower in itertools.product(candidates, (1.5, 4.0, 8.0, 15.0), (1.0, 3.0, 9.0)):
-        row = raw.copy()
-        row[_AHEAD] = lead
-        row[_NAMES.index("attack_ms")] += math.log(slower)
-        rows.append(row)
-    return np.clip(np.array(rows), _LOW, _HIGH)
+    choices = list(itertools.product(candidates, (1.5, 4.0, 8.0, 15.0), (1.0, 3.0, 9.0)))
+    rows = np.array([raw for raw, _, _ in choices])
+    rows[:, _AHEAD] = [lead for _, lead, _ in choices]
+    rows[:, _NAMES.index("attack_ms")] += [math.log(slower) for _, _, slower in choices]
+    return np.clip(rows, _LOW, _HIGH)
 
 
 def _grid(curves: list[tuple[float, float]], kind: tuple[str, str]) -> np.ndarray:

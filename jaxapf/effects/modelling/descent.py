@@ -36,14 +36,6 @@ def levenberg_marquardt(
     `predict(theta, data) -> residual` is jitted here and computed in JAX's default precision. It ends after
     so many steps, where two steps gain less than the share `least_gain` each, or where the error is no larger
     than `good`. FloatingPointError where the start itself has no finite error.
-
-    Source: Levenberg 1944; Marquardt 1963 (scaling by the diagonal).
-
-    Example:
-        >>> line = lambda theta, t: theta[0] * t + theta[1] - (2.0 * t + 1.0)
-        >>> theta, error = levenberg_marquardt(line, np.zeros(2), jnp.arange(8.0), steps=20)
-        >>> theta.round(3).tolist()
-        [2.0, 1.0]
     """
     error_of, normal_of = _compiled(predict)
 

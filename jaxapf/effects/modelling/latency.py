@@ -19,14 +19,7 @@ def latency(
 ) -> int:
     """Return the delay of wet in samples (negative: early), 0 where no direct path stands out.
 
-    It is the peak of the whitened cross-correlation.
-
-    Source: Knapp and Carter 1976, "The generalized correlation method for estimation of time delay".
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4000)
-        >>> latency(x, np.roll(x, 7), 8000.0, 20.0)
-        7
+    It is the peak of the whitened cross-correlation (Knapp and Carter 1976).
     """
     reach = min(round(max_delay_ms * 1e-3 * fs), len(dry) // 4)
     if reach < 1:

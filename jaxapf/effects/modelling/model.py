@@ -44,14 +44,10 @@ class Effect(NamedTuple):
 class EffectModel:
     """An effect with controls fitted to a pair of recordings: wet is its output for dry, delayed.
 
-    Attributes:
-        effect: name of the effect, `"phaser"` or `"compressor"`.
-        fs: sample rate in Hz that the model belongs to.
-        controls: numbers and nested lists, by the names of the effect's `Controls`.
-        options: the effect's static options, such as `stages` and `delay`.
-        delay_samples: latency of the wet signal, whole samples; negative: the wet one is earlier.
-        metrics: figures on the pair it was fitted to: `esr`, `esr_raw`, `seconds`.
-        command: the command or call that made it.
+    ``controls`` are numbers and nested lists, by the names of the effect's `Controls`; ``options`` its static
+    options; ``fs`` in Hz is the rate that the model belongs to; ``delay_samples`` that of the wet signal
+    (negative: it is earlier); ``metrics`` figures on the pair: `esr`, `esr_raw`, `seconds`; ``command`` what
+    made it.
     """
 
     effect: str
@@ -131,16 +127,7 @@ def phaser_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
 
 
 def compressor_model(fitted: Any, fs: float, *, command: str = "") -> EffectModel:
-    """Return the model of a result of `fit_compressor`, for recordings at `fs` Hz, made by `command`.
-
-    Example:
-        >>> from jaxapf.effects.modelling.compressor import Fitted
-        >>> controls = compressor.Controls(-20.0, 4.0, 5.0, 50.0)
-        >>> options = {"detector": "rms", "smoothing": "gain", "polarity": 1}
-        >>> options |= {"delay_samples": 3, "latency_samples": 3}
-        >>> compressor_model(Fitted(controls, options, {}), 8000.0).delay_samples
-        3
-    """
+    """Return the model of a result of `fit_compressor`, for recordings at `fs` Hz, made by `command`."""
     options = dict(fitted.options)
     delay = options.pop("delay_samples")
     return _model("compressor", fitted, fs, options, delay, command)
@@ -176,9 +163,6 @@ def _run(model: EffectModel, x: np.ndarray, state: Any) -> tuple[np.ndarray, Any
 @functools.lru_cache(maxsize=8)
 def _compiled(effect: str, options: tuple[tuple[str, Any], ...], fs: float) -> Any:
     return jax.jit(lambda controls, state, x: EFFECTS[effect].run(controls, dict(options), state, x, fs))
-
-
-# The effects
 
 
 def _phaser_controls(values: Mapping[str, Any]) -> phaser.Controls:
@@ -230,9 +214,6 @@ EFFECTS = {
         {"stages": range(1, feedback.MAX_STAGES + 1), "delay": range(2)},
     ),
 }
-
-
-# JSON
 
 
 def _plain(value: Any) -> Any:

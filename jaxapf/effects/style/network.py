@@ -138,12 +138,6 @@ def match_level(
 
     The network's make-up gain is the level relative to the reference, up to `OFFSET_DB`; the gain of the
     output, within its range, follows from that.
-
-    Example:
-        >>> noise = jax.random.normal(jax.random.key(0), (4096,))
-        >>> y, _ = match_level(jnp.zeros(24), 0.1 * noise, 0.2 * noise, lambda raw, x: x)
-        >>> round(float(jnp.std(y) / jnp.std(noise)), 3)
-        0.2
     """
     control = CONTROLS[MAKEUP]
     y = process(raw.at[..., MAKEUP].set(_NO_MAKEUP), jnp.asarray(given))
@@ -225,9 +219,6 @@ def proxy_process(equalizer: str, compressor: str) -> Process:
         return proxies.apply(second, proxies.apply(first, x, raw[..., :split]), raw[..., split:])
 
     return processed
-
-
-# Files
 
 
 def save(network: Network, path: PathLike) -> None:

@@ -167,9 +167,6 @@ def _recording(name: str, x: Any, rate: str, fs: int) -> Recording:
     return Recording(lambda start, stop: rows[:, start:stop], rows.shape[-1], fs)
 
 
-# The network
-
-
 def network_input(one: Recording, powers: level.Powers) -> Float[np.ndarray, " n_samples"]:
     """Return at most a minute of a recording, in sections of 5 s, mono, at the network's rate and level."""
     pieces = [
@@ -216,9 +213,6 @@ def named_controls(raw: Float[ArrayLike, 24]) -> dict[str, float]:
     """Return controls in their units, by name, of those in [-1, 1]."""
     values = params.denormalise(np.asarray(raw, np.float64), nets.CONTROLS)
     return {one.name: float(value) for one, value in zip(nets.CONTROLS, values, strict=True)}
-
-
-# Effects
 
 
 def match_level(settings: Settings, one: Recording, target_db: float) -> tuple[Settings, float]:
@@ -304,15 +298,8 @@ def parts(controls: dict[str, float]) -> tuple[equalizer.Controls, compressor.Co
     return of_equaliser, compressor.Controls(**{name: values[name] for name in free}, **nets.FIXED)
 
 
-# Files
-
-
 def save(settings: Settings, path: PathLike) -> None:
-    """Write settings as one JSON file, atomically.
-
-    Raises:
-        AudioError: the file cannot be written.
-    """
+    """Write settings as one JSON file, atomically; AudioError where it cannot be written."""
     model_file.write(path, FORMAT, settings._asdict())
 
 
@@ -321,13 +308,6 @@ def load(path: PathLike) -> Settings:
 
     Raises:
         ModelError: the file cannot be read, is none of these, or a value is missing or out of its range.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Settings(named_controls(np.zeros(24)), -3.0, 2.0), f"{folder}/style.json")
-        ...     load(f"{folder}/style.json").controls["compressor.threshold_db"]
-        -30.0
     """
     found = model_file.read(path, FORMAT)
     with model_file.check_fields(path, FORMAT.command):
