@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import as_signal, count, require
@@ -146,7 +147,7 @@ def compressor_sampled(
     return dynamics.process_sampled(c, curve_db, signal, fs, detector, smoothing, n_fft)
 
 
-def curve_db(level_db: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
+def curve_db(level_db: Float[ArrayLike, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
     """Return the requested gain in dB: 0 below the threshold, (1 / ratio - 1) times the excess above.
 
     Source: Giannoulis et al. 2012, eq. 4 (quadratic knee).

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxapf._internal.arrays import as_signal, require, whole_number
@@ -94,7 +95,7 @@ def distortion(controls: Controls, state: State, x: SignalLike, fs: float) -> tu
     return _distorted(arrays(controls, signal), state, signal)
 
 
-def shaper(x: Float[Array, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
+def shaper(x: Float[ArrayLike, "*shape"], controls: Controls) -> Float[Array, "*shape"]:
     """Apply the curve without its output gain, tanh(drive x + offset) - tanh(offset); x broadcasts."""
     driven = linear(controls.drive_db) * x
     # As tanh(a + b) - tanh(b), without the rounding of a small difference.
