@@ -56,10 +56,7 @@ class Structure(NamedTuple):
     stretch: int
 
     def controls(self, fs: float) -> tuple[tuple[params.Control, ...], tuple[params.Control, ...]]:
-        """Return the controls of a second-order and of a first-order section at a sample rate in Hz.
-
-        Frequencies go up to 20 kHz, or to just below half the rate where that is lower.
-        """
+        """Return the controls of a second-order and of a first-order section, up to 20 kHz or 0.499 fs."""
         radius, cutoff_hz, warp = params.SECOND_ORDER
         cutoff_hz = cutoff_hz._replace(high=min(cutoff_hz.high, HIGHEST * fs))
         second, first = (radius, cutoff_hz, warp), params.FIRST_ORDER
@@ -74,56 +71,23 @@ class Raw(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A cascade with weights to train.
+    """A cascade with weights to train; the last two where its sections come from controls, else None."""
 
-    ``init``: typed key -> weights; ``filter``: (weights, x (..., n_samples)) -> y, from the zero state;
-    ``sos``: weights -> (n_sections, 6). Where the sections come from controls, else None: ``raw``: weights ->
-    Raw, and ``start``: (key, Raw) -> random weights that give these outputs.
-    """
-
-    init: Callable[[jax.Array], Tree]
-    filter: Callable[[Tree, Any], jax.Array]
+    init: Callable[[jax.Array], Tree]  # of a typed key
+    filter: Callable[[Tree, Any], jax.Array]  # of weights and x (..., n_samples), from the zero state
     sos: Callable[[Tree], Any]
     raw: Callable[[Tree], Raw] | None = None
-    start: Callable[[jax.Array, Raw], Tree] | None = None
-
-
-# Models
+    start: Callable[[jax.Array, Raw], Tree] | None = None  # random weights that give these outputs
 
 
 def structure(order: int, *, warped: bool = True, stretch: int = 1) -> Structure:
-    """Return the structure of a cascade: second-order sections, and a first-order one for an odd order.
-
-    Args:
-        order: total order of the cascade, at least 1.
-        warped: whether every section has a trained warping factor.
-        stretch: samples that stand for one unit delay, at least 1; the order of the filter grows with it.
-
-    Raises:
-        ValueError: a number below 1.
-
-    Source: Bargum et al. 2023, sections 3 and 5; stretching: the authors' released code.
-
-    Example:
-        >>> structure(7)
-        Structure(second_order=3, first_order=1, warped=True, stretch=1)
-    """
+    """Return the structure of a cascade of an order; every section may have a warp (Bargum et al. 2023)."""
     second, first = divmod(checked_count("order", order), 2)
     return Structure(second, first, bool(warped), checked_count("stretch", stretch))
 
 
 def sequential(shape: Structure, fs: float) -> Model:
-    """Return the model with one BiasNet for every section, at a sample rate in Hz.
-
-    Its weights are stacked: those of the second-order sections, those of the first-order ones.
-
-    Source: Bargum et al. 2023, section 4 and figure 1 (a).
-
-    Example:
-        >>> model = sequential(structure(7), 192000.0)
-        >>> sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))))
-        2761611
-    """
+    """Return the model with one BiasNet for every section (Bargum et al. 2023, section 4, figure 1 (a))."""
     nets = [
         (count, BiasNet(features=len(controls)))
         for count, controls in zip(shape[:2], shape.controls(fs), strict=True)
@@ -155,17 +119,7 @@ def sequential(shape: Structure, fs: float) -> Model:
 
 
 def connected(shape: Structure, fs: float) -> Model:
-    """Return the model with one BiasNet for all sections, at a sample rate in Hz.
-
-    Its outputs are the controls of the second-order sections one after the other, then the first-order ones'.
-
-    Source: Bargum et al. 2023, section 4 and figure 1 (b).
-
-    Example:
-        >>> model = connected(structure(7), 192000.0)
-        >>> sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))))
-        691467
-    """
+    """Return the model with one BiasNet for all sections (Bargum et al. 2023, section 4, figure 1 (b))."""
     widths = [len(controls) for controls in shape.controls(fs)]
     split = shape.second_order * widths[0]
     net = BiasNet(features=split + shape.first_order * widths[1])
@@ -185,20 +139,7 @@ def connected(shape: Structure, fs: float) -> Model:
 
 
 def naive(shape: Structure) -> Model:
-    """Return the model whose weights are coefficients of difference equations: it may become unstable.
-
-    They are `c` and `d` of the second-order sections and `g` of the first-order ones.
-
-    Raises:
-        ValueError: a warped or stretched structure.
-
-    Source: Bargum et al. 2023, eq. 3 and section 4.2; after Kuznetsov et al. 2020.
-
-    Example:
-        >>> model = naive(structure(7, warped=False))
-        >>> {name: leaf.shape for name, leaf in model.init(jax.random.key(0)).items()}
-        {'c': (3,), 'd': (3,), 'g': (1,)}
-    """
+    """Return the model of coefficients c, d (second order) and g (first): it may become unstable (eq. 3)."""
     if shape.warped or shape.stretch != 1:
         raise ValueError(
             f"shape is {shape}; naive coefficients are those of a plain cascade, give warped=False"
@@ -244,34 +185,15 @@ def _with_outputs(weights: Tree, now: jax.Array, wanted: jax.Array) -> Tree:
     return {"params": {**layers, last: {**layers[last], "bias": bias}}}
 
 
-# Outputs and sections
-
-
 def outputs(model: Model, weights: Tree) -> Raw:
-    """Return the network's outputs in float64: what follows from them is exact, whatever their precision.
-
-    Raises:
-        ValueError: the model has no network.
-
-    Example:
-        >>> model = connected(structure(1), 48000.0)
-        >>> outputs(model, model.init(jax.random.key(0))).first.dtype
-        dtype('float64')
-    """
+    """Return the network's outputs in float64: what follows from them is exact, whatever their precision."""
     if model.raw is None:
         raise ValueError("model has no network; give one of sequential or connected")
     return Raw(*(np.asarray(one, np.float64) for one in model.raw(weights)))
 
 
 def sections_of(raw: Raw, shape: Structure, fs: float) -> allpass.Sections:
-    """Return the sections (n_sections,) of outputs in [-1, 1], second order first, float64 for NumPy arrays.
-
-    Source: Bargum et al. 2023, eq. 4 to 6.
-
-    Example:
-        >>> sections_of(Raw(np.zeros((3, 3)), np.zeros((1, 2))), structure(7), 192000.0).u.shape
-        (4,)
-    """
+    """Return the sections of outputs in [-1, 1], second order first (Bargum et al. 2023, eq. 4 to 6)."""
     (radius, cutoff_hz, *second_warp), (coefficient, *first_warp) = _controls(raw, shape, fs)
     return allpass.concatenate(
         allpass.second_order(radius, cutoff_hz, fs, warp=second_warp[0] if second_warp else 0.0),
@@ -280,12 +202,7 @@ def sections_of(raw: Raw, shape: Structure, fs: float) -> allpass.Sections:
 
 
 def named_controls(raw: Raw, shape: Structure, fs: float) -> list[dict[str, Any]]:
-    """Return the controls of each section by name, of NumPy outputs, as a model file has them.
-
-    Example:
-        >>> named_controls(Raw(np.zeros((0, 3)), np.zeros((1, 2))), structure(1), 48000.0)
-        [{'type': 'first_order', 'coefficient': 0.0, 'warp': 0.0}]
-    """
+    """Return the controls of each section by name, of NumPy outputs, as a model file has them."""
     kinds = zip(("second_order", "first_order"), shape.controls(fs), _controls(raw, shape, fs), strict=True)
     return [
         {"type": kind} | {one.name: float(value) for one, value in zip(controls, values, strict=True)}
@@ -302,19 +219,8 @@ def _controls(raw: Raw, shape: Structure, fs: float) -> tuple[tuple[Any, ...], t
 def raw_of(sections: allpass.Sections, shape: Structure, fs: float) -> Raw:
     """Return the outputs that give NumPy sections (n_sections,), float64: the inverse of `sections_of`.
 
-    Warped sections of low frequency are given a warping factor that moves their poles to 5 kHz, where all
-    controls are of moderate size. Poles that are real and differ cannot be given by a radius and a
-    frequency: they become a double pole between them (see `with_complex_poles`). Frequencies out of range
-    move to its end, where no warping helps.
-
-    Raises:
-        ValueError: other numbers of sections than the structure has, or a stretched structure.
-
-    Example:
-        >>> sections = allpass.second_order(np.array([0.999]), np.array([100.0]), 192000.0)
-        >>> raw = raw_of(sections, structure(2), 192000.0)
-        >>> bool(np.allclose(sections_of(raw, structure(2), 192000.0).sos, sections.sos, rtol=1e-9))
-        True
+    A warp moves low poles to 5 kHz, where all controls are moderate; frequencies out of range go to its end.
+    Poles that are real and differ become a double pole between them (see `with_complex_poles`).
     """
     u, v, m = (np.asarray(field, np.float64) for field in sections)
     first = v == 0
@@ -351,15 +257,7 @@ def _second_columns(
 
 
 def with_complex_poles(sections: allpass.Sections) -> allpass.Sections:
-    """Return the cascade with each second-order section of two real poles as two of first order, float64.
-
-    A radius and a frequency give complex poles alone. Those of second order come first.
-
-    Example:
-        >>> split = with_complex_poles(allpass.rbj(np.array([500.0, 900.0]), np.array([0.3, 2.0]), 48000.0))
-        >>> [bool(v == 0) for v in split.v]
-        [False, True, True]
-    """
+    """Return the cascade with each second-order section of two real poles as two of first order, float64."""
     u, v, m = (np.asarray(field, np.float64) for field in sections)
     real = (v > 0) & (m * m >= u * v)
     # With t = sqrt(u / v) and d = 2 m / sqrt(u v), d >= 2, the section is the product of two of first order

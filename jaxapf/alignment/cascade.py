@@ -47,16 +47,12 @@ HIGHEST = 0.49  # of the sample rate, for the frequency of a section
 
 
 class Cascade(NamedTuple):
-    """A delay and a padded cascade; arrays may carry leading axes.
+    """A delay and a padded cascade of NumPy or JAX arrays."""
 
-    ``delay`` in samples; ``log_t`` log of tan(pi f0 / fs); ``log_d`` log of 1 / Q; ``kind`` 0 unused, 1 first
-    order, 2 second order, one number where all are of a kind; ``polarity`` +1 or -1. NumPy or JAX arrays.
-    """
-
-    delay: Float[Any, "*batch"]
-    log_t: Float[Any, "*batch n_sections"]
-    log_d: Float[Any, "*batch n_sections"]
-    kind: Int[Any, "*batch n_sections"]
+    delay: Float[Any, "*batch"]  # in samples
+    log_t: Float[Any, "*batch n_sections"]  # log tan(pi f0 / fs)
+    log_d: Float[Any, "*batch n_sections"]  # log 1 / Q
+    kind: Int[Any, "*batch n_sections"]  # 0 unused, FIRST, SECOND; one number where all are of a kind
     polarity: Float[Any, "*batch"]
 
 
@@ -68,19 +64,12 @@ class Target(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """A delay, a polarity and second-order sections in the units of a user.
-
-    ``delay_ms``, ``polarity`` (...), ``cutoff_hz``, ``q`` (..., n_sections). The polarity that a network
-    predicts lies in (-1, 1); its sign counts.
-    """
+    """A delay, a polarity (its sign counts) and second-order sections (..., n_sections) in a user's units."""
 
     delay_ms: Any
     polarity: Any
     cutoff_hz: Any
     q: Any
-
-
-# The response
 
 
 def _namespace(cascade: Cascade) -> Any:
@@ -100,13 +89,7 @@ def _numerators(cascade: Cascade, omega: Any) -> tuple[Any, Any, Any]:
 
 
 def conjugate_response(cascade: Cascade, omega: Any) -> Any:
-    """Return conj(polarity A exp(-j omega delay)), (..., n_bins) complex.
-
-    Example:
-        >>> late = without_sections(2.0, -1.0)
-        >>> conjugate_response(late, np.array([0.0, np.pi / 2])).round(6).real.tolist()
-        [-1.0, 1.0]
-    """
+    """Return conj(polarity A exp(-j omega delay)), (..., n_bins) complex."""
     xp, rank = _namespace(cascade), np.ndim(cascade.log_t)
     delay, polarity = (
         with_rank(xp.asarray(one)[..., None], rank) for one in (cascade.delay, cascade.polarity)
@@ -122,16 +105,10 @@ def residual(cascade: Cascade, target: Target) -> Any:
 
 
 def phase_slopes(cascade: Cascade, omega: Any) -> tuple[Any, Any]:
-    """Return the derivatives of the phase by log_t and by log_d, each (..., n_sections, n_bins).
-
-    That by the delay is -omega.
-    """
+    """Return the phase's derivatives by log_t and log_d, (..., n_sections, n_bins); -omega by delay."""
     second, real, imag = _numerators(cascade, omega)
     power = real * real + imag * imag
     return -2 * imag / jnp.where(second, power, 1.0), jnp.where(second, 2 * imag * real / power, 0.0)
-
-
-# Conversions
 
 
 def without_sections(delay: float = 0.0, polarity: float = 1.0) -> Cascade:
@@ -146,14 +123,7 @@ def log_tangent(cutoff_hz: Any, fs: Any, xp: Any = np) -> Any:
 
 
 def to_sections(cascade: Cascade) -> allpass.Sections:
-    """Return the sections of a cascade, all of them used; float64 for NumPy arrays.
-
-    Margins u : v : m are t0^2 : 1 : t0 d / 2 (second order) or t0 : 0 : 1 / 2 (first order).
-
-    Example:
-        >>> to_sections(Cascade(0.0, np.zeros(1), np.zeros(1), SECOND, 1.0)).sos.round(3).tolist()
-        [[0.333, 0.0, 1.0, 1.0, 0.0, 0.333]]
-    """
+    """Return the sections: u : v : m are t0^2 : 1 : t0 d / 2 (second order) or t0 : 0 : 1 / 2 (first)."""
     xp = _namespace(cascade)
     log_t, log_d = cascade.log_t, cascade.log_d
     if xp is np:
@@ -167,12 +137,7 @@ def to_sections(cascade: Cascade) -> allpass.Sections:
 
 
 def from_sections(sections: allpass.Sections, delay: Any = 0.0, polarity: Any = 1.0) -> Cascade:
-    """Return sections (n_sections,) with a delay and a polarity as a cascade: the inverse of `to_sections`.
-
-    Example:
-        >>> from_sections(allpass.rbj(12e3, 2.0, 48e3)).log_d.round(6).tolist()  # log 1/2
-        [-0.693147]
-    """
+    """Return sections (n_sections,) with a delay and a polarity as a cascade: inverse of `to_sections`."""
     u, v, m = (np.asarray(field, np.float64) for field in sections)
     first = v == 0
     v = np.where(first, 1.0, v)
@@ -182,12 +147,7 @@ def from_sections(sections: allpass.Sections, delay: Any = 0.0, polarity: Any = 
 
 
 def from_controls(controls: Controls, fs: float) -> Cascade:
-    """Return controls (...) as a cascade of second-order sections, float64 for NumPy arrays.
-
-    Example:
-        >>> float(from_controls(Controls(1.0, 1.0, np.full(6, 100.0), np.ones(6)), 48000.0).delay)
-        48.0
-    """
+    """Return controls (...) as a cascade of second-order sections, float64 for NumPy arrays."""
     delay_ms, polarity, cutoff_hz, q = controls
     xp = jnp if isinstance(cutoff_hz, jax.Array) else np
     if xp is np:
@@ -198,10 +158,7 @@ def from_controls(controls: Controls, fs: float) -> Cascade:
 
 
 def control_rows(cascade: Cascade, fs: float) -> list[dict[str, Any]]:
-    """Return one dict a section: `type`, `cutoff_hz`, and `q` or `coefficient`; see `Alignment.controls`.
-
-    Sections with complex poles have the paper's controls as well, `radius` and `angle_hz` (eq. 4).
-    """
+    """Return one dict a section, as `Alignment.controls`; `radius`, `angle_hz` are the paper's (eq. 4)."""
     rows: list[dict[str, Any]] = []
     for log_t, log_d, kind in zip(cascade.log_t, cascade.log_d, cascade.kind, strict=True):
         t0, d = float(np.exp(log_t)), float(np.exp(log_d))

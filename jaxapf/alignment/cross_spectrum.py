@@ -25,23 +25,16 @@ HIGHEST_HZ = 22_000.0
 
 
 class Bins(NamedTuple):
-    """Cross-spectrum summed within logarithmic bins, after ``delay`` samples were taken out.
+    """Cross-spectrum summed within logarithmic bins, after a delay was taken out; all (n_bins,)."""
 
-    ``omega`` (k,) rad / sample; ``cross`` (k,) complex; ``total`` (k,) sum of |cross| in the bin:
-    |cross| / total is the coherence of the bin; ``dry`` (k,) sum of the dry signal's |X|^2.
-    """
-
-    omega: np.ndarray
+    omega: np.ndarray  # rad / sample
     cross: np.ndarray
-    total: np.ndarray
-    dry: np.ndarray
+    total: np.ndarray  # sum of |cross|: |cross| / total is the coherence
+    dry: np.ndarray  # sum of the dry signal's |X|^2
 
 
 def log_bins(spectrum: CrossSpectrum, per_octave: float, delay: float = 0.0) -> Bins:
-    """Sum the cross-spectrum over ``per_octave`` bins an octave, never narrower than an FFT line.
-
-    The bulk delay is removed before and put back after summing, so that wide bins keep their phase.
-    """
+    """Sum the cross-spectrum over bins of an FFT line or more, their phase kept by taking out the delay."""
     line_hz = spectrum.fs / spectrum.n_fft
     first = max(1, int(np.ceil(min(LOWEST_HZ, 0.01 * spectrum.fs) / line_hz)))
     last = max(first + 1, int(min(HIGHEST_HZ, 0.49 * spectrum.fs) / line_hz))
@@ -60,11 +53,8 @@ def log_bins(spectrum: CrossSpectrum, per_octave: float, delay: float = 0.0) -> 
 
 
 def delay_candidates(spectrum: CrossSpectrum, max_delay: int, count: int = 4) -> list[float]:
-    """Plausible static latencies in samples, most trusted first.
-
-    Low frequencies are where phase shifts live and latency hides; so besides the plain correlation the
-    high bands vote, whitened.
-    """
+    """Return plausible static latencies in samples, most trusted first."""
+    # Low frequencies are where phase shifts live and latency hides: the high bands vote as well, whitened.
     found: list[float] = []
     top = min(HIGHEST_HZ, 0.45 * spectrum.fs)
     for band in ((2000.0, top), (500.0, top), (100.0, 2000.0), (0.0, np.inf)):
@@ -79,7 +69,7 @@ def delay_candidates(spectrum: CrossSpectrum, max_delay: int, count: int = 4) ->
 
 
 def _highest_peaks(values: np.ndarray, count: int, apart: int) -> list[int]:
-    """Indices of the ``count`` highest local maxima that lie ``apart`` from each other."""
+    """Return the indices of the ``count`` highest local maxima that lie ``apart`` from each other."""
     inner = np.flatnonzero((values[1:-1] >= values[:-2]) & (values[1:-1] > values[2:])) + 1
     kept: list[int] = []
     for peak in inner[np.argsort(values[inner])[::-1]]:
@@ -91,10 +81,8 @@ def _highest_peaks(values: np.ndarray, count: int, apart: int) -> list[int]:
 
 
 def is_test_signal(dry: np.ndarray, spectrum: CrossSpectrum) -> bool:
-    """Whether the dry signal is a measurement, such as a sweep: constant level, broad band.
-
-    Nobody listens to those: what is measured with them is meant for other material.
-    """
+    """Return whether the dry signal is a measurement, such as a sweep: constant level, broad band."""
+    # What is measured with those is meant for other material.
     peak = float(np.max(np.abs(dry)))
     rms = float(np.sqrt(np.mean(np.square(dry, dtype=np.float64))))
     if peak > 1.7 * rms:
@@ -104,11 +92,7 @@ def is_test_signal(dry: np.ndarray, spectrum: CrossSpectrum) -> bool:
 
 
 def bin_weights(bins: Bins, fs: float, share: float) -> np.ndarray:
-    """Weights that give ``share`` of the total to a music-like spectrum, the rest to the pair's own.
-
-    Music, averaged over many recordings, peaks near 60 to 100 Hz and falls by about 3 dB an octave above
-    (power an octave; Pestana et al. 2013).  Bands count as far as they are coherent and not near silence.
-    """
+    """Return weights that give ``share`` of the total to a music-like spectrum, else to the pair's own."""
     freqs_hz = bins.omega * (fs / (2 * np.pi))
     band = np.floor(3 * np.log2(freqs_hz / freqs_hz[0])).astype(int)
     size = np.abs(bins.cross)
@@ -116,6 +100,7 @@ def bin_weights(bins: Bins, fs: float, share: float) -> np.ndarray:
     coherence = (energy / np.maximum(np.bincount(band, bins.total), 1e-300)) ** 2
     level_db = 10 * np.log10(energy / max(float(energy.max()), 1e-300) + 1e-30)
     trust = coherence * np.clip((level_db + 60) / 20, 0, 1)
+    # Music peaks near 60 to 100 Hz and falls by about 3 dB an octave above (Pestana et al. 2013).
     music = 1 / np.sqrt(1 + (freqs_hz / 100) ** 2) / (1 + (40 / freqs_hz) ** 4) / (1 + (freqs_hz / 6000) ** 2)
     # The cross-spectrum is the dry signal's power times the gain: put the music's in place of the former.
     wanted = (trust / np.maximum(np.bincount(band, bins.dry), 1e-300))[band] * music

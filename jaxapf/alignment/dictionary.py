@@ -23,48 +23,23 @@ FOLD = 2  # neighbouring bins that the dictionary takes together
 
 
 class Dictionary(NamedTuple):
-    """Atoms, Q changing fastest, and changes of the delay that are tried with each.
-
-    ``log_t``, ``log_d`` log of tan(pi f0 / fs) and of 1 / Q; ``response`` real over imaginary part of the
-    responses on the folded bins, float32; ``shifts`` in samples; ``turns`` the responses of their inverse.
-    """
+    """Atoms, Q changing fastest, and changes of the delay that are tried with each."""
 
     log_t: Float[Any, " n_atoms"]
     log_d: Float[Any, " n_atoms"]
-    response: Float[Any, "2*n_folded n_atoms"]
-    shifts: Float[Any, " n_shifts"]
-    turns: Complex[Any, "n_shifts n_bins"]
+    response: Float[Any, "2*n_folded n_atoms"]  # real over imaginary part, float32
+    shifts: Float[Any, " n_shifts"]  # in samples
+    turns: Complex[Any, "n_shifts n_bins"]  # responses of the inverse shifts
 
 
 def delay_shifts(fs: Any, xp: Any = np) -> Any:
-    """Return changes of a delay in samples, (17,): none, then 5 us to 0.64 ms later, then as much earlier.
-
-    Example:
-        >>> delay_shifts(1e6)[[0, 1, 8, 9]].round(6).tolist()
-        [0.0, 5.0, 640.0, -5.0]
-    """
+    """Return changes of a delay in samples, (17,): none, then 5 us to 0.64 ms later, then as much earlier."""
     steps = 5e-6 * 2.0 ** np.arange(8)
     return fs * xp.asarray(np.concatenate([[0.0], steps, -steps]), getattr(fs, "dtype", float))
 
 
 def make_dictionary(log_t: Any, log_d: Any, shifts: Any, omega: Any, kind: int = SECOND) -> Dictionary:
-    """Make the dictionary of every frequency with every damping, on the bins of a fit.
-
-    Args:
-        log_t: (n_frequencies,) log of tan(pi f0 / fs); NumPy or JAX.
-        log_d: (n_dampings,) log of 1 / Q.
-        shifts: (n_shifts,) changes of the delay in samples.
-        omega: (n_bins,) in rad / sample.
-        kind: of the atoms, `FIRST` or `SECOND`.
-
-    Returns:
-        A Dictionary of n_frequencies * n_dampings atoms.
-
-    Example:
-        >>> atoms = make_dictionary(np.zeros(3), np.zeros(2), np.zeros(1), np.linspace(0.1, 3.0, 8))
-        >>> atoms.response.shape
-        (8, 6)
-    """
+    """Make the dictionary of every log frequency with every log 1 / Q, on the bins omega of a fit."""
     xp = jnp if isinstance(log_t, jax.Array) else np
     n_frequencies, n_dampings = len(log_t), len(log_d)
     log_t, log_d = xp.repeat(log_t, n_dampings), xp.tile(log_d, n_frequencies)
@@ -76,10 +51,7 @@ def make_dictionary(log_t: Any, log_d: Any, shifts: Any, omega: Any, kind: int =
 
 
 def scores(dictionary: Dictionary, residual: Any) -> Any:
-    """Return the score with each atom on top, after each change of the delay: (..., n_shifts, n_atoms).
-
-    `residual` is (..., n_bins), of `cascade.residual`.
-    """
+    """Return the score with each atom on top of a residual, after each delay: (..., n_shifts, n_atoms)."""
     xp = jnp if isinstance(residual, jax.Array) else np
     shifted = residual[..., None, :] * with_rank(dictionary.turns, residual.ndim + 1)
     pairs = shifted[..., : shifted.shape[-1] // FOLD * FOLD]

@@ -20,15 +20,7 @@ import numpy as np
 from jaxapf import metrics
 from jaxapf._internal.rng import seed_words
 from jaxapf._internal.streaming import as_real_signal
-from jaxapf.alignment import (
-    biasnet,
-    cross_spectrum,
-    gradient_descent,
-    network,
-    refinement,
-    search,
-    spectral,
-)
+from jaxapf.alignment import biasnet, cross_spectrum, gradient_descent, network, refinement, search, spectral
 from jaxapf.alignment.cascade import Cascade, control_rows, to_sections, without_sections
 from jaxapf.alignment.model import Alignment, ModelError, order_of
 from jaxapf.alignment.options import MAX_ORDER, METHODS
@@ -178,18 +170,7 @@ def _reporter(progress: bool | Report) -> Report:
 
 
 def alignment_of(cascade: Cascade, fs: float, *, method: str = "tcn", reason: str = "") -> Alignment:
-    """Return a cascade as an `Alignment` without figures.
-
-    Args:
-        cascade: such as `network.refine` returns.
-        fs: sample rate in Hz.
-        method: what found it.
-        reason: why it has its order.
-
-    Example:
-        >>> alignment_of(without_sections(), 48000.0).apply(np.ones(3)).tolist()
-        [1.0, 1.0, 1.0]
-    """
+    """Return a cascade, such as `network.refine` returns, as an `Alignment` without figures."""
     return Alignment(
         sections=to_sections(cascade),
         delay_samples=float(cascade.delay),

@@ -6,37 +6,18 @@ import numpy as np
 
 from jaxapf._internal.version import __version__
 
+__all__ = ["to_json", "to_sos"]
+
 
 def to_json(alignment: Any) -> str:
-    """Return the model as JSON, the text that `Alignment.save` writes.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> to_json(SimpleNamespace(dumps=lambda: '{"version": 1}'))
-        '{"version": 1}'
-    """
+    """Return the model as JSON, the text that `Alignment.save` writes."""
     return alignment.dumps()
 
 
 def to_sos(alignment: Any) -> str:
-    """Return the all-pass cascade as a table of second-order sections.
+    """Return the cascade as text: one row `b0 b1 b2 a0 a1 a2` a section, 17 digits (exact in float64).
 
-    One row a section, `b0 b1 b2 a0 a1 a2` as in SciPy, 17 significant digits (exact in float64).
-    Lines that begin with `#` give sample rate, delay and polarity, which the rows do not contain:
-    wet = polarity * sosfilt(sos, dry delayed by delay_samples). A model without sections has one
-    row that changes nothing, `1 0 0 1 0 0`.
-
-    Args:
-        alignment: an `Alignment`: its `.sos` (n_sections, 6), `.fs` in Hz, `.delay_samples`, `.polarity`.
-
-    Returns:
-        Text that `numpy.loadtxt(file, ndmin=2)` reads.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> model = SimpleNamespace(sos=np.zeros((0, 6)), fs=48000, delay_samples=1.5, polarity=-1)
-        >>> np.loadtxt(to_sos(model).splitlines(), ndmin=2)
-        array([[1., 0., 0., 1., 0., 0.]])
+    Comments give what the rows lack: wet = polarity * sosfilt(sos, dry delayed by delay_samples).
     """
     sos = np.asarray(alignment.sos, np.float64).reshape(-1, 6)
     comments = [

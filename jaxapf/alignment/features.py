@@ -39,28 +39,15 @@ CANDIDATES = 8  # delays that are tried
 
 
 class Features(NamedTuple):
-    """Bands of a cross-spectrum, once for each candidate delay.
+    """Bands of a cross-spectrum for each delay; an inner product of 1 is the correlation 1."""
 
-    ``omega`` (bands,) centres in rad / sample; ``cross`` (..., bands) the cross-spectrum summed in each band
-    after the delay was taken out; ``total`` (..., bands) the sum of its magnitudes. Scaled so that an
-    inner product of 1 is the correlation 1.
-    """
-
-    omega: Any
-    cross: Any
-    total: Any
+    omega: Any  # (bands,) in rad / sample
+    cross: Any  # (..., bands) summed in each band after the delay was taken out
+    total: Any  # (..., bands) sum of the magnitudes
 
 
 def candidates(cross: cross_spectrum.CrossSpectrum, max_delay: int) -> np.ndarray:
-    """Return delays to try, (CANDIDATES,) in samples: peaks of the plain and whitened cross-correlation.
-
-    Where there are fewer the first is repeated.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> float(candidates(cross_spectrum.measure(x[:-5], x[5:], 44100.0, 100), 100)[0])
-        -5.0
-    """
+    """Return delays to try, (CANDIDATES,) in samples, from the plain and whitened cross-correlation."""
     best, _ = cross_spectrum.best_delay(cross, max_delay)
     found = [float(round(best)), *cross_spectrum.delay_candidates(cross, max_delay, 2)]
     distinct = list(dict.fromkeys(found))[:CANDIDATES]
@@ -68,23 +55,7 @@ def candidates(cross: cross_spectrum.CrossSpectrum, max_delay: int) -> np.ndarra
 
 
 def extract(cross: cross_spectrum.CrossSpectrum, delays: Any) -> Features:
-    """Sum a cross-spectrum over logarithmic bands from 20 Hz to 20 kHz, for each candidate delay.
-
-    A band narrower than a line of the spectrum gets its share of it. What lies above half the rate is empty.
-
-    Args:
-        cross: of `cross_spectrum.measure`.
-        delays: (candidates,) in samples.
-
-    Returns:
-        Features, NumPy: `omega` (bands,), `cross` complex64 and `total` float32 (candidates, bands).
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> features = extract(cross_spectrum.measure(x, -x, 44100.0, 10), [0.0])
-        >>> round(float(np.sum(features.cross.real)), 1)
-        -0.9
-    """
+    """Sum a cross-spectrum over logarithmic bands for each delay; a line is shared between bands."""
     line = cross.fs / cross.n_fft
     edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1)
     last = min(len(cross.cross), int(HIGHEST_HZ / line) + 2)
@@ -117,15 +88,7 @@ def _powers(angle: float, count: int) -> np.ndarray:
 
 
 def cross_phase(features: Features) -> Float[Array, "*batch 4 n_bands"]:
-    """Return the cross-spectrum as a network's input, (..., 4, bands).
-
-    Cosine and sine of the phase, both weighted by the coherence (how well the lines of a band agree); the
-    band's level below the loudest, 60 dB as 0; and the band's place from -1 to 1.
-
-    Example:
-        >>> cross_phase(Features(jnp.ones(3), jnp.ones((2, 3), jnp.complex64), jnp.ones((2, 3)))).shape
-        (2, 4, 3)
-    """
+    """Return a network's input: cosine and sine of the phase times coherence, level and place."""
     cross, total = jnp.asarray(features.cross), jnp.asarray(features.total)
     share = 1 / jnp.maximum(total, 1e-20)
     loudest = jnp.maximum(jnp.max(total, axis=-1, keepdims=True), 1e-20)
@@ -138,22 +101,7 @@ def cross_phase(features: Features) -> Float[Array, "*batch 4 n_bands"]:
 
 
 def score(controls: Controls, features: Features, fs: Any) -> Float[Array, "*heads"]:
-    """Return the correlation of the shifted dry signal with the wet one, (..., heads), at most 1.
-
-    Sum of Re S conj(A e^{-j w d}): frequency sampling of the cascade, one sample a band. It is multiplied by
-    the polarity, whose magnitude so is a degree of certainty.
-
-    Args:
-        controls: (..., heads).
-        features: `cross` (..., bands).
-        fs: sample rate in Hz.
-
-    Example:
-        >>> features = Features(jnp.ones(1), jnp.full((1,), 0.5 + 0j), jnp.full((1,), 0.5))
-        >>> through = Controls(jnp.zeros(1), jnp.ones(1), jnp.full((1, 1), 20e3), jnp.full((1, 1), 10.0))
-        >>> round(float(jax.jit(score)(through, features, 44100.0)[0]), 2)
-        0.5
-    """
+    """Return the correlation with the wet signal, Re sum S conj(A e^{-j w d}) times the polarity."""
     delay, log_t = (1e-3 * fs) * controls.delay_ms, log_tangent(controls.cutoff_hz, fs, jnp)
     inner = _inner(delay, log_t, -jnp.log(controls.q), features.omega, features.cross[..., None, :])
     return controls.polarity * inner
@@ -180,12 +128,7 @@ def _inner_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def waves(dry: np.ndarray, wet: np.ndarray, delay: int, n_samples: int) -> np.ndarray:
-    """Return the signals as a network's input, (2, n_samples): of unit power, the dry one later by `delay`.
-
-    Example:
-        >>> waves(np.array([0.0, 2.0, 0.0]), np.array([0.0, 0.0, 1.0]), 1, 4).tolist()
-        [[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 2.0, 0.0]]
-    """
+    """Return both signals, (2, n_samples), of unit power, the dry one later by `delay`."""
     early, late = max(0, -delay), max(0, delay)
     moved = np.pad(dry[early : len(dry) - late or None], (late, early))
     both = np.zeros((2, n_samples))

@@ -26,6 +26,8 @@ from jaxapf.training import parallel
 from jaxapf.training.fit import Record, fit
 from jaxapf.training.step import LossFn, best_start, init_starts, make_train_step, many_starts
 
+__all__ = ["descend", "make_loss", "phase_only_error", "predict", "sections_of", "solve"]
+
 STARTS = 32
 STEPS, LOG_EVERY = 600, 100
 RATE = 0.05
@@ -63,29 +65,7 @@ def descend(
     key: jax.Array,
     on_record: Callable[[Record], None] | None = None,
 ) -> Cascade:
-    """Return the best cascade that gradient descent finds.
-
-    Args:
-        dry: (n_signals, n_samples).
-        wet: the same shape.
-        fs: sample rate in Hz.
-        delays: likely delays in samples, the likeliest first.
-        order: total order, at least 1; an odd one has one first-order section.
-        max_delay: the largest delay of either sign, samples.
-        key: typed random key, from which the starts are drawn.
-        on_record: as in `training.fit.fit`.
-
-    Returns:
-        A Cascade of NumPy arrays.
-
-    Raises:
-        training.fit.TrainingError: no start has a finite loss.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal((1, 256)).astype(np.float32)
-        >>> float(descend(x, -x, 48000.0, [0.0], order=1, key=jax.random.key(0)).polarity)
-        -1.0
-    """
+    """Return the best cascade found from likely delays in samples; `TrainingError` if none is finite."""
     kind = np.array([SECOND] * (order // 2) + [FIRST] * (order % 2), np.int32)
     scale = np.float32(1 / max(float(np.sqrt(np.mean(np.square(wet, dtype=np.float64)))), 1e-20))
     window = min(WINDOW, dry.shape[-1])

@@ -26,15 +26,7 @@ class Bounds(NamedTuple):
 
 
 def normal_equations(cascade: Cascade, target: Target) -> Normal:
-    """Return minus the score, its gradient and Gauss-Newton matrix by delay, log_t and log_d.
-
-    Example:
-        >>> from jaxapf.alignment.cascade import SECOND
-        >>> one = Cascade(jnp.zeros(()), jnp.zeros(1), jnp.zeros(1), SECOND, jnp.ones(()))
-        >>> target = Target(jnp.array([0.1, 1.0]), jnp.array([0.5 + 0j, 0.5j]))
-        >>> jax.jit(normal_equations)(one, target).curvature.shape
-        (3, 3)
-    """
+    """Return minus the score, its gradient and Gauss-Newton matrix by delay, log_t and log_d."""
     left = residual(cascade, target)
     jacobian = jnp.concatenate([-target.omega[None], *phase_slopes(cascade, target.omega)])
     # Newton's weight is |S| cos(error); held above zero it keeps the matrix definite far from the optimum.

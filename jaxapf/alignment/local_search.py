@@ -18,35 +18,15 @@ from jaxapf._internal.arrays import float64_on_cpu
 from jaxapf.alignment import search
 from jaxapf.alignment.cascade import SECOND, Cascade, residual
 
+__all__ = ["refine"]
+
 BEAM = 12
 EACH, FIRST_FINE, LAST = 2, 3, 3  # steps of a round, of the first on fine bins, of the last on the finest
 MOST = 16  # sections, those of the largest order of `align`
 
 
 def refine(starts: Sequence[Cascade], objective: search.Objective, steps: int) -> search.Candidate:
-    """Return the best cascade that is reached from some in so many steps; it grows up to 16 sections.
-
-    Args:
-        starts: cascades of second-order sections, the most promising first.
-        objective: the cross-spectrum, and how it is weighed.
-        steps: of Levenberg-Marquardt, one after another; ten or more.
-
-    Returns:
-        Its score and the Cascade, NumPy float64.
-
-    Raises:
-        ValueError: fewer than ten steps, or no start.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> high = np.full(1, 3.0), np.full(1, -2.0)  # a section that does next to nothing
-        >>> start = Cascade(np.float64(0.3), *high, np.full(1, SECOND), np.float64(-1))
-        >>> from jaxapf.alignment.cross_spectrum import measure
-        >>> objective = search.Objective(measure(x, -x, 44100.0, 10), 0.0, 10)
-        >>> score, found = refine([start], objective, 20)
-        >>> score > 0.99, bool(abs(found.delay) < 0.1)
-        (True, True)
-    """
+    """Return the best cascade reached from starts of second-order sections in ten or more steps."""
     if steps < 10 or not starts:
         raise ValueError(
             f"steps is {steps} and there are {len(starts)} starts; expected 10 or more, and one."

@@ -41,33 +41,25 @@ DAMPING = Damping(lowest=1e-6, ridge=1e-5, negligible=1e-9)  # of float32
 
 
 class Problem(NamedTuple):
-    """Cross-spectra to match, scaled so that the phase-only bound is 1.
+    """Cross-spectra to match, scaled so that the phase-only bound is 1."""
 
-    ``omega`` in rad / sample; ``cross``, ``total`` the sum of its magnitudes, and ``polarity`` of each row;
-    ``fs`` in Hz; ``least``, ``most`` bound the change of the delay in samples.
-    """
-
-    omega: Float[Any, " n_bands"]
+    omega: Float[Any, " n_bands"]  # rad / sample
     cross: Complex[Any, "n_rows n_bands"]
-    total: Float[Any, "n_rows n_bands"]
+    total: Float[Any, "n_rows n_bands"]  # sum of the magnitudes of cross
     polarity: Float[Any, " n_rows"]
     fs: Any
-    least: Float[Any, " n_rows"]
+    least: Float[Any, " n_rows"]  # change of the delay in samples, and `most`
     most: Float[Any, " n_rows"]
 
 
 class PartialCascade(NamedTuple):
-    """Cascades of which some sections are placed.
+    """Cascades of which some sections are placed."""
 
-    ``row`` of the problem; ``delay`` in samples; ``log_t``, ``log_d`` as in `cascade.Cascade`; ``reached``
-    the share of the phase-only bound.
-    """
-
-    row: Int[Any, " n_rows"]
-    delay: Float[Any, " n_rows"]
+    row: Int[Any, " n_rows"]  # of the problem
+    delay: Float[Any, " n_rows"]  # in samples
     log_t: Float[Any, "n_rows n_sections"]
     log_d: Float[Any, "n_rows n_sections"]
-    reached: Float[Any, " n_rows"]
+    reached: Float[Any, " n_rows"]  # share of the phase-only bound
 
 
 # From a partial cascade, the problem, the scores (rows, ATOMS) with each atom on top, and the number of
@@ -171,24 +163,7 @@ def refine(
 
 
 def place(problem: Problem, value: ValueFunction, n_sections: int, rows: int = ROWS) -> PartialCascade:
-    """Place all sections in the most promising rows; refine the best once more.
-
-    Args:
-        problem: of `make_problem`.
-        value: of each atom.
-        n_sections: how many.
-        rows: how many are followed; they are chosen by the value of their first section.
-
-    Returns:
-        Complete cascades, best first.
-
-    Example:
-        >>> total = jnp.ones((1, 64))
-        >>> features = Features(jnp.linspace(0.01, 3.0, 64), total.astype(jnp.complex64), total)
-        >>> found = jax.jit(place, static_argnums=(1, 2))(make_problem(features, 44100.0), greedy, 2)
-        >>> found.log_t.shape, bool(found.reached[0] > 0.99)
-        ((2, 2), True)
-    """
+    """Place all sections in the most promising rows and refine the best once more; best first."""
     ranked = _ranked(_in_rounds(problem, value, n_sections, min(rows, len(problem.cross))))
     best, others = (jax.tree.map(part, ranked) for part in (lambda a: a[:FINALISTS], lambda a: a[FINALISTS:]))
     best = refine(best, problem, jnp.ones(n_sections, bool), LAST_STEPS)

@@ -38,6 +38,23 @@ from jaxapf.alignment.problem import AlignmentProblem, Fit, Report
 from jaxapf.nets.tcn import TCN
 from jaxapf.training import pretrained
 
+__all__ = [
+    "Design",
+    "Network",
+    "Predictions",
+    "best_cascade",
+    "load",
+    "make_loss",
+    "make_net",
+    "predict",
+    "predict_from_waves",
+    "predict_greedily",
+    "refine",
+    "save",
+    "shift",
+    "solve",
+]
+
 Tree = Any
 STORED = "tcn-aligner"  # the network, among the stored checkpoints
 CHANNELS = {"cross-phase": rollouts.CHANNELS, "waves": 2}  # of the input of either kind of network
@@ -47,14 +64,9 @@ _RENAMED = {"hears": "kind"}  # fields of a Design in files of older versions
 
 
 class Design(NamedTuple):
-    """Configuration of a network.
+    """Configuration of a network, of kind `"cross-phase"` (see `rollouts`) or `"waves"` (raw signals).
 
-    ``kind`` of its input: `"cross-phase"` (bands of the residual of the cross-spectrum, section by section;
-    see `jaxapf.alignment.rollouts`) or `"waves"` (the signals, the dry one at a candidate delay, once);
-    ``sections``: all-pass sections of a prediction; ``width``, ``depth``, ``norm``, ``pool``, ``dilations``,
-    ``hidden``: those of `nets.TCN`. Along 512 bands taps next to each other see enough; along samples they
-    are spread (`nets.tcn.DILATIONS`). For waves only: ``heads``, predictions of one pass; ``cutoff_scale``,
-    `"log"`, or `"linear"` as in the original; ``n_samples`` of a recording.
+    Along 512 bands taps next to each other see enough; along samples they are spread (`nets.tcn.DILATIONS`).
     """
 
     kind: str = "cross-phase"
@@ -65,8 +77,8 @@ class Design(NamedTuple):
     pool: str = "none"
     dilations: tuple[int, ...] = (1,)
     hidden: tuple[int, ...] = (512,)
-    heads: int = 8
-    cutoff_scale: str = "log"
+    heads: int = 8  # for waves only, predictions of one pass, and so below
+    cutoff_scale: str = "log"  # or "linear", as in the original
     n_samples: int = 32768
 
     def controls(self) -> tuple[params.Control, ...]:
@@ -82,24 +94,8 @@ class Network(NamedTuple):
     weights: Tree
 
 
-# The network
-
-
 def make_net(design: Design) -> TCN:
-    """Make the network of a design.
-
-    Returns:
-        A Flax module, from (..., channels, bands or samples) to (..., outputs) in (0, 1): for waves the
-        controls of all heads, else for each atom of the dictionary the share of what is missing that will be
-        reached in the end.
-
-    Raises:
-        ValueError: an unknown kind.
-
-    Example:
-        >>> make_net(Design("waves", heads=2)).features
-        28
-    """
+    """Make the network from (..., channels, length) to controls or values of atoms in (0, 1)."""
     if design.kind not in CHANNELS:
         raise ValueError(f"kind is {design.kind!r}; choose one of {', '.join(CHANNELS)}.")
     at_once = design.kind == "waves"
@@ -128,49 +124,20 @@ def _spread(design: Design) -> nn.initializers.Initializer:
 
 
 def controls_of(outputs: Any, design: Design) -> Controls:
-    """Convert a network's outputs (..., outputs) in (0, 1) to Controls (..., heads).
-
-    Example:
-        >>> found = controls_of(jnp.full(28, 0.5), Design("waves", heads=2))
-        >>> found.cutoff_hz.shape, round(float(found.cutoff_hz[0, 0])), round(float(found.q[0, 0]), 3)
-        ((2, 6), 632, 1.0)
-    """
+    """Convert a network's outputs (..., outputs) in (0, 1) to Controls (..., heads)."""
     heads = jnp.reshape(outputs, (*outputs.shape[:-1], design.heads, len(design.controls())))
     delay_ms, polarity, *sections = params.denormalise(2 * heads - 1, design.controls())
     return Controls(delay_ms, polarity, jnp.stack(sections[::2], axis=-1), jnp.stack(sections[1::2], axis=-1))
 
 
-# Training
-
-
 def make_loss(design: Design, omega: Any, fs: float) -> Any:
-    """Make the loss of a network.
+    """Make the loss of a network; for cross-phase that of its value function.
 
-    For the kind cross-phase it is that of its value function (`rollouts.make_loss`); for waves the
-    correlation that its best predictions miss: a head learns from the pairs it predicts best (multiple
-    choice), all heads a little from all (`ALL_HEADS`), and delays that are wrong count as much as the right
-    one, for they are what makes the network use its filters at all.
+    Batches are dicts of `cross` and `total` (examples, candidates, bands), and `waves` (..., 2, n_samples).
 
-    Args:
-        design: of the network.
-        omega: (bands,), of `features.extract`.
-        fs: sample rate in Hz.
-
-    Returns:
-        A loss as `make_train_step` wants it; its batches are dicts of `cross` and `total` (examples,
-        candidates, bands), and, for waves, `waves` (examples, candidates, 2, n_samples). Its metric
-        `reached` is the share of the phase-only bound that the best predictions reach.
-
-    Source: multiple choice: Guzman-Rivera, Batra and Kohli 2012.
-
-    Example:
-        >>> design = Design(width=8, hidden=(8,))
-        >>> loss = make_loss(design, jnp.linspace(0.01, 3.0, 64), 44100.0)
-        >>> batch = {"cross": jnp.ones((1, 3, 64), jnp.complex64), "total": jnp.ones((1, 3, 64))}
-        >>> weights = jax.eval_shape(make_net(design).init, jax.random.key(0), jnp.zeros((1, 7, 64)))
-        >>> value, metrics = jax.eval_shape(loss, weights, batch, jax.random.key(1))
-        >>> value.shape, sorted(metrics)
-        ((), ['reached', 'tried'])
+    For waves it is the correlation that the best predictions miss: a head learns from the pairs it predicts
+    best (multiple choice, Guzman-Rivera et al. 2012), all a little from all. Wrong delays count as much as
+    the right one: they are what makes the network use its filters at all.
     """
     net = make_net(design)
     if design.kind == "cross-phase":
@@ -190,43 +157,13 @@ def make_loss(design: Design, omega: Any, fs: float) -> Any:
 
 
 def _saturated(outputs: jax.Array) -> jax.Array:
-    """Return a small penalty on outputs at the ends of their ranges, where a sigmoid has no gradient.
-
-    Sections there do nothing, which early in training is better than an error; without it they stay there.
-    """
+    """Return a small penalty on outputs at the ends of their ranges, where a sigmoid has no gradient."""
     odds = jnp.log(outputs) - jnp.log1p(-jnp.minimum(outputs, 1 - 1e-6))
     return 0.003 * jnp.mean(jnp.maximum(jnp.abs(odds) - 4.0, 0.0) ** 2)
 
 
-# Shifting a signal
-
-
 def shift(controls: Controls, x: Any, fs: float, *, method: str = "auto") -> jax.Array:
-    """Shift a signal by a delay, the polarity's sign and the all-pass cascade.
-
-    Differentiable by all but the sign.
-
-    Args:
-        controls: ``delay_ms`` (), ``polarity`` (), ``cutoff_hz`` and ``q`` (sections,).
-        x: (..., n_samples).
-        fs: sample rate in Hz.
-        method: of the cascade, as in `allpass.cascade`: exact recursion (`"auto"`, `"scan"`, `"blocked"`,
-            `"associative"`) or frequency sampling (`"fsm"`). The delay is a linear phase in both.
-
-    Returns:
-        (..., n_samples) in the dtype of `x`.
-
-    Raises:
-        ValueError: an unknown method.
-
-    Source: 'Differentiable All-Pass DNNs' (six second-order all-pass filters by frequency sampling), with a
-        delay and a polarity.
-
-    Example:
-        >>> late = Controls(1.0, -1.0, jnp.full(6, 20.0), jnp.full(6, 10.0))
-        >>> shift(late, jnp.zeros(64).at[0].set(1.0), 8000.0).shape
-        (64,)
-    """
+    """Shift a signal (..., n_samples) by a delay, the polarity's sign and the cascade by some `method`."""
     signal = jnp.asarray(x)
     n_samples = signal.shape[-1]
     n_fft = fast_length(3 * n_samples)
@@ -238,9 +175,6 @@ def shift(controls: Controls, x: Any, fs: float, *, method: str = "auto") -> jax
     sign = jnp.sign(jnp.asarray(controls.polarity, signal.dtype)) * audible.astype(signal.dtype)
     sections = to_sections(from_controls(controls, fs))
     return allpass.cascade(sections, sign * late, method=method)
-
-
-# Predicting
 
 
 class Predictions(NamedTuple):
@@ -255,40 +189,14 @@ class Predictions(NamedTuple):
 
 
 def predict(network: Network, cross: CrossSpectrum, max_delay: int) -> Predictions:
-    """Predict from the cross-spectrum, for all candidate delays and polarities.
-
-    Args:
-        network: of `load`, or trained.
-        cross: of `cross_spectrum.measure`.
-        max_delay: largest delay looked for, in samples, of either sign.
-
-    Returns:
-        Predictions, NumPy, best first.
-
-    Raises:
-        ValueError: the network is one for waves.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> design = Design(width=8, hidden=(8,))
-        >>> weights = jax.jit(make_net(design).init)(jax.random.key(0), jnp.zeros((1, 7, 512)))
-        >>> predictions = predict(Network(design, weights), cross_spectrum.measure(x, -x, 32000.0, 100), 100)
-        >>> predictions.controls.q.shape, float(predictions.at(0).polarity), bool(predictions.score[0] > 0.99)
-        ((8, 6), -1.0, True)
-    """
+    """Predict from the cross-spectrum, for all candidate delays (in samples) and polarities."""
     if network.design.kind != "cross-phase":
         raise ValueError(f"the network is of kind {network.design.kind!r}; expected 'cross-phase'.")
     return _placed(partial(_place, network.design, network.weights), cross, max_delay)
 
 
 def predict_greedily(cross: CrossSpectrum, max_delay: int, sections: int = 6) -> Predictions:
-    """Predict as `predict`, without a network: each section goes where it gains most at once.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> float(predict_greedily(cross_spectrum.measure(x, -x, 44100.0, 100), 100, 2).at(0).polarity)
-        -1.0
-    """
+    """Predict as `predict`, without a network: each section goes where it gains most at once."""
     return _placed(partial(_place, Design(sections=sections), None), cross, max_delay)
 
 
@@ -321,21 +229,7 @@ def _place(
 def predict_from_waves(
     network: Network, dry: np.ndarray, wet: np.ndarray, fs: float, max_delay: int
 ) -> Predictions:
-    """Predict from the signals, in one pass for all candidate delays.
-
-    Args:
-        network: of `load`, or trained.
-        dry: (n_samples,), of which as many samples are used as the network was trained on.
-        wet: the same shape.
-        fs: sample rate in Hz; it should be that of the training.
-        max_delay: largest delay looked for, in samples, of either sign.
-
-    Returns:
-        Predictions, NumPy, best first.
-
-    Raises:
-        ValueError: the network is one for the cross-spectrum.
-    """
+    """Predict from signals (n_samples,), at the training's rate, in one pass for all candidate delays."""
     if network.design.kind != "waves":
         raise ValueError(f"the network is of kind {network.design.kind!r}; expected 'waves'.")
     cross = cross_spectrum.measure(dry, wet, fs, max_delay)
@@ -367,23 +261,7 @@ def _from_waves(
 
 
 def best_cascade(predictions: Predictions, cross: CrossSpectrum, max_delay: int) -> Cascade:
-    """Return the best prediction, or the best delay and polarity alone where those score higher.
-
-    Args:
-        predictions: of `predict`.
-        cross: what they were predicted from.
-        max_delay: largest delay in samples, of either sign.
-
-    Returns:
-        A Cascade, NumPy float64, without sections where none help.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> bad = Controls(np.zeros(1), np.ones(1), np.ones((1, 6)), np.ones((1, 6)))
-        >>> cross = cross_spectrum.measure(x, -x, 48000.0, 10)
-        >>> best_cascade(Predictions(bad, -np.ones(1)), cross, 10).kind.tolist()
-        []
-    """
+    """Return the best prediction, or the best delay and polarity alone where those score higher; float64."""
     best = from_controls(predictions.at(0), cross.fs)
     lags = cross_spectrum.cross_correlation(cross, max_delay)
     plain = float(np.max(np.abs(lags))) / np.sqrt(max(cross.dry_energy * cross.wet_energy, 1e-300))
@@ -392,28 +270,8 @@ def best_cascade(predictions: Predictions, cross: CrossSpectrum, max_delay: int)
     return without_sections(*cross_spectrum.best_delay(cross, max_delay))
 
 
-# Refining
-
-
 def refine(predictions: Predictions, cross: CrossSpectrum, max_delay: int, *, steps: int = 50) -> Cascade:
-    """Return the best cascade near the predictions, after some steps of refinement (`local_search.refine`).
-
-    Args:
-        predictions: of `predict`.
-        cross: what they were predicted from.
-        max_delay: largest delay in samples, of either sign.
-        steps: of Levenberg-Marquardt, ten or more; sections are added on the way.
-
-    Returns:
-        A Cascade, NumPy float64.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal(4096)
-        >>> cross = cross_spectrum.measure(x, -x, 44100.0, 10)
-        >>> start = Controls(np.array([0.01]), -np.ones(1), np.full((1, 1), 20e3), np.full((1, 1), 9.0))
-        >>> bool(abs(refine(Predictions(start, np.ones(1)), cross, 10, steps=10).delay) < 0.3)
-        True
-    """
+    """Return the best cascade near the predictions after ten or more steps of refinement, float64."""
     objective = search.Objective(cross, 0.0, max_delay)
     return local_search.refine(starts(predictions, cross.fs), objective, steps).cascade
 
@@ -424,9 +282,6 @@ def starts(predictions: Predictions, fs: float) -> list[Cascade]:
     rounded = np.round(np.stack([predictions.score, predictions.controls.delay_ms], axis=1), 5)
     rows = np.sort(np.unique(rounded, axis=0, return_index=True)[1])[: search.BATCH]
     return [from_controls(predictions.at(row), fs) for row in rows]
-
-
-# The method of `align`
 
 
 def predict_stored(problem: AlignmentProblem) -> tuple[Network, Predictions]:
@@ -443,31 +298,13 @@ def solve(problem: AlignmentProblem, order: int | str, rng: np.random.Generator,
     return Fit(cascade, f"the network gives {network.design.sections} sections")
 
 
-# Keeping
-
-
 def save(network: Network, path: PathLike) -> None:
-    """Keep a network in one file, its weights in half precision.
-
-    Raises:
-        ValueError: weights that half precision cannot hold.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Network(Design(), {"a": np.ones(2)}), f"{folder}/net.npz")
-        ...     load(f"{folder}/net.npz").weights["a"].tolist()
-        [1.0, 1.0]
-    """
+    """Keep a network in one file, its weights in half precision."""
     serialization.save(network.design._asdict(), network.weights, path)
 
 
 def load(path: PathLike) -> Network:
-    """Read a network of `save`, of this version or an older one; float32 again.
-
-    Raises:
-        ValueError: the file cannot be read or is none of `save`.
-    """
+    """Read a network of `save`, of this version or an older one; float32 again."""
     return serialization.load(path, "network of jaxapf's aligner", _network)
 
 

@@ -8,14 +8,7 @@ MIN_CORRELATION = 0.2  # of recordings of one performance, once they are aligned
 
 
 def doubt(correlation: float | None) -> str:
-    """Return a doubt about recordings that have this correlation after aligning, "" where there is none.
-
-    Example:
-        >>> doubt(0.05)
-        'after aligning the files still hardly agree (correlation 0.050); are they the same performance?'
-        >>> doubt(0.9)
-        ''
-    """
+    """Return a doubt about recordings that have this correlation after aligning, "" where there is none."""
     if correlation is None or correlation >= MIN_CORRELATION:
         return ""
     return (

@@ -19,19 +19,14 @@ Report = Callable[[str], None]  # shows the name of a stage
 
 
 class AlignmentProblem(NamedTuple):
-    """Two recordings, and what is measured of them before any filter is fitted.
-
-    ``spectrum`` is their cross-spectrum; ``music_share`` the share of the music-like weighting, 0 to 1;
-    ``max_delay`` in samples; ``delays`` the candidates in samples, the most likely first; ``delay_only`` the
-    best delay and polarity without a filter.
-    """
+    """Two recordings, and what is measured of them before any filter is fitted."""
 
     dry: Float[np.ndarray, "n_signals n_samples"]
     wet: Float[np.ndarray, "n_signals n_samples"]
     spectrum: cross_spectrum.CrossSpectrum
-    music_share: float
-    max_delay: int
-    delays: Sequence[float]
+    music_share: float  # of the music-like weighting, 0 to 1
+    max_delay: int  # in samples
+    delays: Sequence[float]  # in samples, the most likely first
     delay_only: tuple[float, int]
 
     def objective(self, most_damping: float = search.MOST_DAMPING) -> search.Objective:
@@ -51,13 +46,7 @@ Method = Callable[[AlignmentProblem, int | str, np.random.Generator, Report], Fi
 
 
 def measure(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float) -> AlignmentProblem:
-    """Measure the cross-spectrum and the likely delays of two recordings (n_signals, n_samples).
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal((1, 4096))
-        >>> measure(x, -x, 48000.0, 1.0).delay_only[1]
-        -1
-    """
+    """Measure the cross-spectrum and the likely delays of two recordings (n_signals, n_samples)."""
     max_delay = min(round(1e-3 * max_delay_ms * fs), dry.shape[-1] - 1)
     spectrum = cross_spectrum.measure(dry, wet, fs, max_delay)
     share = TEST_SIGNAL_SHARE if cross_spectrum.is_test_signal(dry, spectrum) else MUSIC_SHARE
@@ -67,12 +56,7 @@ def measure(dry: np.ndarray, wet: np.ndarray, fs: float, max_delay_ms: float) ->
 
 
 def fixed_order(order: int | str) -> tuple[int, str]:
-    """Return the order of a method that does not choose it, and the reason.
-
-    Example:
-        >>> fixed_order("auto")
-        (7, 'the order 7 is the default of this method')
-    """
+    """Return the order of a method that does not choose it, and the reason."""
     if order == "auto":
         return DEFAULT_ORDER, f"the order {DEFAULT_ORDER} is the default of this method"
     return int(order), f"the order {order} was asked for"

@@ -58,23 +58,7 @@ def weighted_pair(
     delay: float = 0.0,
     polarity: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Return {"dry", "wet"}, float32, whose mean squared error is the weighted one; the wet of unit power.
-
-    Args:
-        dry: to be moved later by `delay` samples, and turned over where the polarity is -1.
-        wet: the same shape.
-        bins: of `cross_spectrum.log_bins`; what lies outside of them is left out.
-        weight: of `cross_spectrum.bin_weights`.
-        delay: in samples; a fraction is exact below the lowest weight.
-        polarity: +1 or -1.
-
-    Example:
-        >>> x = np.random.default_rng(0).standard_normal((1, 4096))
-        >>> bins = cross_spectrum.log_bins(cross_spectrum.measure(x, x, 48000.0, 0), 8)
-        >>> pair = weighted_pair(x, x, bins, np.ones(len(bins.omega)))
-        >>> bool(np.allclose(pair["dry"], pair["wet"])), round(float(np.mean(pair["wet"] ** 2)), 5)
-        (True, 1.0)
-    """
+    """Return {"dry", "wet"}, float32, whose mean squared error is the weighted one; the wet of unit power."""
     n_samples = dry.shape[-1]
     n_fft = fast_length(2 * n_samples + 2 * int(abs(delay)))
     omega = np.arange(n_fft // 2 + 1) * (2 * np.pi / n_fft)
@@ -91,15 +75,7 @@ def weighted_pair(
 
 
 def error_of(sections: allpass.Sections, pair: dict[str, np.ndarray]) -> float:
-    """Return the mean squared error of a pair's dry signals through NumPy sections, filtered in float64.
-
-    With a wet signal of unit power it is the error-to-signal ratio.
-
-    Example:
-        >>> x = np.ones((1, 64), np.float32)
-        >>> error_of(allpass.first_order(np.zeros(0)), {"dry": x, "wet": -x})
-        4.0
-    """
+    """Return the mean squared error of a pair's dry signals through NumPy sections, filtered in float64."""
     with float64_on_cpu():
         found = _cascade(sections, np.asarray(pair["dry"], np.float64))
         return float(np.mean((np.asarray(found) - pair["wet"]) ** 2))
@@ -127,23 +103,7 @@ def refine(
     rate: float = RATE,
     on_record: Callable[[Record], None] | None = None,
 ) -> Refined:
-    """Train a network from given outputs by Adam at a rate that falls to zero; return the best outputs.
-
-    Args:
-        model: of `biasnet.sequential` or `connected`.
-        start: outputs to begin with, of `biasnet.raw_of`; they are among those that are compared.
-        pair: of `weighted_pair`.
-        key: typed random key, of the network's weights.
-        steps: of Adam, each through the whole signals.
-        rate: of Adam at the first step. All weights move, so that the outputs move further.
-        on_record: as in `training.fit.fit`.
-
-    Raises:
-        ValueError: the model has no controls to start from.
-        TrainingError: no finite loss.
-
-    Source: Bargum et al. 2023, section 4, over whole recordings.
-    """
+    """Train a network from given outputs by Adam over whole signals; keep the best outputs."""
     if model.raw is None or model.start is None:
         raise ValueError("model has no controls to start from; give one of sequential or connected")
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
@@ -162,9 +122,6 @@ def refine(
     fit(plan, state, lambda _: pair, steps, **options)
     loss, raw = min(seen, key=lambda one: one[0])
     return Refined(raw, seen[0][0], loss)
-
-
-# The methods of `align`
 
 
 def solve(

@@ -31,10 +31,7 @@ Tree = Any
 def network_input(
     partial: PartialCascade, problem: Problem, residual: jax.Array, remaining: Any
 ) -> Float[Array, "n_rows 7 n_bands"]:
-    """Return `features.cross_phase` of the residual, the root of each band's share, share reached.
-
-    `remaining` is the number of sections to place.
-    """
+    """Return the residual's `cross_phase`, root of each band's share, share reached, sections to place."""
     total = problem.total[partial.row]
     phase = cross_phase(Features(problem.omega, residual, total))
     amplitude = jnp.sqrt(total * total.shape[-1])
@@ -59,31 +56,18 @@ def final_share(outputs: Any, reached: jax.Array) -> jax.Array:
 
 
 class Rollout(NamedTuple):
-    """Rounds (n_rounds, n_rows, ...): network ``inputs``, the ``atom`` placed, the score ``reached`` with it.
+    """Rounds (n_rounds, n_rows, ...) of placing sections."""
 
-    ``counts`` from the round on in which the row departs from the network's choice.
-    """
-
-    inputs: Any
+    inputs: Any  # of the network
     atom: Any
     reached: Any
-    counts: Any
+    counts: Any  # from the round on in which the row departs from the network's choice
 
 
 def rollout(
     value: Callable[[jax.Array, jax.Array], jax.Array], problem: Problem, n_sections: int, key: jax.Array
 ) -> tuple[Rollout, jax.Array]:
-    """Roll out all rows of a problem, the most promising ones several times.
-
-    Args:
-        value: of atoms, from the network's input and the scores with them.
-        problem: of `matching_pursuit.make_problem`.
-        n_sections: rounds.
-        key: of what is tried.
-
-    Returns:
-        The rounds, and the share of the bound that each row reached in the end.
-    """
+    """Roll out all rows, promising ones several times; return the rounds and the share each row reached."""
     start, dictionary = matching_pursuit.empty(problem, n_sections), matching_pursuit.atoms(problem)
 
     def looked(partial: PartialCascade, index: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -114,19 +98,7 @@ def rollout(
 
 
 def make_loss(net: Any, omega: Any, fs: float, n_sections: int) -> Any:
-    """Make the loss of a value function: its squared distance from what rollouts reached.
-
-    Args:
-        net: from (..., CHANNELS, bands) to (..., matching_pursuit.ATOMS) in (0, 1).
-        omega: (bands,), of `features.extract`.
-        fs: sample rate in Hz.
-        n_sections: of a cascade.
-
-    Returns:
-        A loss as `training.step.make_train_step` wants it; its batches are dicts of `cross` and `total`
-        (examples, candidates, bands). Metric `reached`: the share of the bound that the network's own choices
-        reach.
-    """
+    """Make the loss of a value function: its squared distance from what rollouts reached."""
     bands = jnp.asarray(omega)
 
     def loss_fn(weights: Tree, batch: Tree, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

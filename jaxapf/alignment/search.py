@@ -32,6 +32,23 @@ from jaxapf.alignment.cross_spectrum import Bins, CrossSpectrum, bin_weights, lo
 from jaxapf.alignment.dictionary import Dictionary, delay_shifts, gains, make_dictionary, scores
 from jaxapf.alignment.least_squares import Bounds, refine
 
+__all__ = [
+    "Candidate",
+    "Grid",
+    "Objective",
+    "Problem",
+    "compact",
+    "first_levels",
+    "grow",
+    "insert_narrow",
+    "make_problem",
+    "prune",
+    "refine_all",
+    "select",
+    "swap",
+    "with_dictionaries",
+]
+
 BATCH, SMALL_BATCH = 64, 4  # few shapes: each is compiled once
 PADDED_SIZES = (5, 9, 18)
 MOST_DAMPING = 20.0  # 1 / Q of a section
@@ -56,16 +73,12 @@ COARSE, FINE, POLISH = Grid(32, 384), Grid(400, 4608), Grid(1600, 18432)
 
 
 class Objective(NamedTuple):
-    """A cross-spectrum and how a fit weighs it.
-
-    ``music_share`` of the music-like weighting, 0 to 1 (`cross_spectrum.bin_weights`); ``max_delay`` in
-    samples; ``most_damping`` the largest 1 / Q of a section.
-    """
+    """A cross-spectrum and how a fit weighs it."""
 
     cross: CrossSpectrum
-    music_share: float
-    max_delay: int
-    most_damping: float = MOST_DAMPING
+    music_share: float  # 0 to 1, see cross_spectrum.bin_weights
+    max_delay: int  # in samples
+    most_damping: float = MOST_DAMPING  # largest 1 / Q
 
 
 class Problem(NamedTuple):
@@ -82,14 +95,7 @@ class Problem(NamedTuple):
 
 
 def make_problem(objective: Objective, grid: Grid, delay: float, *, narrowest_hz: float) -> Problem:
-    """Make the problem of fitting a cascade to a cross-spectrum, without dictionaries.
-
-    Args:
-        objective: the cross-spectrum, and how it is weighed.
-        grid: `COARSE`, `FINE` or `POLISH`.
-        delay: in samples, taken out before bins are summed.
-        narrowest_hz: bandwidth of the narrowest section.
-    """
+    """Make the problem of a fit, without dictionaries; the delay is taken out before bins are summed."""
     cross, fs = objective.cross, objective.cross.fs
     bins = log_bins(cross, grid.per_octave, delay)
     bandwidth_hz = min(0.4 * fs, max(narrowest_hz, 2 * fs / cross.n_samples))
@@ -269,11 +275,7 @@ def kind_change_moves(cascade: Cascade) -> list[Cascade]:
 
 
 def random_starts(
-    problem: Problem,
-    delays: Sequence[float],
-    orders: tuple[int, int],
-    count: int,
-    rng: np.random.Generator,
+    problem: Problem, delays: Sequence[float], orders: tuple[int, int], count: int, rng: np.random.Generator
 ) -> list[Cascade]:
     """Draw cascades of (second, first) order counts, spread over the band, delays and both polarities."""
     grid = problem.atoms(FIRST).log_t
@@ -291,11 +293,8 @@ def random_starts(
 
 
 def traced_starts(problem: Problem, delays: Sequence[float], n_first: int, most: int) -> list[Cascade]:
-    """Read starts off the unwrapped phase: a section wherever it passes an odd multiple of -pi.
-
-    They have as many second-order sections (at most ``most``) as the phase has turns at that delay. The Q
-    follows from the slope: d phase / d log w = -4 Q at the centre of a second-order section.
-    """
+    """Return cascades read off the phase: a section wherever it passes an odd multiple of -pi."""
+    # As many sections as the phase has turns; d phase / d log w = -4 Q at the centre of each.
     used = np.abs(problem.target.cross) > 0
     omega, cross = np.asarray(problem.target.omega)[used], np.asarray(problem.target.cross)[used]
     log_t = np.log(np.tan(omega / 2))
@@ -309,16 +308,9 @@ def traced_starts(problem: Problem, delays: Sequence[float], n_first: int, most:
             hits = [int(np.argmax(phase <= -np.pi * (2 * k + 1))) for k in range(min(turns, most))]
             q = np.clip(-np.gradient(phase, log_t)[hits] / 4, 0.3, 8.0) if hits else np.zeros(0)
             kind = np.array([SECOND] * len(hits) + [FIRST] * n_first, np.int32)
-            above = np.full(n_first, log_t[-1] + 0.5)
-            starts.append(
-                Cascade(
-                    np.float64(delay),
-                    np.append(log_t[hits], above),
-                    np.append(-np.log(q), np.zeros(n_first)),
-                    kind,
-                    np.float64(polarity),
-                )
-            )
+            centres = np.append(log_t[hits], np.full(n_first, log_t[-1] + 0.5))
+            damping = np.append(-np.log(q), np.zeros(n_first))
+            starts.append(Cascade(np.float64(delay), centres, damping, kind, np.float64(polarity)))
     return starts
 
 
@@ -373,11 +365,8 @@ def prune(found: list[Candidate], problem: Problem, beam: int = 12) -> list[Cand
 
 
 def narrow_sections(cascade: Cascade, problem: Problem, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Return the narrow sections (count, 2), log_t and log_d, that raise the score most, and by how much.
-
-    A pole pair a few hertz wide turns the phase once within a few bins; no gradient reaches it from
-    afar, but the bins it turned stand out of the residual.
-    """
+    """Return the narrow sections (count, 2), log_t and log_d, that raise the score most, and by how much."""
+    # A pole pair a few hertz wide turns the phase within a few bins, which then stand out of the residual.
     target = problem.target
     z = residual(cascade, target)
     log_t = np.log(np.tan(np.asarray(target.omega) / 2))
@@ -395,12 +384,8 @@ def narrow_sections(cascade: Cascade, problem: Problem, count: int = 4) -> tuple
     grid = grid[grid.sum(axis=1) >= problem.bounds.log_bandwidth]
     if not len(grid):
         return np.zeros((0, 2)), np.zeros(0)
-    gained = np.concatenate(
-        [
-            _gain_of_each(part, z[used], target.omega[used])
-            for part in np.array_split(grid, max(1, len(grid) // 128))
-        ]
-    )
+    parts = np.array_split(grid, max(1, len(grid) // 128))
+    gained = np.concatenate([_gain_of_each(part, z[used], target.omega[used]) for part in parts])
     picks: list[int] = []
     for i in np.argsort(gained)[::-1]:
         if all(abs(grid[i, 0] - grid[j, 0]) > np.exp(max(grid[i, 1], grid[j, 1])) for j in picks):

@@ -35,15 +35,7 @@ def solve(
     *,
     most_damping: float = search.MOST_DAMPING,
 ) -> Fit:
-    """Fit a cascade to the cross-spectrum from many starts.
-
-    Args:
-        problem: of `problem.measure`.
-        order: 1 to 32; `"auto"` adds sections while they pay.
-        rng: of the random starts.
-        report: shows the stages.
-        most_damping: largest 1 / Q of a section.
-    """
+    """Fit a cascade to the cross-spectrum from many starts."""
     candidate, reason = search_cascade(problem, order, rng, report, most_damping)
     return Fit(candidate.cascade, reason)
 
