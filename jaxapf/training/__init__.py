@@ -12,3 +12,5 @@
 - `pretrained`: the checkpoints that come with jaxapf;
 - `lowering`: the step's program for other platforms, and its cost.
 """
+
+__all__: list[str] = []

@@ -11,6 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = [
+    "CheckpointError",
+    "check",
+    "checksum",
+    "described",
+    "first_difference",
+    "is_key",
+    "is_real",
+    "named",
+    "placed",
+    "rebuilt",
+    "specs",
+    "to_host",
+]
+
 Tree = Any
 Arrays = dict[str, np.ndarray]
 Spec = dict[str, Any]  # shape, dtype, of a random key its implementation, of a stored leaf its checksum

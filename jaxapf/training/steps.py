@@ -25,6 +25,18 @@ from jaxapf._internal.version import __version__
 from jaxapf.training import leaves as _leaves
 from jaxapf.training.leaves import Arrays, CheckpointError, Spec
 
+__all__ = [
+    "Damaged",
+    "decoded",
+    "load_step",
+    "new_document",
+    "quiet",
+    "readable",
+    "seal",
+    "short",
+    "step_folders",
+]
+
 Meta = dict[str, Any]
 
 FORMAT = "jaxapf-checkpoint"

@@ -15,6 +15,8 @@ import numpy as np
 
 from jaxapf._internal import least_squares
 
+__all__ = ["levenberg_marquardt"]
+
 COLUMNS = 8  # of the Jacobian at a time
 DAMPING = least_squares.Damping(start=1e-3, shrink=0.2, highest=1e9, ridge=1e-9, negligible=1e-9)
 
