@@ -114,7 +114,7 @@ def predict(
     Example:
         >>> design, silence = Design(channels=8, dilations=(1,), hidden=(8,)), jnp.zeros(4096)
         >>> weights = initial_weights(design, jax.random.key(0), 0)
-        >>> predict(design, weights, silence, silence, lambda raw, x: x, 2).shape
+        >>> predict(design, weights, silence, silence, lambda raw, x: x, passes=1).shape
         (24,)
     """
     net = make_net(design)
