@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["Alignment", "ModelError", "align"]
 
 # Loaded on first use: the command line looks at models before it imports JAX.
-__getattr__ = loader(
-    __name__, {"Alignment": "model:Alignment", "ModelError": "model:ModelError", "align": "estimate:align"}
-)
+_MODULES = [
+    "biasnet",
+    "cross_spectrum",
+    "estimate",
+    "features",
+    "gradient_descent",
+    "least_squares",
+    "local_search",
+]
+_MODULES += ["matching_pursuit", "model", "network", "refinement", "rollouts", "search", "spectral"]
+_NAMES = {"Alignment": "model:Alignment", "ModelError": "model:ModelError", "align": "estimate:align"}
+__getattr__ = loader(__name__, {name: name for name in _MODULES} | _NAMES)

@@ -59,4 +59,4 @@ def fixed_order(order: int | str) -> tuple[int, str]:
     """Return the order of a method that does not choose it, and the reason."""
     if order == "auto":
         return DEFAULT_ORDER, f"the order {DEFAULT_ORDER} is the default of this method"
-    return int(order), f"the order {order} was asked for"
+    return int(order), f"the order {order} was requested"

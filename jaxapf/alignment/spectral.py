@@ -95,7 +95,7 @@ def search_cascade(
 
 def _reason(order: int | str, n_sections: int, found_order: int) -> str:
     if order != "auto":
-        return f"the order {order} was asked for"
+        return f"the order {order} was requested"
     if found_order >= MAX_ORDER - 1:
         return f"stopped at the largest order, {MAX_ORDER}"
     sections = count(n_sections, "section")

@@ -13,4 +13,10 @@
 - `lowering`: the step's program for other platforms, and its cost.
 """
 
+from jaxapf._internal.lazy import loader
+
+_ROOM = ["checkpoint", "data", "distributed", "fit", "logging", "lowering", "parallel", "pretrained", "step"]
 __all__: list[str] = []
+
+# Modules, loaded on first use.
+__getattr__ = loader(__name__, {name: name for name in _ROOM})

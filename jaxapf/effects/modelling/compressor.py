@@ -194,7 +194,7 @@ def checked(dry: Any, wet: Any, fs: float) -> tuple[np.ndarray, np.ndarray]:
                 "(n_channels, n_samples) floats."
             )
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} has samples that are no finite numbers; mend the recording.")
+            raise ValueError(f"{name} has samples that are no finite numbers; repair the recording.")
         if np.max(np.abs(array), initial=0.0) < 10 ** (SILENT_DB / 20):
             raise ValueError(f"{name} is silent; give a recording with sound in it.")
         arrays.append(np.atleast_2d(array).astype(np.float64))
