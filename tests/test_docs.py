@@ -3,6 +3,8 @@
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,26 @@ def test_what_the_documentation_names_is_there():
         found = jaxapf
         for part in name.split(".")[1:]:
             found = getattr(found, part)
+
+
+def test_modules_that_the_documentation_names_are_attributes_of_fresh_packages():
+    """In a process that has imported the packages alone: another import would set the attributes too."""
+    pages = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "checkpoints" / "README.md"]
+    text = "\n".join(path.read_text() for path in pages)
+    rooms = ("alignment", "effects", "filters", "training")
+    named = {room: sorted(set(re.findall(rf"jaxapf\.{room}\.(\w+)", text))) for room in rooms}
+    assert all(named.values())
+    program = f"""
+import importlib
+packages = {{room: importlib.import_module("jaxapf." + room) for room in {rooms!r}}}
+first = {{room: set(vars(package)) for room, package in packages.items()}}
+for room, names in {named!r}.items():
+    for name in names:
+        if name not in first[room]:
+            packages[room].__getattr__(name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_rooms_at_the_top():

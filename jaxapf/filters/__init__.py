@@ -7,4 +7,6 @@ from jaxapf.filters.recursion import allpole, first_order
 __all__ = ["allpole", "first_order", "lfilter", "sosfilt"]
 
 # Modules, loaded on first use.
-__getattr__ = loader(__name__, {name: name for name in ("biquad", "feedback", "matched", "overlap_add")})
+__getattr__ = loader(
+    __name__, {name: name for name in ("biquad", "feedback", "lattice", "matched", "overlap_add")}
+)

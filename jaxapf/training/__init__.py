@@ -13,10 +13,36 @@
 - `lowering`: the step's program for other platforms, and its cost.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from jaxapf._internal.lazy import loader
 
-_ROOM = ["checkpoint", "data", "distributed", "fit", "logging", "lowering", "parallel", "pretrained", "step"]
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from jaxapf.training import (
+        checkpoint,
+        data,
+        distributed,
+        fit,
+        logging,
+        lowering,
+        parallel,
+        pretrained,
+        step,
+    )
 
-# Modules, loaded on first use.
-__getattr__ = loader(__name__, {name: name for name in _ROOM})
+__all__ = [
+    "checkpoint",
+    "data",
+    "distributed",
+    "fit",
+    "logging",
+    "lowering",
+    "parallel",
+    "pretrained",
+    "step",
+]
+
+# Loaded on first use: importing Orbax takes seconds.
+__getattr__ = loader(__name__, {name: name for name in __all__})
