@@ -76,7 +76,7 @@ def align(
 
     Returns:
         An `Alignment`. Where no cascade beats the best delay and polarity it holds those alone, and where
-        those do not beat doing nothing, nothing; `stop_reason` says so. `metrics` are those of its output.
+        those do not beat doing nothing, nothing (see `stop_reason`). `metrics` are those of its output.
 
     Raises:
         ValueError: shapes that differ, no samples, NaN or infinite samples, a value out of range,
@@ -114,9 +114,9 @@ def align(
         reason = "the recordings are too short or too narrow in frequency for a filter"
         return result(Fit(without_sections(), reason), problem)
     found = result(TABLE[method](problem, order, rng, report), problem)
-    spared = not found.controls and (found.metrics["esr_delay"] or 0) > NIL_ERROR
-    if spared and method in ("auto", "spectral"):
-        # Weighed for what it would do to other material it does harm here: let this pair count alone.
+    rejected = not found.controls and (found.metrics["esr_delay"] or 0) > NIL_ERROR
+    if rejected and method in ("auto", "spectral"):
+        # The weighting for other material raises the error of this pair: weigh by this pair alone.
         problem = problem._replace(music_share=0.0)
         found = result(TABLE[method](problem, order, rng, report), problem)
     return found

@@ -118,13 +118,13 @@ def _random_start(kind: np.ndarray, delays: Sequence[float], fs: float) -> Calla
     """Draw sections between 30 Hz and 15 kHz (or 0.3 fs), Q about 1, at one of the delays."""
     low, high = (float(log_tangent(hz, fs)) for hz in (30.0, min(15e3, 0.3 * fs)))
     starts = jnp.asarray(np.array(delays) / (DELAY_STEP_S * fs), jnp.float32)
-    trust = jnp.asarray(1 / (1 + np.arange(len(delays))), jnp.float32)
+    likelihood = jnp.asarray(1 / (1 + np.arange(len(delays))), jnp.float32)
 
     def start(key: jax.Array) -> Params:
         of_delay, of_jitter, of_frequency, of_q = jax.random.split(key, 4)
         jitter = 0.3 * jax.random.normal(of_jitter)
         return {
-            "delay": jax.random.choice(of_delay, starts, p=trust / jnp.sum(trust)) + jitter,
+            "delay": jax.random.choice(of_delay, starts, p=likelihood / jnp.sum(likelihood)) + jitter,
             "log_t": jax.random.uniform(of_frequency, kind.shape, minval=low, maxval=high),
             "log_d": jax.random.uniform(of_q, kind.shape, minval=-1.0, maxval=1.5),
         }

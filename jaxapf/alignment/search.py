@@ -257,7 +257,7 @@ def lower_order_moves(cascade: Cascade) -> list[Cascade]:
         others = _without_section(cascade, int(index))
         for side in (half, -half):
             shorter = with_section(others, cascade.log_t[index] + side, 0.0, FIRST)
-            # The pole left out turned the sign above it: that matters if it lies below the band.
+            # Leaving out the pole inverts the sign above it, which matters if it lies below the band.
             moves += [shorter, shorter._replace(polarity=-shorter.polarity)]
     return moves
 
@@ -282,10 +282,10 @@ def random_starts(
     low, high = grid[0] + 0.5, grid[-1] - 1.5
     kind = np.array([SECOND] * orders[0] + [FIRST] * orders[1], np.int32)
     n = len(kind)
-    trust = 1.0 / (1.0 + np.arange(len(delays)))
+    weight = 1.0 / (1.0 + np.arange(len(delays)))
     starts = []
     for index in range(count):
-        delay = rng.choice(delays, p=trust / trust.sum()) + rng.normal() * 3.0
+        delay = rng.choice(delays, p=weight / weight.sum()) + rng.normal() * 3.0
         log_t = rng.uniform(low, max(high, low + 0.1), n)
         polarity = np.float64(1.0 if index % 2 else -1.0)
         starts.append(Cascade(np.float64(delay), log_t, rng.uniform(-1.0, 1.5, n), kind, polarity))

@@ -3,7 +3,7 @@
     source -> room -> equalisation ------------------------------> noise, level -> dry
            -> room -> equalisation -> all-pass cascade, delay ---> noise, level -> wet
 
-Pair n is a function of the key and n alone, whoever asks for it, in whatever order.
+Pair n is a function of the key and n alone, independent of the order of access.
 """
 
 import operator
@@ -33,10 +33,10 @@ class Recipe(NamedTuple):
     """What may happen to a pair, and how often; ranges are drawn from uniformly, or on a log scale.
 
     ``room``: share of pairs with two microphones in a room; of those ``opposite`` have them on either side of
-    a drum, the wet one turned over; ``filtered``: share with all-pass sections, their number in ``sections``,
+    a drum, the wet one inverted; ``filtered``: share with all-pass sections, their number in ``sections``,
     ``cutoff_hz`` and ``q``; ``equalised``: share with a high-pass, a peak and a shelf on each side, up to
     ``gain_db``; ``delayed``: share, of those without a room, with a delay up to ``delay_ms`` of either sign;
-    ``inverted``: share with the wet side turned over; ``noise_db``: level of the noise below the signal;
+    ``inverted``: share with the wet side inverted; ``noise_db``: level of the noise below the signal;
     ``level_db``: of the wet side against the dry one, up or down.
     """
 
@@ -87,7 +87,7 @@ class SyntheticPair(NamedTuple):
 
 
 class Pairs:
-    """An endless sequence of pairs, made on access: a source with `len` and `pairs[n]`, as Grain wants it.
+    """An endless sequence of pairs, made on access: a source with `len` and `pairs[n]`, as Grain expects it.
 
     Pair n of `n_samples` at `fs` Hz is a function of n and the `key`: None, a JAX key, or whole numbers.
     `recipe` is what may happen to it. `sources` are mono recordings at `fs` (one-shots, loops), each (n,):
@@ -355,7 +355,7 @@ def room(rng: Rng, n: int, fs: float, *, opposite: bool) -> tuple[list[np.ndarra
         far = source + _direction(rng) * rng.uniform(0.3, 2.5)
     microphones = [np.clip(place, 0.1, size - 0.1) for place in (near, far)]
     distances = [max(float(np.linalg.norm(place - source)), 0.02) for place in microphones]
-    # The common way costs samples and says nothing.
+    # The common way costs samples without a warning.
     start = min(distances) / SPEED_OF_SOUND * fs - TAPS
     signs, cells, count = _images(IMAGE_ORDER)
     responses = []

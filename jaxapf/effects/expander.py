@@ -10,7 +10,7 @@ Detector and ballistics are those of `dynamics`, which the compressor shares, wi
 gain rises. The signal begins with an open gate; with "level" smoothing, from silence.
 
 Source: Giannoulis, Massberg and Reiss 2012, "Digital dynamic range compressor design", for detector, knee and
-ballistics; the same curve turned over.
+ballistics; the same curve mirrored.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class Checkpoints:
 
         Args:
             like: a state with the structure, shapes, dtypes and shardings to restore: arrays, whose values do
-                not matter, or `jax.ShapeDtypeStruct`. The leaves returned are as there: NumPy arrays, or JAX
+                not matter, or `jax.ShapeDtypeStruct`. The leaves returned are of its kind: NumPy arrays, or JAX
                 arrays of that sharding, uncommitted or not, so that a jitted step does not compile anew.
             step: this step, and no other.
 
@@ -263,7 +263,7 @@ class Checkpoints:
                 from jax.experimental import multihost_utils
 
                 multihost_utils.sync_global_devices("jaxapf-checkpoint-set-aside")
-            # Orbax forgets a step only by deleting it, so its list is read anew.
+            # Orbax drops a step only by deleting it, so its list is read anew.
             self._manager.close()
             self._manager = self._open()
         return _leaves.rebuilt(like, arrays)

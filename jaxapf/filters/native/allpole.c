@@ -5,7 +5,7 @@
  *
  * Rows are independent: several are run side by side in one thread, so that one row's arithmetic hides the
  * latency of another's, and groups of rows are spread over XLA's own threads. Plain C and the C interface of
- * XLA, so that a compiler builds it within a second; `jaxapf.native` does so on first use.
+ * XLA, so that a compiler builds it within a second; `jaxapf.filters.native` does so on first use.
  */
 
 #include "pool.h"
