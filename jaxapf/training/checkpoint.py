@@ -164,8 +164,8 @@ class Checkpoints:
 
         Args:
             like: a state with the structure, shapes, dtypes and shardings to restore: arrays, whose values do
-                not matter, or `jax.ShapeDtypeStruct`. The leaves returned are of its kind: NumPy arrays, or JAX
-                arrays of that sharding, uncommitted or not, so that a jitted step does not compile anew.
+                not matter, or `jax.ShapeDtypeStruct`. The leaves returned are of its kind: NumPy arrays,
+                or JAX arrays of that sharding, uncommitted or not, so that a step is not compiled anew.
             step: this step, and no other.
 
         Raises:
